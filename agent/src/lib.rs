@@ -1,0 +1,1 @@
+//! The Tidegate agent: an OpenTelemetry daemon made for ClickHouse.

@@ -1,0 +1,2 @@
+//! `tidegate`: the agent daemon.
+fn main() {}

@@ -1,0 +1,2 @@
+//! target-svc
+fn main() {}

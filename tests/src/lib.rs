@@ -1,0 +1,1 @@
+//! Helpers for the end-to-end tests: real binaries, fresh folders, ephemeral loopback ports.
