@@ -8,4 +8,4 @@ pub mod sender;
 use crate::component::{ExporterSettings, Factory};
 
 /// Every exporter.
-pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[];
+pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[clickhouse::FACTORY];

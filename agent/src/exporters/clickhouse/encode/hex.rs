@@ -4,7 +4,7 @@ use super::super::native::Stream;
 
 /// Appends an id as a string; the empty string if it is absent or zero.
 #[inline]
-pub fn push_id<const N: usize, const HEX: usize>(out: &mut Stream, id: &[u8]) {
+pub(super) fn push_id<const N: usize, const HEX: usize>(out: &mut Stream, id: &[u8]) {
     match <&[u8; N]>::try_from(id) {
         Ok(id) if *id != [0; N] => out.raw(&encode::<N, HEX>(id)),
         _ => out.u8(0),
@@ -12,7 +12,7 @@ pub fn push_id<const N: usize, const HEX: usize>(out: &mut Stream, id: &[u8]) {
 }
 
 /// Appends an id as a string; as zeros if it is absent.
-pub fn push_id_or_zeros<const N: usize, const HEX: usize>(out: &mut Stream, id: &[u8]) {
+pub(super) fn push_id_or_zeros<const N: usize, const HEX: usize>(out: &mut Stream, id: &[u8]) {
     let id = <&[u8; N]>::try_from(id).unwrap_or(&[0; N]);
     out.raw(&encode::<N, HEX>(id));
 }
@@ -48,7 +48,11 @@ mod tests {
             let (mut plain, mut zeros) = (Stream::default(), Stream::default());
             push_id::<8, 17>(&mut plain, id);
             push_id_or_zeros::<8, 17>(&mut zeros, id);
-            assert_eq!((plain.open(), zeros.open()), (expected, or_zeros), "{id:x?}");
+            assert_eq!(
+                (plain.open(), zeros.open()),
+                (expected, or_zeros),
+                "{id:x?}"
+            );
         };
         check(
             &[0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef],

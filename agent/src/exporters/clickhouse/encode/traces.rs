@@ -1,9 +1,11 @@
 //! Spans as rows of `otel_traces`.
 
-use super::super::native::{Array, Column, Columns, Compressor, Labels, Maps, Offsets, Stream, Visit};
+use super::super::native::{
+    Array, Column, Columns, Compressor, Labels, Maps, Offsets, Stream, Visit,
+};
 use super::hex::push_id;
 use super::shared::{Resource, Scope, fill_text, push_attribute};
-use super::{Adjusted, EncodeError, SEAL_ROWS, enum_name};
+use super::{Adjusted, EncodeError, LABEL, MAP, MAPS, SEAL_ROWS, enum_name, seal};
 use crate::otlp::{Field, Fields, Value};
 
 const KINDS: [&[u8]; 6] = [
@@ -48,9 +50,6 @@ pub(super) struct Traces {
 
 impl Columns for Traces {
     fn visit(&mut self, visit: Visit<'_>) -> std::io::Result<()> {
-        const MAP: &str = "Map(LowCardinality(String), String)";
-        const MAPS: &str = "Array(Map(LowCardinality(String), String))";
-        const LABEL: &str = "LowCardinality(String)";
         visit("Timestamp", "DateTime64(9)", &mut self.timestamp)?;
         visit("TraceId", "String", &mut self.trace_id)?;
         visit("SpanId", "String", &mut self.span_id)?;
@@ -70,22 +69,56 @@ impl Columns for Traces {
             visit(name, kind, &mut Array { offsets, elements })
         };
         let events = &mut self.events;
-        array("Events.Timestamp", "Array(DateTime64(9))", events, &mut self.event_timestamp)?;
-        array("Events.Name", "Array(LowCardinality(String))", events, &mut self.event_name)?;
-        array("Events.Attributes", MAPS, events, &mut self.event_attributes)?;
+        array(
+            "Events.Timestamp",
+            "Array(DateTime64(9))",
+            events,
+            &mut self.event_timestamp,
+        )?;
+        array(
+            "Events.Name",
+            "Array(LowCardinality(String))",
+            events,
+            &mut self.event_name,
+        )?;
+        array(
+            "Events.Attributes",
+            MAPS,
+            events,
+            &mut self.event_attributes,
+        )?;
         let links = &mut self.links;
-        array("Links.TraceId", "Array(String)", links, &mut self.link_trace_id)?;
-        array("Links.SpanId", "Array(String)", links, &mut self.link_span_id)?;
-        array("Links.TraceState", "Array(String)", links, &mut self.link_trace_state)?;
+        array(
+            "Links.TraceId",
+            "Array(String)",
+            links,
+            &mut self.link_trace_id,
+        )?;
+        array(
+            "Links.SpanId",
+            "Array(String)",
+            links,
+            &mut self.link_span_id,
+        )?;
+        array(
+            "Links.TraceState",
+            "Array(String)",
+            links,
+            &mut self.link_trace_state,
+        )?;
         array("Links.Attributes", MAPS, links, &mut self.link_attributes)
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn reset_rows(&mut self) {
+        self.rows = 0;
     }
 }
 
 impl Traces {
-    pub(super) fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// Appends the spans of an `ExportTraceServiceRequest`.
     pub(super) fn request(
         &mut self,
@@ -94,7 +127,11 @@ impl Traces {
         adjusted: &mut Adjusted,
     ) -> Result<(), EncodeError> {
         for field in Fields::new(message) {
-            if let Field { number: 1, value: Value::Bytes(resource_spans) } = field? {
+            if let Field {
+                number: 1,
+                value: Value::Bytes(resource_spans),
+            } = field?
+            {
                 self.resource_spans(resource_spans, compressor, adjusted)?;
             }
         }
@@ -111,15 +148,21 @@ impl Traces {
         let mut resource = Resource::default();
         for field in Fields::new(message) {
             match field? {
-                Field { number: 1, value: Value::Bytes(fields) } => resource.read(fields)?,
-                Field { number: 2, value: Value::Bytes(scope_spans) } => {
+                Field {
+                    number: 1,
+                    value: Value::Bytes(fields),
+                } => resource.read(fields)?,
+                Field {
+                    number: 2,
+                    value: Value::Bytes(scope_spans),
+                } => {
                     self.scope_spans(scope_spans, compressor, adjusted)?;
                 }
                 _ => {}
             }
         }
         let rows = self.rows - before;
-        resource.fill_service_name(&mut self.service_name, rows);
+        self.service_name.repeat(resource.service_name(), rows);
         resource
             .attributes
             .fill(&mut self.resource_attributes, rows, compressor)?;
@@ -136,11 +179,17 @@ impl Traces {
         let mut scope = Scope::default();
         for field in Fields::new(message) {
             match field? {
-                Field { number: 1, value: Value::Bytes(fields) } => scope.read(fields)?,
-                Field { number: 2, value: Value::Bytes(span) } => {
+                Field {
+                    number: 1,
+                    value: Value::Bytes(fields),
+                } => scope.read(fields)?,
+                Field {
+                    number: 2,
+                    value: Value::Bytes(span),
+                } => {
                     self.span(span, adjusted)?;
                     if self.rows.is_multiple_of(SEAL_ROWS) {
-                        self.visit(&mut |_, _, column| column.seal(compressor))?;
+                        seal(self, compressor)?;
                     }
                 }
                 _ => {}
@@ -191,7 +240,8 @@ impl Traces {
             adjusted.negative_durations += 1;
         }
         self.duration.u64(span.end.saturating_sub(span.start));
-        self.status_code.push(enum_name(&STATUSES, span.status_code));
+        self.status_code
+            .push(enum_name(&STATUSES, span.status_code));
         self.status_message.text(span.status_message);
     }
 
@@ -231,12 +281,6 @@ impl Traces {
         self.link_attributes.end_row();
         self.links.add();
         Ok(())
-    }
-
-    /// Empties the columns for the next batch.
-    pub(super) fn reset(&mut self) {
-        self.rows = 0;
-        super::reset(self);
     }
 }
 

@@ -11,7 +11,7 @@ use super::stream::append_text;
 /// Keys come from outside, so the table's hash is seeded; in front of it stands a small table addressed by a few
 /// bytes of the string, which answers nearly every call with one comparison.
 #[derive(Debug)]
-pub struct Dictionary {
+pub(super) struct Dictionary {
     /// The strings as Native wants them: length, bytes, length, bytes.
     encoded: Vec<u8>,
     entries: Vec<Entry>,
@@ -48,18 +48,18 @@ impl Default for Dictionary {
 
 impl Dictionary {
     /// How many distinct strings there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// All strings, each with its length before it.
-    pub fn encoded(&self) -> &[u8] {
+    pub(super) fn encoded(&self) -> &[u8] {
         &self.encoded
     }
 
     /// The index of `text`, which is added if it is new.
     #[inline]
-    pub fn index_of(&mut self, text: &[u8]) -> u32 {
+    pub(super) fn index_of(&mut self, text: &[u8]) -> u32 {
         let slot = recent_slot(text);
         let candidate = self.recent[slot];
         if self.text(candidate) == Some(text) {
@@ -80,9 +80,9 @@ impl Dictionary {
     fn find_or_add(&mut self, text: &[u8]) -> u32 {
         let hash = self.hasher.hash_one(text);
         let (encoded, entries) = (&self.encoded, &self.entries);
-        let found = self
-            .table
-            .find(hash, |index| text_of(encoded, entries, *index) == Some(text));
+        let found = self.table.find(hash, |index| {
+            text_of(encoded, entries, *index) == Some(text)
+        });
         if let Some(index) = found {
             return *index;
         }
@@ -101,7 +101,7 @@ impl Dictionary {
     }
 
     /// Empties the dictionary for the next block.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.encoded.clear();
         self.encoded.shrink_to(KEPT_BYTES);
         self.entries.clear();
@@ -139,8 +139,6 @@ fn short_ends(text: &[u8]) -> u64 {
         (Some(first), Some(last)) => {
             u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
         }
-        _ => text
-            .iter()
-            .fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+        _ => text.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
     }
 }
