@@ -1,1 +1,2 @@
 //! The Tidegate agent: an OpenTelemetry daemon made for ClickHouse.
+pub mod localdb;
