@@ -4,3 +4,5 @@ mod clients;
 mod inserts;
 mod interface;
 mod process;
+mod sessions;
+mod streams;
