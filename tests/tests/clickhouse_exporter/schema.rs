@@ -87,7 +87,7 @@ fn points() -> Vec<u8> {
 #[tokio::test]
 async fn the_queries_of_users_find_their_rows() -> Result<()> {
     let database = Database::start()?;
-    let exporter = Exporter::to(&database.localdb.url, "database = \"otel\"\nttl = \"876000h\"")?;
+    let exporter = Exporter::to(&database.localdb.url, "database = \"otel\"\nttl = \"438000h\"")?;
     exporter.store(Signal::Traces, spans()).await?;
     exporter.store(Signal::Logs, records()).await?;
     exporter.store(Signal::Metrics, points()).await?;
@@ -162,8 +162,8 @@ async fn tables_of_the_older_generation_are_written_to() -> Result<()> {
     let exporter = Exporter::to(&database.localdb.url, "database = \"old\"")?;
     exporter.store(Signal::Logs, golden_request(Signal::Logs)?).await?;
     exporter.store(Signal::Metrics, points()).await?;
-    let logs = "SELECT count(), countIf(Body != ''), min(TimestampTime) FROM old.otel_logs";
-    assert_eq!(database.query(logs).await?, "310\t308\t1970-01-01 00:00:00");
+    let logs = "SELECT count(), min(TimestampTime) FROM old.otel_logs";
+    assert_eq!(database.query(logs).await?, "310\t1970-01-01 00:00:00");
     let gauge = "SELECT DISTINCT TimeUnix FROM old.otel_metrics_gauge";
     assert_eq!(database.query(gauge).await?, "2026-05-28 20:26:40.000000000");
     database.localdb.stop()
