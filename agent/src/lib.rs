@@ -4,6 +4,7 @@
 //! obligation to answer, and no stage builds per-item objects. `docs/architecture.md` is the map.
 
 pub mod ack;
+pub mod allocator;
 pub mod batch;
 pub mod component;
 pub mod config;
@@ -13,6 +14,8 @@ pub mod health;
 pub mod ledger;
 pub mod memory;
 pub mod otlp;
+pub mod pipeline;
+pub mod process;
 pub mod processors;
 pub mod receivers;
 pub mod signal;

@@ -5,3 +5,12 @@
 mod reader;
 
 pub use reader::{Field, Fields, Value, WireError};
+
+/// TEMP
+pub fn split_at(
+    _s: crate::signal::Signal,
+    b: &bytes::Bytes,
+    _n: usize,
+) -> (bytes::Bytes, bytes::Bytes) {
+    (b.clone(), b.clone())
+}
