@@ -2,8 +2,16 @@
 //!
 //! Nothing here knows of I/O, tokio, logging or configuration, and nothing is `unsafe`.
 
+mod check;
 mod reader;
+mod rewrite;
+mod schema;
+#[doc(hidden)]
+pub mod testing;
 
+#[doc(hidden)]
+pub use check::fuzz_check;
+pub use check::{Checked, check};
 pub use reader::{Field, Fields, Value, WireError};
 
 /// TEMP
