@@ -19,17 +19,15 @@ pub(crate) struct SyntaxError {
 pub(crate) fn document(text: usize, content: &str) -> (Table, Vec<SyntaxError>) {
     let read = || {
         let (table, errors) = DeTable::parse_recoverable(content);
-        let mut errors: Vec<_> = errors
-            .iter()
-            .map(|error| syntax_error(text, content, error))
-            .collect();
         let mut reader = Reader::new(text);
         let table = reader.table(table.into_inner());
-        errors.extend(reader.too_deep.map(|span| SyntaxError {
-            span,
-            message: format!("nested more than {DEPTH_MAX} levels deep"),
-        }));
-        (table, errors)
+        let mut problems = reader.problems;
+        problems.extend(
+            errors
+                .iter()
+                .map(|error| syntax_error(text, content, error)),
+        );
+        (table, first_of_each_line(content, problems))
     };
     with_stack(content, read).unwrap_or_else(|problem| {
         let span = Span {
@@ -47,7 +45,7 @@ pub(crate) fn value(content: &str, span: Span) -> Option<Value> {
         let value = DeValue::parse(content).ok()?;
         let mut reader = Reader::new(span.text);
         let node = reader.node(value);
-        reader.too_deep.is_none().then_some(node)
+        reader.problems.is_empty().then_some(node)
     };
     let mut node = with_stack(content, read).ok()??;
     set_spans(&mut node, span);
@@ -95,58 +93,71 @@ fn set_spans(node: &mut Node, span: Span) {
     }
 }
 
+/// In order, one for each line: what follows on the same line is mostly a consequence.
+fn first_of_each_line(content: &str, mut problems: Vec<SyntaxError>) -> Vec<SyntaxError> {
+    problems.sort_by_key(|problem| problem.span);
+    problems.dedup_by_key(|problem| line_start(content, problem.span.start));
+    problems
+}
+
+fn line_start(content: &str, at: usize) -> usize {
+    content
+        .get(..at)
+        .and_then(|before| before.rfind('\n'))
+        .map_or(0, |newline| newline + 1)
+}
+
 fn syntax_error(text: usize, content: &str, error: &toml::de::Error) -> SyntaxError {
     let range = error.span().unwrap_or(0..0);
-    let line_start = content
-        .get(..range.start)
-        .and_then(|before| before.rfind('\n'))
-        .map_or(0, |at| at + 1);
     let line = content
-        .get(line_start..)
-        .and_then(|rest| rest.lines().next());
-    let mut message = error.message().to_owned();
-    if let Some(hint) = line.and_then(hint) {
-        message = format!("{message}; {hint}");
-    }
+        .get(line_start(content, range.start)..)
+        .and_then(|rest| rest.lines().next())
+        .unwrap_or("");
     SyntaxError {
         span: Span {
             text,
             start: range.start,
             end: range.end,
         },
-        message,
+        message: syntax_words(error.message(), line),
     }
 }
 
-/// What the usual mistakes on a line ask for.
-fn hint(line: &str) -> Option<String> {
-    let line = line.split('#').next().unwrap_or(line).trim();
-    if let Some(header) = line
+/// The parser's message, with what the usual mistakes on a line ask for.
+fn syntax_words(message: &str, line: &str) -> String {
+    let code = line.split('#').next().unwrap_or(line).trim();
+    if let Some(header) = code
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         && header.contains('/')
         && !header.contains('"')
     {
         let parts: Vec<String> = header.split('.').map(super::tree::quoted).collect();
-        return Some(format!(
-            "a name with `/` is quoted: `[{}]`",
-            parts.join(".")
-        ));
+        return format!("a name with `/` goes in quotes: `[{}]`", parts.join("."));
     }
-    if !line.contains('=') && line.contains(':') && !line.starts_with(['[', '"']) {
-        return Some(
-            "this looks like YAML: TOML writes `key = value`, and `[table]` for a block".to_owned(),
+    if code.contains(':') && !code.contains('=') && !code.starts_with(['[', '"']) {
+        return format!(
+            "{message}; this looks like YAML: TOML writes `key = value`, and `[table]` for a block"
         );
     }
-    None
+    if message.starts_with("string values must be quoted") {
+        return match code.split_once('=').map(|(_, value)| value.trim()) {
+            Some("") => "there is no value after the `=`".to_owned(),
+            Some(value) if !value.contains(['"', '\'', '[', '{']) || value.starts_with("${") => {
+                format!("text goes in quotes: `\"{value}\"`")
+            }
+            _ => "text goes in quotes".to_owned(),
+        };
+    }
+    message.to_owned()
 }
 
 /// Turns the parser's tree into ours.
 struct Reader {
     text: usize,
     depth: usize,
-    /// The first value below the depth allowed.
-    too_deep: Option<Span>,
+    /// What the parser lets pass.
+    problems: Vec<SyntaxError>,
 }
 
 impl Reader {
@@ -154,7 +165,7 @@ impl Reader {
         Self {
             text,
             depth: 0,
-            too_deep: None,
+            problems: Vec::new(),
         }
     }
 
@@ -184,28 +195,41 @@ impl Reader {
         items.into_iter().map(|item| self.node(item)).collect()
     }
 
+    fn problem(&mut self, span: Span, message: String) -> Node {
+        self.problems.push(SyntaxError { span, message });
+        Node::new(Value::Hole, span)
+    }
+
     /// Recurses at most [`DEPTH_MAX`] deep.
     fn node(&mut self, value: Spanned<DeValue<'_>>) -> Node {
         let span = self.span(&value);
         if self.depth == DEPTH_MAX {
-            self.too_deep.get_or_insert(span);
-            return Node::new(Value::Hole, span);
+            return self.problem(span, format!("nested more than {DEPTH_MAX} levels deep"));
         }
         self.depth += 1;
-        let value = match value.into_inner() {
+        let node = self.shallow(value.into_inner(), span);
+        self.depth -= 1;
+        node
+    }
+
+    fn shallow(&mut self, value: DeValue<'_>, span: Span) -> Node {
+        let value = match value {
             DeValue::String(text) => Value::Text(text.into_owned()),
-            DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix())
-                .map_or_else(|_| Value::Text(number.to_string()), Value::Integer),
-            DeValue::Float(number) => number
-                .as_str()
-                .parse()
-                .map_or_else(|_| Value::Text(number.to_string()), Value::Float),
+            DeValue::Integer(number) => {
+                match i128::from_str_radix(number.as_str(), number.radix()) {
+                    Ok(number) => Value::Integer(number),
+                    Err(_) => return self.problem(span, format!("`{number}` is not a number")),
+                }
+            }
+            DeValue::Float(number) => match number.as_str().parse() {
+                Ok(number) => Value::Float(number),
+                Err(_) => return self.problem(span, format!("`{number}` is not a number")),
+            },
             DeValue::Boolean(flag) => Value::Bool(flag),
             DeValue::Datetime(datetime) => Value::Datetime(datetime),
             DeValue::Array(items) => Value::List(self.list(items)),
             DeValue::Table(table) => Value::Table(self.table(table)),
         };
-        self.depth -= 1;
         Node::new(value, span)
     }
 }
@@ -227,9 +251,41 @@ mod tests {
     fn every_syntax_error_is_reported_with_its_place() {
         check("a = 1\n", &[]);
         check("a = 1\na = 2\n", &[(6, "duplicate key")]);
-        check("a = \nb = ]\n", &[]);
-        check("receivers:\n", &[]);
-        check("[exporters.clickhouse/archive]\n", &[]);
+        check(
+            "a = \nb = ]\n",
+            &[
+                (4, "there is no value after the `=`"),
+                (9, "missing array opening, expected `[`"),
+            ],
+        );
+        check(
+            "receivers:\n",
+            &[(
+                9,
+                "invalid unquoted key, expected letters, numbers, `-`, `_`; this looks like YAML: TOML writes `key = value`, and `[table]` for a block",
+            )],
+        );
+        check(
+            "[exporters.clickhouse/archive]\n",
+            &[(
+                21,
+                "a name with `/` goes in quotes: `[exporters.\"clickhouse/archive\"]`",
+            )],
+        );
+        check(
+            "a = localhost:4317\n",
+            &[(4, "text goes in quotes: `\"localhost:4317\"`")],
+        );
+        check(
+            "a = ${env:X} # why\n",
+            &[(4, "text goes in quotes: `\"${env:X}\"`")],
+        );
+        check(
+            "a = \"x\nb = 1\n",
+            &[(6, "invalid basic string, expected `\"`")],
+        );
+        check("a = 0x\n", &[(4, "`0x` is not a number")]);
+        check("[a]\n[a]\n", &[(5, "duplicate key")]);
     }
 
     #[test]
