@@ -6,6 +6,7 @@ mod check;
 mod reader;
 mod rewrite;
 mod schema;
+mod split;
 #[doc(hidden)]
 pub mod testing;
 
@@ -13,3 +14,6 @@ pub mod testing;
 pub use check::fuzz_check;
 pub use check::{Checked, check};
 pub use reader::{Field, Fields, Value, WireError};
+#[doc(hidden)]
+pub use split::fuzz_split;
+pub use split::{Splitter, split};
