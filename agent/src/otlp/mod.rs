@@ -6,6 +6,7 @@ mod check;
 mod reader;
 mod rewrite;
 mod schema;
+mod split;
 #[doc(hidden)]
 pub mod testing;
 
@@ -13,12 +14,6 @@ pub mod testing;
 pub use check::fuzz_check;
 pub use check::{Checked, check};
 pub use reader::{Field, Fields, Value, WireError};
-
-/// TEMP
-pub fn split_at(
-    _s: crate::signal::Signal,
-    b: &bytes::Bytes,
-    _n: usize,
-) -> (bytes::Bytes, bytes::Bytes) {
-    (b.clone(), b.clone())
-}
+#[doc(hidden)]
+pub use split::fuzz_split;
+pub use split::{Splitter, split};
