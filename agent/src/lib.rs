@@ -21,3 +21,4 @@ pub mod receivers;
 pub mod signal;
 pub mod telemetry;
 pub mod units;
+pub mod localdb;
