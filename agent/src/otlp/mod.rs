@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows of I/O, tokio, logging or configuration, and nothing is `unsafe`.
 
+pub mod json;
 mod reader;
 
 pub use reader::{Field, Fields, Value, WireError};
