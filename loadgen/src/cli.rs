@@ -28,7 +28,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Send HTTP requests to a service and measure its latency.
-    Http(http::Args),
+    Http(Box<http::Args>),
     /// Show the runs that `loadgen http --save` has stored in ClickHouse.
     History(history::Args),
 }
@@ -36,7 +36,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Http(args) => http::run(args).await,
+            Self::Http(args) => http::run(*args).await,
             Self::History(args) => history::run(args).await,
         }
     }

@@ -289,7 +289,7 @@ fn parse_header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
 fn parse_rate(text: &str) -> anyhow::Result<f64> {
     let rate: f64 = text.parse().context("not a number")?;
     ensure!(
-        rate >= 0.001 && rate <= 10_000_000.0,
+        (0.001..=10_000_000.0).contains(&rate),
         "a rate lies between 0.001 and 10000000 per second"
     );
     Ok(rate)

@@ -58,8 +58,10 @@ impl Schedule {
 
     /// How many requests have fallen due after `elapsed`.
     fn due_after(&self, elapsed: Duration) -> u64 {
-        let whole = (elapsed.as_secs_f64() * self.rate) as u64;
-        whole.saturating_add(1).min(self.total)
+        let count = ((elapsed.as_secs_f64() * self.rate) as u64).saturating_add(1);
+        // The product may be rounded down just below the number of a request that is due by now.
+        let rounded_away = u64::from(self.due(count) <= elapsed);
+        (count + rounded_away).min(self.total)
     }
 }
 
@@ -180,6 +182,14 @@ impl Drop for Pacer {
     }
 }
 
+/// The pacer on tokio's clock, which tests can pause.
+#[cfg(test)]
+pub(crate) async fn pace(gate: Arc<Gate>) {
+    while let Some(wait) = gate.release_due(Instant::now()) {
+        tokio::time::sleep(wait).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,14 +307,4 @@ mod tests {
         }
         drop(pacer);
     }
-
-    /// The pacer on tokio's clock, which tests can pause.
-    pub(crate) async fn pace(gate: Arc<Gate>) {
-        while let Some(wait) = gate.release_due(Instant::now()) {
-            tokio::time::sleep(wait).await;
-        }
-    }
 }
-
-#[cfg(test)]
-pub(crate) use tests::pace;
