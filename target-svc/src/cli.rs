@@ -6,7 +6,7 @@ use clap::Parser;
 
 /// An HTTP service that sends traces, metrics and logs over OTLP/gRPC.
 ///
-/// POST /api/vector/add adds two vectors: {"a":[1,2],"b":[3,4]} gives {"result":[4.0,6.0]}.
+/// POST /api/vector/add adds two vectors: `{"a":[1,2],"b":[3,4]}` gives `{"result":[4.0,6.0]}`.
 /// GET /health answers {"status":"ok"}.
 ///
 /// Telemetry goes to OTEL_EXPORTER_OTLP_ENDPOINT (default http://127.0.0.1:4317); the other variables of the

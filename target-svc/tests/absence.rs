@@ -1,5 +1,7 @@
 //! The service without a collector, and with one that comes late or hangs.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::net::SocketAddr;

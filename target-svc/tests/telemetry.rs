@@ -1,5 +1,7 @@
 //! What the service sends to the collector.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -348,7 +348,10 @@ mod tests {
                 (100, 0, 0)
             );
             let measured = outcome.measured;
-            assert!(measured >= MILLI * 1000 && measured < MILLI * 1010, "{measured:?}");
+            assert!(
+                measured >= MILLI * 1000 && measured < MILLI * 1010,
+                "{measured:?}"
+            );
         }
     }
 
