@@ -1,0 +1,5 @@
+//! Other processes, as `/proc` shows them.
+
+mod sys;
+
+pub(crate) use sys::*;
