@@ -50,15 +50,18 @@ pub(crate) struct Run {
     pub(crate) wall: Duration,
     /// CPU time of the thread that did all of it.
     pub(crate) cpu: Duration,
-    /// The pool, for another run.
-    pub(crate) pool: Pool,
 }
 
-/// Offers the load from the calling thread until it is done or `stop` becomes true.
+/// Offers the load from the calling thread until it is done or `stop` becomes true; returns the pool for
+/// another run.
 ///
 /// # Errors
 /// When no runtime can be made.
-pub(crate) fn run(load: Load, pool: Pool, stop: watch::Receiver<bool>) -> anyhow::Result<Run> {
+pub(crate) fn run(
+    load: Load,
+    pool: Pool,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<(Run, Pool)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -72,12 +75,7 @@ pub(crate) fn run(load: Load, pool: Pool, stop: watch::Receiver<bool>) -> anyhow
     tally.unsent = shared.due(wall).saturating_sub(shared.tickets.get());
     let shared = Rc::into_inner(shared).context("a worker outlived its run")?;
     let cpu = process::thread_cpu_time().saturating_sub(cpu);
-    Ok(Run {
-        tally,
-        wall,
-        cpu,
-        pool: shared.pool.into_inner(),
-    })
+    Ok((Run { tally, wall, cpu }, shared.pool.into_inner()))
 }
 
 async fn send_all(shared: &Rc<Shared>, stop: watch::Receiver<bool>) -> anyhow::Result<Tally> {

@@ -174,8 +174,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     });
     let finished = sending.await;
     interrupted.abort();
-    let run = finished.context("the sending thread panicked")??;
-    let report = Report::new(&load, run.pool.facts(), &run);
+    let (run, pool) = finished.context("the sending thread panicked")??;
+    let report = Report::new(&load, pool.facts(), &run);
     std::io::stdout().write_all(report.to_string().as_bytes())?;
     if let Some(file) = &args.json {
         let json = serde_json::to_vec_pretty(&report)?;

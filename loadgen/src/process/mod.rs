@@ -1,5 +1,9 @@
-//! Other processes, as `/proc` shows them.
+//! Other processes: what `/proc` says of them, and where they run.
 
+mod proc;
 mod sys;
 
-pub(crate) use sys::*;
+pub(crate) use proc::{Process, serving};
+pub(crate) use sys::{
+    allowed_cores, kill_group, pin_and_bind_life, pin_to, terminate, thread_cpu_time,
+};

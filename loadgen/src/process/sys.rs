@@ -98,9 +98,46 @@ pub(crate) fn terminate(pid: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Kills every process of the group that this process leads (SIGKILL).
+pub(crate) fn kill_group(leader: u32) -> io::Result<()> {
+    let leader = libc::pid_t::try_from(leader)
+        .ok()
+        .filter(|leader| *leader > 1)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no such process group"))?;
+    // SAFETY: kill takes two integers and touches no memory.
+    if unsafe { libc::kill(-leader, libc::SIGKILL) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_dies_with_its_children() {
+        use std::io::Read as _;
+
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", "sleep 600 & sleep 600"])
+            .process_group(0)
+            .stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        kill_group(child.id()).unwrap();
+        // The pipe ends when the last process that holds it does.
+        let mut rest = String::new();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut rest)
+            .unwrap();
+        assert!(!child.wait().unwrap().success());
+        assert!(kill_group(0).is_err());
+        assert!(kill_group(1).is_err());
+    }
 
     #[test]
     fn work_takes_cpu_time() {

@@ -25,7 +25,7 @@ use crate::otlp::client::Protocol;
 use clickhouse::ClickHouse;
 use otlp::Otlp;
 use serve::{Body, Handler, Version, drain, full, listen, serve};
-pub(crate) use stats::{Snapshot, Stats};
+pub(crate) use stats::Stats;
 
 /// Receive telemetry, count it and throw it away: a ClickHouse and OTLP endpoint.
 ///

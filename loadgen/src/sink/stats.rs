@@ -176,11 +176,6 @@ impl Stats {
         self.count_pending();
         self.inner().snapshot.clone()
     }
-
-    /// Requests received so far; does not count rows.
-    pub(crate) fn requests(&self) -> u64 {
-        self.inner().snapshot.requests()
-    }
 }
 
 impl Received {

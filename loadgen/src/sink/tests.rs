@@ -60,7 +60,7 @@ async fn send(sink: &Sink, case: Case) -> Run {
     let sending = tokio::task::spawn_blocking(move || {
         let pool =
             Pool::build(&shape, 4, case.compression, numbering, drive::unix_nanos()).unwrap();
-        drive::run(load, pool, stopped).unwrap()
+        drive::run(load, pool, stopped).unwrap().0
     });
     sending.await.unwrap()
 }

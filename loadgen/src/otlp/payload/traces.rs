@@ -167,12 +167,12 @@ fn messaging(random: &mut StdRng) -> (String, SpanKind, Vec<KeyValue>) {
             "messaging.message.body.size",
             random.random_range(200..9_000),
         ),
-        string("messaging.client.id", "producer-1"),
+        string("messaging.client.id", "p-1"),
         int(
             "messaging.kafka.offset",
             random.random_range(1_000_000..90_000_000),
         ),
-        string("server.address", "kafka-0.shop.svc"),
+        string("server.address", "kafka-0"),
     ];
     (format!("send {topic}"), SpanKind::Producer, attributes)
 }
@@ -181,7 +181,7 @@ fn internal(random: &mut StdRng) -> (String, SpanKind, Vec<KeyValue>) {
     let function = pick(random, &words::FUNCTIONS);
     let attributes = vec![
         string("code.function.name", function),
-        string("code.file.path", "src/services/handlers.rs"),
+        string("code.file.path", "src/handlers.rs"),
         int("code.line.number", random.random_range(20..900)),
         string("thread.name", pick(random, &words::THREADS)),
         int("thread.id", random.random_range(2..64)),
