@@ -3,9 +3,11 @@
 //! Nothing here knows of I/O, tokio, logging or configuration, and nothing is `unsafe`.
 
 mod check;
+pub mod json;
 mod reader;
 mod rewrite;
 mod schema;
+mod split;
 #[doc(hidden)]
 pub mod testing;
 
@@ -13,12 +15,6 @@ pub mod testing;
 pub use check::fuzz_check;
 pub use check::{Checked, check};
 pub use reader::{Field, Fields, Value, WireError};
-
-/// TEMP
-pub fn split_at(
-    _s: crate::signal::Signal,
-    b: &bytes::Bytes,
-    _n: usize,
-) -> (bytes::Bytes, bytes::Bytes) {
-    (b.clone(), b.clone())
-}
+#[doc(hidden)]
+pub use split::fuzz_split;
+pub use split::{Splitter, split};
