@@ -5,7 +5,9 @@
 
 pub mod ack;
 pub mod allocator;
+pub mod app;
 pub mod batch;
+pub mod cli;
 pub mod component;
 pub mod config;
 pub mod exporters;
