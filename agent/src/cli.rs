@@ -186,6 +186,8 @@ pub fn print_config(from: &ConfigSources, format: PrintFormat, unredacted: bool)
     if found.has_errors() {
         return refuse(&found);
     }
+    // Options decide which type a substitution has. What they complain about is for `validate` to tell.
+    drop(config::settings_of(&tree, found, &Registries::BUILT_IN));
     match config::render(&tree, format.into(), !unredacted) {
         Ok(text) => print(&text),
         Err(problem) => {

@@ -41,6 +41,7 @@ struct ServerOptions {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only decoded")]
 struct ClickhouseOptions {
     endpoint: Endpoints,
     database: String,
@@ -355,12 +356,12 @@ struct Kinds {
     size: ByteSize,
     wait: HumanDuration,
     maybe: Option<u8>,
-    word: Compression2,
+    word: Word,
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
-enum Compression2 {
+enum Word {
     #[default]
     Off,
     Level {
@@ -386,93 +387,38 @@ fn kinds(text: &str) -> Result<Kinds, String> {
 
 #[test]
 fn a_substitution_takes_the_type_that_is_wanted() {
-    let check = |text: &str, expected: Kinds| assert_eq!(kinds(text), Ok(expected), "{text}");
-    let none = Kinds::default;
-    check(
-        "number = '${env:PORT}'",
-        Kinds {
-            number: 9000,
-            ..none()
-        },
-    );
-    check(
-        "text = '${env:PORT}'",
-        Kinds {
-            text: "9000".to_owned(),
-            ..none()
-        },
-    );
-    check(
-        "float = '${env:PORT}'",
-        Kinds {
-            float: 9000.0,
-            ..none()
-        },
-    );
-    check(
-        "flag = '${env:FLAG}'",
-        Kinds {
-            flag: true,
-            ..none()
-        },
-    );
-    check(
-        "text = '${env:FLAG}'",
-        Kinds {
-            text: "true".to_owned(),
-            ..none()
-        },
-    );
-    check(
-        "size = '${env:PORT}'",
-        Kinds {
-            size: ByteSize(9000),
-            ..none()
-        },
-    );
-    check(
-        "maybe = '${env:NONE:-7}'",
-        Kinds {
-            maybe: Some(7),
-            ..none()
-        },
-    );
-    check(
-        "list = '${env:SPAN_LIST}'",
-        Kinds {
-            list: vec!["otlp".to_owned()],
-            ..none()
-        },
-    );
-    check(
-        "list = ['${env:PORT}']",
-        Kinds {
-            list: vec!["9000".to_owned()],
-            ..none()
-        },
-    );
-    check("word = '${env:NONE:-off}'", none());
-    check(
-        "word = {level = {level = 3}}",
-        Kinds {
-            word: Compression2::Level { level: 3 },
-            ..none()
-        },
-    );
-    check(
-        "word = {named = '${env:PORT}'}",
-        Kinds {
-            word: Compression2::Named("9000".to_owned()),
-            ..none()
-        },
-    );
-    check(
-        "wait = '${env:NONE:-5s}'",
-        Kinds {
-            wait: HumanDuration::from_secs(5),
-            ..none()
-        },
-    );
+    let check = |text: &str, change: fn(&mut Kinds)| {
+        let mut expected = Kinds::default();
+        change(&mut expected);
+        assert_eq!(kinds(text), Ok(expected), "{text}");
+    };
+    check("number = '${env:PORT}'", |kinds| kinds.number = 9000);
+    check("text = '${env:PORT}'", |kinds| {
+        kinds.text = "9000".to_owned()
+    });
+    check("float = '${env:PORT}'", |kinds| kinds.float = 9000.0);
+    check("flag = '${env:FLAG}'", |kinds| kinds.flag = true);
+    check("text = '${env:FLAG}'", |kinds| {
+        kinds.text = "true".to_owned()
+    });
+    check("size = '${env:PORT}'", |kinds| kinds.size = ByteSize(9000));
+    check("maybe = '${env:NONE:-7}'", |kinds| kinds.maybe = Some(7));
+    check("list = '${env:SPAN_LIST}'", |kinds| {
+        kinds.list = vec!["otlp".to_owned()]
+    });
+    check("list = ['${env:PORT}']", |kinds| {
+        kinds.list = vec!["9000".to_owned()]
+    });
+    check("word = '${env:NONE:-off}'", |_| {});
+    check("word = {level = {level = 3}}", |kinds| {
+        kinds.word = Word::Level { level: 3 }
+    });
+    check("word = {named = '${env:PORT}'}", |kinds| {
+        kinds.word = Word::Named("9000".to_owned())
+    });
+    check("wait = '${env:NONE:-5s}'", |kinds| {
+        kinds.wait = HumanDuration::from_secs(5)
+    });
 }
 
 #[test]
@@ -695,6 +641,24 @@ X-Other = "v"
     let open: serde_json::Value = serde_json::from_str(&open).unwrap();
     assert_eq!(open["exporters"]["x"]["password"], "hunter2hunter2");
     assert_eq!(open["exporters"]["x"]["from_file"], "s3cret-from-file");
+}
+
+#[test]
+fn a_substitution_is_printed_with_the_type_that_its_option_took() {
+    let text = VALID
+        .replace("\"otel\"", "\"${env:PORT}\"\nworkers = \"${env:PORT}\"")
+        .replace("\"archive\"", "\"plain\"");
+    let source = Source::Text {
+        name: "t".to_owned(),
+        content: text,
+    };
+    let (tree, found) = load(&[source], &[], &environment());
+    settings_of(&tree, found, &REGISTRIES).unwrap();
+    let printed = render(&tree, Format::Toml, true).unwrap();
+    assert!(
+        printed.contains("database = \"9000\"\nworkers = 9000\n"),
+        "{printed}"
+    );
 }
 
 // === Hostile input ===
