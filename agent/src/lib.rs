@@ -4,6 +4,7 @@
 //! obligation to answer, and no stage builds per-item objects. `docs/architecture.md` is the map.
 
 pub mod ack;
+pub mod allocator;
 pub mod batch;
 pub mod component;
 pub mod config;
@@ -11,8 +12,11 @@ pub mod exporters;
 pub mod extensions;
 pub mod health;
 pub mod ledger;
+pub mod localdb;
 pub mod memory;
 pub mod otlp;
+pub mod pipeline;
+pub mod process;
 pub mod processors;
 pub mod receivers;
 pub mod signal;

@@ -2,6 +2,10 @@
 
 mod diagnostics;
 mod section;
+mod settings;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use section::Section;
+pub use settings::{
+    Components, LogEncoding, LogLevel, LogSettings, MetricsLevel, Settings, TelemetrySettings,
+};

@@ -1,5 +1,6 @@
 //! Exporters: the registry, and what all of them share.
 
+pub mod clickhouse;
 pub mod queue;
 pub mod retry;
 pub mod sender;
