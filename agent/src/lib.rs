@@ -1,1 +1,24 @@
 //! The Tidegate agent: an OpenTelemetry daemon made for ClickHouse.
+//!
+//! Telemetry stays the bytes it arrived as: a [`batch::Batch`] is a validated OTLP request in wire format with an
+//! obligation to answer, and no stage builds per-item objects. `docs/architecture.md` is the map.
+
+pub mod ack;
+pub mod allocator;
+pub mod batch;
+pub mod component;
+pub mod config;
+pub mod exporters;
+pub mod extensions;
+pub mod health;
+pub mod ledger;
+pub mod localdb;
+pub mod memory;
+pub mod otlp;
+pub mod pipeline;
+pub mod process;
+pub mod processors;
+pub mod receivers;
+pub mod signal;
+pub mod telemetry;
+pub mod units;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::{bench, otlp, sink};
+use crate::{history, http};
 
 /// The work could not be done, or its result could not be kept.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -27,6 +28,10 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Send HTTP requests to a service and measure its latency.
+    Http(Box<http::Args>),
+    /// Show the runs that `loadgen http --save` has stored in ClickHouse.
+    History(history::Args),
     /// Send traces, logs or metrics to an OTLP endpoint and measure it.
     Otlp(otlp::Args),
     /// Receive telemetry, count it and throw it away: a ClickHouse and OTLP endpoint.
@@ -38,6 +43,8 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Http(args) => http::run(*args).await,
+            Self::History(args) => history::run(args).await,
             Self::Otlp(args) => otlp::run(args).await,
             Self::Sink(args) => sink::run(args).await,
             Self::Bench(args) => bench::run(args).await,

@@ -2,10 +2,14 @@
 
 mod bench;
 mod cli;
+mod history;
+mod http;
 mod otlp;
 mod process;
+mod results;
 mod sink;
 mod stats;
+mod text;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;

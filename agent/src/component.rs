@@ -1,0 +1,309 @@
+//! The contract between the agent and its components: one trait per kind, one factory type for all.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::ack::Refusal;
+use crate::batch::{Batch, Payload, Transport};
+use crate::config::Section;
+use crate::memory::Reservation;
+use crate::signal::{PerSignal, Signal};
+use crate::telemetry::Telemetry;
+
+/// A boxed future, for the few calls that are made once per component or per batch.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Tells a component's tasks to finish. Cloning shares the signal.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown(CancellationToken);
+
+impl Shutdown {
+    /// Asks everybody who holds a clone to finish.
+    pub fn trigger(&self) {
+        self.0.cancel();
+    }
+
+    /// Whether [`Shutdown::trigger`] was called.
+    pub fn is_triggered(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Waits for [`Shutdown::trigger`].
+    pub async fn triggered(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+/// What a component kind offers to configuration and documentation.
+#[derive(Debug, Clone, Copy)]
+pub struct Factory<S: ?Sized + 'static> {
+    /// The name in configuration: `otlp`, `batch`, `clickhouse`.
+    pub kind: &'static str,
+    /// One sentence for `tidegate components` and the reference.
+    pub summary: &'static str,
+    /// The signals it works for.
+    pub signals: &'static [Signal],
+    /// Decodes and validates a component's table. Problems are reported to the section and give `None`.
+    pub parse: fn(&mut Section<'_>) -> Option<Box<S>>,
+}
+
+/// A component could not be built or run.
+#[derive(Debug, Error)]
+#[error("{attempted}: {cause}")]
+pub struct ComponentError {
+    /// What was attempted, on what: `bind 127.0.0.1:4317`.
+    pub attempted: String,
+    /// What went wrong.
+    pub cause: String,
+}
+
+impl ComponentError {
+    /// An error that says what was attempted and why it failed.
+    pub fn new(attempted: impl Into<String>, cause: impl ToString) -> Self {
+        Self {
+            attempted: attempted.into(),
+            cause: cause.to_string(),
+        }
+    }
+}
+
+// === Receivers ===
+
+/// Validated settings of a receiver.
+pub trait ReceiverSettings: Debug + Send + Sync {
+    /// Builds the receiver: binds its sockets, starts nothing.
+    ///
+    /// # Errors
+    /// When a socket cannot be bound or a file cannot be read.
+    fn build(&self, context: ReceiverContext) -> Result<Box<dyn Receiver>, ComponentError>;
+}
+
+/// What a receiver is given.
+pub struct ReceiverContext {
+    /// `otlp` or `otlp/name`.
+    pub id: String,
+    /// Where each signal's batches go; `None` where no pipeline wants the signal.
+    pub intakes: PerSignal<Option<Arc<dyn Intake>>>,
+    /// For the receiver's own metrics.
+    pub telemetry: Telemetry,
+}
+
+/// A component that takes data in.
+pub trait Receiver: Send {
+    /// Serves until `shutdown`, then lets requests under way finish and returns.
+    fn run(self: Box<Self>, shutdown: Shutdown) -> BoxFuture<'static, Result<(), ComponentError>>;
+}
+
+/// How a request that never became a batch ended, for the receiver's counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestFailure {
+    /// Refused for now, with a hint.
+    Refused,
+    /// The client's fault: malformed, oversize, wrong type.
+    Failed,
+}
+
+/// The way into the pipelines that a receiver feeds with one signal. It counts what passes.
+pub trait Intake: Send + Sync {
+    /// Asks for room for `bytes` before they are buffered, or after a body turned out to inflate.
+    ///
+    /// # Errors
+    /// The refusal to give to the client.
+    fn admit(&self, bytes: usize) -> Result<Reservation, Refusal>;
+
+    /// Hands over a batch. Its [`crate::ack::Ack`] is answered by whatever takes responsibility or refuses.
+    fn submit(&self, batch: Batch, transport: Transport);
+
+    /// Counts a request that ended before it became a batch.
+    fn count_failure(&self, transport: Transport, failure: RequestFailure);
+
+    /// Counts strings whose invalid UTF-8 was replaced.
+    fn count_repaired(&self, transport: Transport, strings: usize);
+}
+
+// === Processors ===
+
+/// Validated settings of a processor.
+pub trait ProcessorSettings: Debug + Send + Sync {
+    /// Builds an instance for one pipeline.
+    ///
+    /// # Errors
+    /// When a resource it needs cannot be had.
+    fn build(&self, context: ProcessorContext) -> Result<Box<dyn Processor>, ComponentError>;
+}
+
+/// What a processor is given.
+#[derive(Debug, Clone)]
+pub struct ProcessorContext {
+    /// `batch` or `batch/name`.
+    pub id: String,
+    /// The pipeline's signal.
+    pub signal: Signal,
+    /// For the processor's own metrics.
+    pub telemetry: Telemetry,
+    /// Bytes that the process holds, and what the process may use.
+    pub held: crate::memory::HeldBytes,
+}
+
+/// What a processor makes of its input: batches that go on, and items that do not.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Batches for the next stage, in order.
+    pub batches: Vec<Batch>,
+    /// Items given up, by a stable reason: `filtered`, `sampled`.
+    pub dropped: Vec<(&'static str, usize)>,
+}
+
+impl Output {
+    /// Passes a batch on.
+    pub fn emit(&mut self, batch: Batch) {
+        self.batches.push(batch);
+    }
+
+    /// Accounts for `items` that go no further.
+    pub fn discard(&mut self, reason: &'static str, items: usize) {
+        self.dropped.push((reason, items));
+    }
+}
+
+/// A component between receivers and exporters. Synchronous: it never waits.
+pub trait Processor: Send {
+    /// Whether a batch of about `bytes` may enter now. Asked before data is buffered.
+    ///
+    /// # Errors
+    /// The refusal to give to the client.
+    fn ready(&self, bytes: usize) -> Result<(), Refusal> {
+        let _unused = bytes;
+        Ok(())
+    }
+
+    /// Told of `items` that came although [`Processor::ready`] refused, and were sent back.
+    fn refused(&self, items: usize) {
+        let _unused = items;
+    }
+
+    /// Takes a batch and emits any number of batches.
+    ///
+    /// A processor that keeps data back answers the batch's ack with `Queued`: from then on it is responsible.
+    fn process(&mut self, batch: Batch, output: &mut Output);
+
+    /// When [`Processor::wake`] wants to be called, if at all.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Called at or after [`Processor::deadline`].
+    fn wake(&mut self, now: Instant, output: &mut Output) {
+        let _unused = (now, output);
+    }
+
+    /// Emits everything held back. Called once, last.
+    fn drain(&mut self, output: &mut Output) {
+        let _unused = output;
+    }
+}
+
+// === Exporters ===
+
+/// Validated settings of an exporter.
+pub trait ExporterSettings: Debug + Send + Sync {
+    /// Builds the exporter for the signals that pipelines feed it with, and starts its workers.
+    ///
+    /// # Errors
+    /// When a resource it needs cannot be had. An absent network peer is not an error.
+    fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError>;
+}
+
+/// What an exporter is given.
+#[derive(Debug, Clone)]
+pub struct ExporterContext {
+    /// `clickhouse` or `clickhouse/name`.
+    pub id: String,
+    /// The signals that some pipeline feeds it with.
+    pub signals: Vec<Signal>,
+    /// For the exporter's own metrics.
+    pub telemetry: Telemetry,
+    /// Triggered when the time to drain is over: attempts and waits end, and what is not delivered is given up.
+    pub cut: Shutdown,
+}
+
+/// The outcome of one attempt to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The destination has acknowledged all of it.
+    Delivered,
+    /// Not now: try again, no earlier than `after` where the destination gave a hint.
+    Retry {
+        /// What went wrong.
+        cause: String,
+        /// The destination's hint.
+        after: Option<Duration>,
+    },
+    /// Never: sending the same again cannot help.
+    Rejected {
+        /// What went wrong.
+        cause: String,
+    },
+}
+
+/// The part of an exporter that talks to its destination. One instance per worker.
+pub trait Exporter: Send + 'static {
+    /// A batch made ready to send: kept between attempts, so that a retry sends the same bytes and encodes nothing.
+    type Prepared: Send;
+
+    /// Turns a batch into what is sent. Pure computation.
+    ///
+    /// # Errors
+    /// Why the data cannot be sent, ever.
+    fn prepare(&mut self, signal: Signal, payload: Payload) -> Result<Self::Prepared, String>;
+
+    /// Makes one attempt. What parts of `prepared` were delivered, it remembers there.
+    fn send(&mut self, prepared: &mut Self::Prepared) -> impl Future<Output = Outcome> + Send;
+
+    /// Called once after the last send, as to flush and close a file.
+    fn close(&mut self) -> impl Future<Output = Result<(), ComponentError>> + Send {
+        async { Ok(()) }
+    }
+}
+
+/// The entrance to one exporter for one signal: its sending queue, and the workers behind it.
+#[derive(Debug)]
+pub struct Sender {
+    /// The exporter's id.
+    pub exporter: String,
+    /// The signal it takes.
+    pub signal: Signal,
+    /// The queue that the workers empty.
+    pub queue: crate::exporters::queue::Queue,
+    /// The workers; they end when the queue is closed and empty, or its drain is cut short.
+    pub workers: Vec<JoinHandle<()>>,
+}
+
+// === Extensions ===
+
+/// Validated settings of an extension.
+pub trait ExtensionSettings: Debug + Send + Sync {
+    /// Builds the extension: binds its sockets, starts nothing.
+    ///
+    /// # Errors
+    /// When a socket cannot be bound.
+    fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError>;
+}
+
+/// What an extension is given.
+#[derive(Debug, Clone)]
+pub struct ExtensionContext {
+    /// `health_check` or `health_check/name`.
+    pub id: String,
+    /// Whether the agent is up; see [`crate::health::Health`].
+    pub health: crate::health::Health,
+    /// For the extension's own metrics.
+    pub telemetry: Telemetry,
+}

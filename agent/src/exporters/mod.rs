@@ -1,0 +1,11 @@
+//! Exporters: the registry, and what all of them share.
+
+pub mod clickhouse;
+pub mod queue;
+pub mod retry;
+pub mod sender;
+
+use crate::component::{ExporterSettings, Factory};
+
+/// Every exporter.
+pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[];

@@ -1,0 +1,139 @@
+//! The loss ledger: every accepted item ends in exactly one of delivered, queued or dropped.
+
+use std::sync::Arc;
+
+use crate::signal::Signal;
+use crate::telemetry::{Counter, Gauge, Telemetry, names};
+
+/// One account: what a pipeline accepted on behalf of one exporter. Cloning shares it.
+///
+/// Invariant: `accepted = delivered + queued + dropped`, summed over the reasons.
+#[derive(Debug, Clone)]
+pub struct Ledger(Arc<Account>);
+
+#[derive(Debug)]
+struct Account {
+    telemetry: Telemetry,
+    labels: [String; 3],
+    accepted: Counter,
+    delivered: Counter,
+    queued: Gauge,
+}
+
+impl Ledger {
+    /// The account of `exporter` in `pipeline`.
+    pub fn new(telemetry: &Telemetry, pipeline: &str, exporter: &str, signal: Signal) -> Self {
+        let labels = [pipeline, exporter, signal.name()];
+        Self(Arc::new(Account {
+            accepted: telemetry.counter(&names::LEDGER_ACCEPTED, &labels),
+            delivered: telemetry.counter(&names::LEDGER_DELIVERED, &labels),
+            queued: telemetry.gauge(&names::LEDGER_QUEUED, &labels),
+            labels: labels.map(str::to_owned),
+            telemetry: telemetry.clone(),
+        }))
+    }
+
+    /// Takes responsibility for `items`: they are queued from now on.
+    pub fn accept(&self, items: usize) {
+        self.0.accepted.inc_by(items as u64);
+        self.0.queued.add(to_gauge(items));
+    }
+
+    /// Settles `items` as dropped for a stable reason, such as `filtered`.
+    pub fn drop_items(&self, items: usize, reason: &str) {
+        let [pipeline, exporter, signal] = &self.0.labels;
+        self.0
+            .telemetry
+            .counter(
+                &names::LEDGER_DROPPED,
+                &[pipeline, exporter, signal, reason],
+            )
+            .inc_by(items as u64);
+        self.0.queued.sub(to_gauge(items));
+    }
+
+    /// Custody of `items` that were accepted before.
+    pub fn custody(&self, items: usize) -> Custody {
+        Custody {
+            ledger: self.clone(),
+            items,
+        }
+    }
+
+    /// Items accepted and not settled yet.
+    pub fn queued(&self) -> i64 {
+        self.0.queued.get()
+    }
+
+    fn deliver(&self, items: usize) {
+        self.0.delivered.inc_by(items as u64);
+        self.0.queued.sub(to_gauge(items));
+    }
+}
+
+fn to_gauge(items: usize) -> i64 {
+    i64::try_from(items).unwrap_or(i64::MAX)
+}
+
+/// Responsibility for accepted items. It is settled once; dropping it unsettled counts them as `abandoned`.
+#[derive(Debug)]
+pub struct Custody {
+    ledger: Ledger,
+    items: usize,
+}
+
+impl Custody {
+    /// Items in custody.
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// The destination has them.
+    pub fn delivered(mut self) {
+        self.ledger.deliver(std::mem::take(&mut self.items));
+    }
+
+    /// They are given up, for a stable reason.
+    pub fn dropped(mut self, reason: &str) {
+        let items = std::mem::take(&mut self.items);
+        self.ledger.drop_items(items, reason);
+    }
+}
+
+impl Drop for Custody {
+    fn drop(&mut self) {
+        if self.items > 0 {
+            self.ledger.drop_items(self.items, "abandoned");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_accepted_item_ends_in_one_column() {
+        let telemetry = Telemetry::default();
+        let ledger = Ledger::new(&telemetry, "traces", "clickhouse", Signal::Traces);
+        ledger.accept(10);
+        ledger.custody(4).delivered();
+        ledger.custody(3).dropped("rejected");
+        drop(ledger.custody(2));
+        assert_eq!(ledger.queued(), 1);
+        let text = String::from_utf8(telemetry.encode().unwrap()).unwrap();
+        let labels = r#"exporter="clickhouse",otel_signal="traces",pipeline="traces""#;
+        for line in [
+            format!("tidegate_ledger_accepted_items{{{labels}}} 10"),
+            format!("tidegate_ledger_delivered_items{{{labels}}} 4"),
+            format!("tidegate_ledger_queued_items{{{labels}}} 1"),
+            format!("tidegate_ledger_dropped_items{{{labels},reason=\"rejected\"}} 3"),
+            format!("tidegate_ledger_dropped_items{{{labels},reason=\"abandoned\"}} 2"),
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} not in\n{text}"
+            );
+        }
+    }
+}

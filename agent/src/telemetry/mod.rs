@@ -1,0 +1,6 @@
+//! The agent's own metrics: one registry, one table of names, handles that cost an atomic add.
+
+pub mod names;
+mod registry;
+
+pub use registry::{Counter, Gauge, Histogram, Telemetry};

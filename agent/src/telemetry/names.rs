@@ -1,0 +1,118 @@
+//! The table of every metric: name, kind, labels and help text. No other module names a metric.
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// A distribution over the given upper bounds.
+    Histogram(&'static [f64]),
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec {
+    /// The name; `{items}` stands for `spans`, `metric_points` or `log_records`.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Label names, in the order in which values are given.
+    pub labels: &'static [&'static str],
+    /// What it counts, with its unit.
+    pub help: &'static str,
+}
+
+const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Spec {
+    Spec {
+        name,
+        kind: Kind::Counter,
+        labels,
+        help,
+    }
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Spec {
+    Spec {
+        name,
+        kind: Kind::Gauge,
+        labels,
+        help,
+    }
+}
+
+/// The Collector's bounds for batch sizes in items.
+const BATCH_ITEMS: &[f64] = &[
+    10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1e3, 2e3, 3e3, 4e3, 5e3, 6e3, 7e3, 8e3,
+    9e3, 1e4, 2e4, 3e4, 5e4, 1e5,
+];
+
+macro_rules! table {
+    ($($id:ident = $spec:expr;)*) => {
+        $(
+            #[doc = concat!("See [`TABLE`], `", stringify!($id), "`.")]
+            pub const $id: Spec = $spec;
+        )*
+        /// Every metric there is, in the order in which the reference lists them.
+        pub const TABLE: &[Spec] = &[$($id),*];
+    };
+}
+
+table! {
+    RECEIVER_ACCEPTED = counter("otelcol_receiver_accepted_{items}", &["receiver", "transport"], "Number of items successfully pushed into the pipeline.");
+    RECEIVER_REFUSED = counter("otelcol_receiver_refused_{items}", &["receiver", "transport"], "Number of items that could not be pushed into the pipeline.");
+    RECEIVER_BYTES = counter("tidegate_receiver_accepted_bytes", &["receiver", "transport", "otel_signal"], "Bytes of accepted OTLP requests, decompressed.");
+    RECEIVER_REQUESTS = counter("tidegate_receiver_requests", &["receiver", "transport", "otel_signal", "outcome"], "Requests by outcome: success, refused (retryable) or failed (bad request).");
+    RECEIVER_REPAIRED = counter("tidegate_receiver_repaired_strings", &["receiver", "transport", "otel_signal"], "Strings that were not UTF-8 and had their invalid bytes replaced by U+FFFD.");
+    PROCESSOR_INCOMING = counter("otelcol_processor_incoming_items", &["processor", "otel_signal"], "Number of items passed to the processor.");
+    PROCESSOR_OUTGOING = counter("otelcol_processor_outgoing_items", &["processor", "otel_signal"], "Number of items emitted from the processor.");
+    LIMITER_ACCEPTED = counter("otelcol_processor_memory_limiter_accepted_{items}", &["processor"], "Number of items that the memory limiter let pass.");
+    LIMITER_REFUSED = counter("otelcol_processor_memory_limiter_refused_{items}", &["processor"], "Number of items that the memory limiter refused.");
+    BATCH_SEND_SIZE = Spec { name: "otelcol_processor_batch_batch_send_size", kind: Kind::Histogram(BATCH_ITEMS), labels: &["processor"], help: "Number of items in the batch." };
+    BATCH_SIZE_TRIGGER = counter("otelcol_processor_batch_batch_size_trigger_send", &["processor"], "Number of times the batch was sent due to a size trigger.");
+    BATCH_TIMEOUT_TRIGGER = counter("otelcol_processor_batch_timeout_trigger_send", &["processor"], "Number of times the batch was sent due to a timeout trigger.");
+    BATCH_CARDINALITY = gauge("otelcol_processor_batch_metadata_cardinality", &["processor"], "Number of distinct metadata value combinations being processed.");
+    EXPORTER_SENT = counter("otelcol_exporter_sent_{items}", &["exporter"], "Number of items successfully sent to the destination.");
+    EXPORTER_FAILED = counter("otelcol_exporter_send_failed_{items}", &["exporter"], "Number of items in failed attempts to send to the destination, after retries.");
+    EXPORTER_ENQUEUE_FAILED = counter("otelcol_exporter_enqueue_failed_{items}", &["exporter"], "Number of items that the sending queue did not take.");
+    EXPORTER_QUEUE_SIZE = gauge("otelcol_exporter_queue_size", &["exporter", "data_type"], "Current size of the sending queue, in the queue's unit.");
+    EXPORTER_QUEUE_CAPACITY = gauge("otelcol_exporter_queue_capacity", &["exporter", "data_type"], "Fixed capacity of the sending queue, in the queue's unit.");
+    EXPORTER_IN_FLIGHT = gauge("otelcol_exporter_in_flight_requests", &["exporter", "data_type"], "Requests being sent now, waiting for a retry included.");
+    EXPORTER_ATTEMPTS = counter("tidegate_exporter_attempts", &["exporter", "otel_signal", "outcome"], "Attempts to send, by outcome: success, retry, rejected.");
+    EXPORTER_BYTES = counter("tidegate_exporter_sent_bytes", &["exporter", "otel_signal"], "Bytes sent to the destination, as they went over the wire or to disk.");
+    LEDGER_ACCEPTED = counter("tidegate_ledger_accepted_items", &["pipeline", "exporter", "otel_signal"], "Items that the pipeline took responsibility for on behalf of the exporter.");
+    LEDGER_DELIVERED = counter("tidegate_ledger_delivered_items", &["pipeline", "exporter", "otel_signal"], "Items that the destination has acknowledged.");
+    LEDGER_QUEUED = gauge("tidegate_ledger_queued_items", &["pipeline", "exporter", "otel_signal"], "Items accepted and neither delivered nor dropped yet.");
+    LEDGER_DROPPED = counter("tidegate_ledger_dropped_items", &["pipeline", "exporter", "otel_signal", "reason"], "Items given up, by reason.");
+    CLICKHOUSE_ROWS = counter("tidegate_clickhouse_inserted_rows", &["exporter", "table"], "Rows inserted, by table.");
+    CLICKHOUSE_ADJUSTED = counter("tidegate_clickhouse_adjusted_items", &["exporter", "reason"], "Items stored with a correction or left out: negative_duration, metric_without_data.");
+    PROCESS_UPTIME = counter("otelcol_process_uptime", &[], "Uptime of the process in seconds.");
+    PROCESS_CPU = counter("otelcol_process_cpu_seconds", &[], "Total CPU user and system time in seconds.");
+    PROCESS_RSS = gauge("otelcol_process_memory_rss", &[], "Total physical memory (resident set size) in bytes.");
+    HELD_BYTES = gauge("tidegate_held_bytes", &[], "Bytes of telemetry held by requests, batches and queues.");
+    CONFIG_RELOADS = counter("tidegate_config_reloads", &["outcome"], "Configuration loads by outcome.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_conform() {
+        let mut seen = std::collections::BTreeSet::new();
+        for spec in TABLE {
+            assert!(seen.insert(spec.name), "{} twice", spec.name);
+            assert!(
+                spec.name.starts_with("otelcol_") || spec.name.starts_with("tidegate_"),
+                "{}",
+                spec.name
+            );
+            assert!(
+                spec.help.ends_with('.'),
+                "{}: help is a sentence",
+                spec.name
+            );
+        }
+    }
+}

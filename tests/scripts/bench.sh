@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# `make bench`: release binaries, the peer from its package, one run side by side.
+. "$(dirname "$0")/lib.sh"
+need_rust
+say "Release binaries"
+cargo build --release --locked -p tidegate -p loadgen
+exec target/release/loadgen bench "$@"
