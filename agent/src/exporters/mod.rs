@@ -1,5 +1,6 @@
 //! Exporters: the registry, and what all of them share.
 
+pub mod file;
 pub mod queue;
 pub mod retry;
 pub mod sender;
@@ -7,4 +8,4 @@ pub mod sender;
 use crate::component::{ExporterSettings, Factory};
 
 /// Every exporter.
-pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[];
+pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[file::FACTORY];
