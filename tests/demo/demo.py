@@ -148,6 +148,8 @@ def run(options):
         say(f"Load: {options.rate} requests per second for {options.seconds} s")
         demo.run_load()
 
+        for process in (localdb, agent, service):
+            process.check_running()
         say("Stopping the service, which sends what is left, and the agent, which stores it")
         service.stop(STOP_SECONDS)
         created = sent(demo.folder / "sent.json")

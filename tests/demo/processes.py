@@ -37,13 +37,17 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, "NO_COLOR": "1", **(env or {})},
                 start_new_session=True,
                 preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
             )
 
     def running(self):
         return self.child.returncode is None and self._reap(os.WNOHANG) is None
+
+    def check_running(self):
+        if not self.running():
+            raise Failure(f"{self.name} ended with status {self.child.returncode}\n{self.tail()}")
 
     def wait_until(self, what, condition, seconds):
         """Calls `condition` until it is true. Fails if the process ends or the time does."""
