@@ -1,5 +1,9 @@
 //! What it costs to turn a batch into the body of an insert: per item, and apart for encoding and compressing.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark stops on errors and prints what it counted")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark stops on errors and prints what it counted"
+)]
 
 mod support;
 
@@ -24,7 +28,9 @@ fn payload(signal: Signal) -> Payload {
 }
 
 fn encode(encoder: &mut Encoder, signal: Signal, payload: &Payload) -> usize {
-    let blocks = encoder.encode(signal, payload, &mut Adjusted::default()).unwrap();
+    let blocks = encoder
+        .encode(signal, payload, &mut Adjusted::default())
+        .unwrap();
     blocks.iter().map(|block| block.body.len()).sum()
 }
 
@@ -45,18 +51,27 @@ fn facts(signal: Signal, method: Method, payload: &Payload) {
 
 fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("clickhouse");
-    group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_millis(500)).sample_size(20);
+    group
+        .measurement_time(Duration::from_secs(3))
+        .warm_up_time(Duration::from_millis(500))
+        .sample_size(20);
     for signal in [Signal::Traces] {
         let payload = payload(signal);
         group.throughput(Throughput::Elements(payload.items() as u64));
         for method in [Method::None, Method::Lz4, Method::Zstd] {
             facts(signal, method, &payload);
             let mut encoder = Encoder::new(method).unwrap();
-            group.bench_function(BenchmarkId::new(format!("encode-{method:?}"), signal), |bencher| {
-                bencher.iter(|| encode(&mut encoder, signal, &payload));
-            });
+            group.bench_function(
+                BenchmarkId::new(format!("encode-{method:?}"), signal),
+                |bencher| {
+                    bencher.iter(|| encode(&mut encoder, signal, &payload));
+                },
+            );
         }
-        let plain = Encoder::new(Method::None).unwrap().encode(signal, &payload, &mut Adjusted::default()).unwrap();
+        let plain = Encoder::new(Method::None)
+            .unwrap()
+            .encode(signal, &payload, &mut Adjusted::default())
+            .unwrap();
         let mut compressor = Compressor::new(Method::Lz4).unwrap();
         let mut out = Vec::new();
         group.bench_function(BenchmarkId::new("compress-Lz4", signal), |bencher| {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
+use crate::{bench, otlp, sink};
 use crate::{history, http};
 
 /// The work could not be done, or its result could not be kept.
@@ -31,6 +32,12 @@ pub(crate) enum Command {
     Http(Box<http::Args>),
     /// Show the runs that `loadgen http --save` has stored in ClickHouse.
     History(history::Args),
+    /// Send traces, logs or metrics to an OTLP endpoint and measure it.
+    Otlp(otlp::Args),
+    /// Receive telemetry, count it and throw it away: a ClickHouse and OTLP endpoint.
+    Sink(sink::Args),
+    /// Compare agents: CPU seconds per million items, latency and memory.
+    Bench(bench::Args),
 }
 
 impl Command {
@@ -38,6 +45,9 @@ impl Command {
         match self {
             Self::Http(args) => http::run(*args).await,
             Self::History(args) => history::run(args).await,
+            Self::Otlp(args) => otlp::run(args).await,
+            Self::Sink(args) => sink::run(args).await,
+            Self::Bench(args) => bench::run(args).await,
         }
     }
 }

@@ -1,9 +1,13 @@
 //! `loadgen`: drives services and telemetry pipelines under measured load.
 
+mod bench;
 mod cli;
 mod history;
 mod http;
+mod otlp;
+mod process;
 mod results;
+mod sink;
 mod stats;
 mod text;
 

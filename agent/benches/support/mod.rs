@@ -1,5 +1,8 @@
 //! Payloads like those of a small web shop, and a count of allocations.
-#![allow(unsafe_code, reason = "a global allocator is an unsafe trait; this one only counts")]
+#![allow(
+    unsafe_code,
+    reason = "a global allocator is an unsafe trait; this one only counts"
+)]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,7 +92,14 @@ const AGENTS: [&str; 4] = [
     "python-requests/2.32.4",
     "Go-http-client/2.0",
 ];
-const TABLES: [&str; 6] = ["orders", "order_items", "products", "users", "sessions", "payments"];
+const TABLES: [&str; 6] = [
+    "orders",
+    "order_items",
+    "products",
+    "users",
+    "sessions",
+    "payments",
+];
 const QUERIES: [&str; 4] = [
     "SELECT id, status, total FROM orders WHERE user_id = ? ORDER BY id",
     "INSERT INTO order_items (order_id, sku, quantity) VALUES (?, ?, ?)",
@@ -128,11 +138,20 @@ fn int(key: &str, value: u64) -> KeyValue {
 }
 
 fn address(random: &mut Random) -> String {
-    format!("10.{}.{}.{}", random.below(4), random.below(32), random.below(255))
+    format!(
+        "10.{}.{}.{}",
+        random.below(4),
+        random.below(32),
+        random.below(255)
+    )
 }
 
 fn resource(random: &mut Random) -> Resource {
-    let pod = format!("checkout-{:08x}-{:05x}", random.below(1 << 32), random.below(1 << 20));
+    let pod = format!(
+        "checkout-{:08x}-{:05x}",
+        random.below(1 << 32),
+        random.below(1 << 20)
+    );
     Resource {
         attributes: vec![
             text("service.name", "checkout"),
@@ -151,7 +170,11 @@ fn resource(random: &mut Random) -> Resource {
 }
 
 fn scope(index: usize) -> InstrumentationScope {
-    let names = ["opentelemetry-instrumentation-http", "opentelemetry-instrumentation-sqlx", "shop.checkout"];
+    let names = [
+        "opentelemetry-instrumentation-http",
+        "opentelemetry-instrumentation-sqlx",
+        "shop.checkout",
+    ];
     InstrumentationScope {
         name: names[index % names.len()].to_owned(),
         version: "0.62.1".to_owned(),
@@ -167,7 +190,10 @@ fn span_kind(random: &mut Random, place: usize) -> (String, i32, Vec<KeyValue>) 
                 text("http.request.method", method),
                 int("http.response.status_code", 200),
                 text("http.route", route),
-                text("url.path", route.replace("{orderId}", &format!("{:07}", random.below(2_000_000)))),
+                text(
+                    "url.path",
+                    route.replace("{orderId}", &format!("{:07}", random.below(2_000_000))),
+                ),
                 text("url.scheme", "https"),
                 text("server.address", "shop.example.com"),
                 int("server.port", 443),
@@ -218,7 +244,10 @@ fn span_kind(random: &mut Random, place: usize) -> (String, i32, Vec<KeyValue>) 
                 text("app.user.id", format!("u-{:07}", random.below(2_000_000))),
                 text("app.tenant", format!("tenant-{:03}", random.below(200))),
                 pair("app.cache.hit", Value::BoolValue(random.below(5) > 0)),
-                pair("app.score", Value::DoubleValue(random.below(1000) as f64 / 1000.0)),
+                pair(
+                    "app.score",
+                    Value::DoubleValue(random.below(1000) as f64 / 1000.0),
+                ),
             ];
             (function.to_owned(), 1, attributes)
         }
@@ -240,13 +269,20 @@ fn spans(random: &mut Random, count: usize) -> Vec<Span> {
             let events = failed.then(|| Event {
                 time_unix_nano: start + 10,
                 name: "exception".to_owned(),
-                attributes: vec![text("exception.message", "payment provider did not answer within 2.5 s")],
+                attributes: vec![text(
+                    "exception.message",
+                    "payment provider did not answer within 2.5 s",
+                )],
                 ..Event::default()
             });
             Span {
                 trace_id: trace_id.clone(),
                 span_id: random.bytes::<8>(),
-                parent_span_id: if place == 0 { Vec::new() } else { random.bytes::<8>() },
+                parent_span_id: if place == 0 {
+                    Vec::new()
+                } else {
+                    random.bytes::<8>()
+                },
                 flags: 0x101,
                 name,
                 kind,
@@ -254,7 +290,10 @@ fn spans(random: &mut Random, count: usize) -> Vec<Span> {
                 end_time_unix_nano: start + 50_000 + random.below(10_000_000),
                 attributes,
                 events: events.into_iter().collect(),
-                status: Some(Status { code: if failed { 2 } else { 0 }, ..Status::default() }),
+                status: Some(Status {
+                    code: if failed { 2 } else { 0 },
+                    ..Status::default()
+                }),
                 ..Span::default()
             }
         })
@@ -275,25 +314,41 @@ pub fn traces(requests: usize, per_request: usize) -> Payload {
                 ..ScopeSpans::default()
             })
             .collect();
-        let resource_spans = ResourceSpans { resource: Some(resource(random)), scope_spans, ..ResourceSpans::default() };
-        ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec()
+        let resource_spans = ResourceSpans {
+            resource: Some(resource(random)),
+            scope_spans,
+            ..ResourceSpans::default()
+        };
+        ExportTraceServiceRequest {
+            resource_spans: vec![resource_spans],
+        }
+        .encode_to_vec()
     })
 }
 
 fn record(random: &mut Random, item: usize) -> LogRecord {
     let time = TIME + random.below(1_000_000_000);
-    let body = format!("{} order_id={:07}", random.pick(&BODIES), random.below(2_000_000));
+    let body = format!(
+        "{} order_id={:07}",
+        random.pick(&BODIES),
+        random.below(2_000_000)
+    );
     LogRecord {
         time_unix_nano: time,
         observed_time_unix_nano: time + 40_000,
         severity_number: 9,
         severity_text: "INFO".to_owned(),
-        body: Some(AnyValue { value: Some(Value::StringValue(body)) }),
+        body: Some(AnyValue {
+            value: Some(Value::StringValue(body)),
+        }),
         attributes: vec![
             text("logger.name", random.pick(&FUNCTIONS)),
             text("thread.name", "http-worker"),
             text("http.route", random.pick(&ROUTES)),
-            text("url.path", format!("/api/v1/orders/{:07}", random.below(2_000_000))),
+            text(
+                "url.path",
+                format!("/api/v1/orders/{:07}", random.below(2_000_000)),
+            ),
             text("app.user.id", format!("u-{:07}", random.below(2_000_000))),
             int("app.elapsed_us", random.below(2_000_000)),
             text("client.address", address(random)),
@@ -311,13 +366,20 @@ pub fn logs(requests: usize, per_request: usize) -> Payload {
     let random = &mut Random(0x1234_5678_9abc_def1);
     payload(requests, per_request, || {
         let log_records = (0..per_request).map(|item| record(random, item)).collect();
-        let scope_logs = ScopeLogs { scope: Some(scope(0)), log_records, ..ScopeLogs::default() };
+        let scope_logs = ScopeLogs {
+            scope: Some(scope(0)),
+            log_records,
+            ..ScopeLogs::default()
+        };
         let resource_logs = ResourceLogs {
             resource: Some(resource(random)),
             scope_logs: vec![scope_logs],
             schema_url: "https://opentelemetry.io/schemas/1.37.0".to_owned(),
         };
-        ExportLogsServiceRequest { resource_logs: vec![resource_logs] }.encode_to_vec()
+        ExportLogsServiceRequest {
+            resource_logs: vec![resource_logs],
+        }
+        .encode_to_vec()
     })
 }
 
@@ -343,8 +405,14 @@ fn data(random: &mut Random, index: usize, points: usize) -> Data {
             .collect()
     };
     match index % 5 {
-        0 | 1 => Data::Gauge(Gauge { data_points: numbers(random) }),
-        2 | 3 => Data::Sum(Sum { data_points: numbers(random), aggregation_temporality: 2, is_monotonic: true }),
+        0 | 1 => Data::Gauge(Gauge {
+            data_points: numbers(random),
+        }),
+        2 | 3 => Data::Sum(Sum {
+            data_points: numbers(random),
+            aggregation_temporality: 2,
+            is_monotonic: true,
+        }),
         _ => Data::Histogram(Histogram {
             data_points: (0..points)
                 .map(|_| HistogramDataPoint {
@@ -376,13 +444,20 @@ pub fn metrics(requests: usize, per_request: usize) -> Payload {
                 ..Metric::default()
             })
             .collect();
-        let scope_metrics = ScopeMetrics { scope: Some(scope(0)), metrics, ..ScopeMetrics::default() };
+        let scope_metrics = ScopeMetrics {
+            scope: Some(scope(0)),
+            metrics,
+            ..ScopeMetrics::default()
+        };
         let resource_metrics = ResourceMetrics {
             resource: Some(resource(random)),
             scope_metrics: vec![scope_metrics],
             ..ResourceMetrics::default()
         };
-        ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] }.encode_to_vec()
+        ExportMetricsServiceRequest {
+            resource_metrics: vec![resource_metrics],
+        }
+        .encode_to_vec()
     })
 }
 

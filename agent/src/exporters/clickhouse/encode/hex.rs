@@ -48,7 +48,11 @@ mod tests {
             let (mut plain, mut zeros) = (Stream::default(), Stream::default());
             push_id::<8, 17>(&mut plain, id);
             push_id_or_zeros::<8, 17>(&mut zeros, id);
-            assert_eq!((plain.open(), zeros.open()), (expected, or_zeros), "{id:x?}");
+            assert_eq!(
+                (plain.open(), zeros.open()),
+                (expected, or_zeros),
+                "{id:x?}"
+            );
         };
         check(
             &[0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef],

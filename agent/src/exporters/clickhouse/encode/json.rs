@@ -64,7 +64,11 @@ fn append_array(out: &mut Vec<u8>, fields: &[u8], depth: usize) -> Result<(), Wi
     out.push(b'[');
     let mut first = true;
     for field in Fields::new(fields) {
-        if let Field { number: 1, value: Value::Bytes(any) } = field? {
+        if let Field {
+            number: 1,
+            value: Value::Bytes(any),
+        } = field?
+        {
             if !std::mem::take(&mut first) {
                 out.push(b',');
             }
@@ -82,7 +86,11 @@ fn append_map(out: &mut Vec<u8>, fields: &[u8], depth: usize) -> Result<(), Wire
     }
     let mut sorted = BTreeMap::new();
     for field in Fields::new(fields) {
-        if let Field { number: 1, value: Value::Bytes(pair) } = field? {
+        if let Field {
+            number: 1,
+            value: Value::Bytes(pair),
+        } = field?
+        {
             let (key, value) = any_key_value(pair)?;
             sorted.insert(key, value);
         }
@@ -107,7 +115,11 @@ fn append_string(out: &mut Vec<u8>, text: &[u8]) {
     let mut rest = text;
     while let Some((byte, after)) = rest.split_first() {
         if let [0xe2, 0x80, last @ (0xa8 | 0xa9), after @ ..] = rest {
-            out.extend_from_slice(if *last == 0xa8 { b"\\u2028" } else { b"\\u2029" });
+            out.extend_from_slice(if *last == 0xa8 {
+                b"\\u2028"
+            } else {
+                b"\\u2029"
+            });
             rest = after;
             continue;
         }

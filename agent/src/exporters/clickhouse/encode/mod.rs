@@ -82,7 +82,8 @@ impl Encoder {
     ) -> Result<Vec<Block>, EncodeError> {
         let _ = signal;
         for chunk in payload.chunks() {
-            self.traces.request(chunk.bytes(), &mut self.compressor, adjusted)?;
+            self.traces
+                .request(chunk.bytes(), &mut self.compressor, adjusted)?;
         }
         let rows = self.traces.rows();
         let body = assemble(&mut self.traces, rows, &mut self.compressor)?.into();

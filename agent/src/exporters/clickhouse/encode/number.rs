@@ -47,7 +47,10 @@ fn append_shortest(out: &mut Vec<u8>, value: f64) {
         }
         _ => {
             out.extend_from_slice(b"0.");
-            out.resize(out.len() + usize::try_from(-point).unwrap_or_default(), b'0');
+            out.resize(
+                out.len() + usize::try_from(-point).unwrap_or_default(),
+                b'0',
+            );
             out.extend_from_slice(digits);
         }
     }

@@ -57,7 +57,11 @@ impl<'a> Resource<'a> {
     /// Adds the fields of a `Resource` message. Several are read as one.
     pub(super) fn read(&mut self, message: &'a [u8]) -> Result<(), WireError> {
         for field in Fields::new(message) {
-            if let Field { number: 1, value: Value::Bytes(pair) } = field? {
+            if let Field {
+                number: 1,
+                value: Value::Bytes(pair),
+            } = field?
+            {
                 self.attributes.add(pair)?;
                 if self.service_name.is_none() {
                     self.service_name = service_name(pair)?;

@@ -1,6 +1,8 @@
 //! Spans as rows of `otel_traces`.
 
-use super::super::native::{Array, Column, Columns, Compressor, Labels, Maps, Offsets, Stream, Visit};
+use super::super::native::{
+    Array, Column, Columns, Compressor, Labels, Maps, Offsets, Stream, Visit,
+};
 use super::hex::push_id;
 use super::shared::{Resource, Scope, fill_text, push_attribute};
 use super::{Adjusted, EncodeError, SEAL_ROWS, enum_name};
@@ -70,13 +72,43 @@ impl Columns for Traces {
             visit(name, kind, &mut Array { offsets, elements })
         };
         let events = &mut self.events;
-        array("Events.Timestamp", "Array(DateTime64(9))", events, &mut self.event_timestamp)?;
-        array("Events.Name", "Array(LowCardinality(String))", events, &mut self.event_name)?;
-        array("Events.Attributes", MAPS, events, &mut self.event_attributes)?;
+        array(
+            "Events.Timestamp",
+            "Array(DateTime64(9))",
+            events,
+            &mut self.event_timestamp,
+        )?;
+        array(
+            "Events.Name",
+            "Array(LowCardinality(String))",
+            events,
+            &mut self.event_name,
+        )?;
+        array(
+            "Events.Attributes",
+            MAPS,
+            events,
+            &mut self.event_attributes,
+        )?;
         let links = &mut self.links;
-        array("Links.TraceId", "Array(String)", links, &mut self.link_trace_id)?;
-        array("Links.SpanId", "Array(String)", links, &mut self.link_span_id)?;
-        array("Links.TraceState", "Array(String)", links, &mut self.link_trace_state)?;
+        array(
+            "Links.TraceId",
+            "Array(String)",
+            links,
+            &mut self.link_trace_id,
+        )?;
+        array(
+            "Links.SpanId",
+            "Array(String)",
+            links,
+            &mut self.link_span_id,
+        )?;
+        array(
+            "Links.TraceState",
+            "Array(String)",
+            links,
+            &mut self.link_trace_state,
+        )?;
         array("Links.Attributes", MAPS, links, &mut self.link_attributes)
     }
 }
@@ -94,7 +126,11 @@ impl Traces {
         adjusted: &mut Adjusted,
     ) -> Result<(), EncodeError> {
         for field in Fields::new(message) {
-            if let Field { number: 1, value: Value::Bytes(resource_spans) } = field? {
+            if let Field {
+                number: 1,
+                value: Value::Bytes(resource_spans),
+            } = field?
+            {
                 self.resource_spans(resource_spans, compressor, adjusted)?;
             }
         }
@@ -111,8 +147,14 @@ impl Traces {
         let mut resource = Resource::default();
         for field in Fields::new(message) {
             match field? {
-                Field { number: 1, value: Value::Bytes(fields) } => resource.read(fields)?,
-                Field { number: 2, value: Value::Bytes(scope_spans) } => {
+                Field {
+                    number: 1,
+                    value: Value::Bytes(fields),
+                } => resource.read(fields)?,
+                Field {
+                    number: 2,
+                    value: Value::Bytes(scope_spans),
+                } => {
                     self.scope_spans(scope_spans, compressor, adjusted)?;
                 }
                 _ => {}
@@ -136,8 +178,14 @@ impl Traces {
         let mut scope = Scope::default();
         for field in Fields::new(message) {
             match field? {
-                Field { number: 1, value: Value::Bytes(fields) } => scope.read(fields)?,
-                Field { number: 2, value: Value::Bytes(span) } => {
+                Field {
+                    number: 1,
+                    value: Value::Bytes(fields),
+                } => scope.read(fields)?,
+                Field {
+                    number: 2,
+                    value: Value::Bytes(span),
+                } => {
                     self.span(span, adjusted)?;
                     if self.rows.is_multiple_of(SEAL_ROWS) {
                         self.visit(&mut |_, _, column| column.seal(compressor))?;
@@ -191,7 +239,8 @@ impl Traces {
             adjusted.negative_durations += 1;
         }
         self.duration.u64(span.end.saturating_sub(span.start));
-        self.status_code.push(enum_name(&STATUSES, span.status_code));
+        self.status_code
+            .push(enum_name(&STATUSES, span.status_code));
         self.status_message.text(span.status_message);
     }
 

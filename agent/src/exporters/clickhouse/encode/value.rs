@@ -90,8 +90,14 @@ pub(super) fn any_key_value(message: &[u8]) -> Result<(&[u8], Cow<'_, [u8]>), Wi
     let mut value: Option<Cow<'_, [u8]>> = None;
     for field in Fields::new(message) {
         match field? {
-            Field { number: 1, value: Value::Bytes(text) } => key = text,
-            Field { number: 2, value: Value::Bytes(any) } => {
+            Field {
+                number: 1,
+                value: Value::Bytes(text),
+            } => key = text,
+            Field {
+                number: 2,
+                value: Value::Bytes(any),
+            } => {
                 value = Some(match value {
                     Some(before) => joined(before, any),
                     None => Cow::Borrowed(any),

@@ -19,7 +19,8 @@ pub trait Columns {
 }
 
 /// What [`Columns::visit`] calls for each column.
-pub type Visit<'a> = &'a mut dyn FnMut(&'static str, &'static str, &mut dyn Column) -> io::Result<()>;
+pub type Visit<'a> =
+    &'a mut dyn FnMut(&'static str, &'static str, &mut dyn Column) -> io::Result<()>;
 
 /// Writes a block's bytes, compressed as its compressor does it.
 #[derive(Debug)]

@@ -80,9 +80,9 @@ impl Dictionary {
     fn find_or_add(&mut self, text: &[u8]) -> u32 {
         let hash = self.hasher.hash_one(text);
         let (encoded, entries) = (&self.encoded, &self.entries);
-        let found = self
-            .table
-            .find(hash, |index| text_of(encoded, entries, *index) == Some(text));
+        let found = self.table.find(hash, |index| {
+            text_of(encoded, entries, *index) == Some(text)
+        });
         if let Some(index) = found {
             return *index;
         }
@@ -139,8 +139,6 @@ fn short_ends(text: &[u8]) -> u64 {
         (Some(first), Some(last)) => {
             u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
         }
-        _ => text
-            .iter()
-            .fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+        _ => text.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
     }
 }
