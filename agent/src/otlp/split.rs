@@ -309,8 +309,7 @@ fn varint_len(value: u64) -> usize {
 }
 
 /// Splits what [`super::check`] accepts, in several ways, and panics unless the pieces hold all items in order.
-#[doc(hidden)]
-pub fn fuzz_split(signal: Signal, input: &[u8]) {
+pub(super) fn fuzz_split(signal: Signal, input: &[u8]) {
     use super::testing::Tree;
 
     let Ok(checked) = super::check(signal, Bytes::copy_from_slice(input)) else {
