@@ -11,10 +11,13 @@ mod split;
 #[doc(hidden)]
 pub mod testing;
 
-#[doc(hidden)]
-pub use check::fuzz_check;
 pub use check::{Checked, check};
 pub use reader::{Field, Fields, Value, WireError};
-#[doc(hidden)]
-pub use split::fuzz_split;
 pub use split::{Splitter, split};
+
+/// Holds [`check`], the rewrite and [`split`] to what prost makes of `input`; panics where they differ.
+#[doc(hidden)]
+pub fn fuzz_request(signal: crate::signal::Signal, input: &[u8]) {
+    check::fuzz_check(signal, input);
+    split::fuzz_split(signal, input);
+}
