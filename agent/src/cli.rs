@@ -309,3 +309,33 @@ fn print(text: &str) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn files_and_sets_keep_their_order() {
+        let arguments = [
+            "tidegate", "run", "-c", "a", "-", "--set", "x=1", "-c", "b", "--set", "y=2",
+        ];
+        let Command::Run(config) = Cli::try_parse_from(arguments).unwrap().command else {
+            panic!("another command");
+        };
+        let sources = config.sources();
+        let expected = [
+            Source::Path("a".into()),
+            Source::Stdin,
+            Source::Path("b".into()),
+        ];
+        assert_eq!(sources.sources, expected);
+        assert_eq!(sources.sets, ["x=1", "y=2"]);
+    }
+}

@@ -163,6 +163,9 @@ pub(super) fn report(
     path: &KeyPath,
     message: String,
 ) {
+    if found.is_full() {
+        return;
+    }
     found.push(Diagnostic {
         severity,
         place: tree

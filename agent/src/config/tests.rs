@@ -664,6 +664,18 @@ fn a_substitution_is_printed_with_the_type_that_its_option_took() {
 // === Hostile input ===
 
 #[test]
+fn a_hopeless_configuration_is_given_up_soon() {
+    let keys: String = (0..20_000).map(|at| format!("k{at} = 1\n")).collect();
+    let text = format!(
+        "[processors.batch]\n{keys}\n[x]\n{}",
+        keys.replace('k', "m")
+    );
+    let found = settings(&text, &[]).unwrap_err();
+    assert_eq!(found.0.len(), 200);
+    assert!(found.summary().ends_with("further ones are not shown"));
+}
+
+#[test]
 fn no_text_makes_it_panic() {
     for text in [
         "",
