@@ -13,6 +13,7 @@ pub mod extensions;
 pub mod health;
 pub mod ledger;
 pub mod memory;
+pub mod net;
 pub mod otlp;
 pub mod pipeline;
 pub mod process;

@@ -1,7 +1,6 @@
 //! Holds the source to `docs/architecture.md`: module docs, file length, and what each part must not know.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -3,6 +3,7 @@
 //! Nothing here knows of I/O, tokio, logging or configuration, and nothing is `unsafe`.
 
 mod check;
+pub mod json;
 mod reader;
 mod rewrite;
 mod schema;
