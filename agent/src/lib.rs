@@ -16,6 +16,7 @@ pub mod health;
 pub mod ledger;
 pub mod localdb;
 pub mod memory;
+pub mod net;
 pub mod otlp;
 pub mod pipeline;
 pub mod process;
