@@ -10,3 +10,4 @@ use crate::component::{ExporterSettings, Factory};
 
 /// Every exporter.
 pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[file::FACTORY];
+pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[clickhouse::FACTORY];
