@@ -6,6 +6,7 @@
 pub mod ack;
 pub mod allocator;
 pub mod batch;
+pub mod calendar;
 pub mod component;
 pub mod config;
 pub mod exporters;

@@ -1,5 +1,6 @@
 //! Exporters: the registry, and what all of them share.
 
+pub mod debug;
 pub mod file;
 pub mod queue;
 pub mod retry;
@@ -8,4 +9,4 @@ pub mod sender;
 use crate::component::{ExporterSettings, Factory};
 
 /// Every exporter.
-pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[file::FACTORY];
+pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[debug::FACTORY, file::FACTORY];

@@ -64,8 +64,14 @@ fn hex_digits(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends `bytes` in standard base64 with padding, in quotes.
 pub(super) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     out.push(b'"');
+    base64_digits(out, bytes);
+    out.push(b'"');
+}
+
+/// Appends `bytes` in standard base64 with padding.
+pub(super) fn base64_digits(out: &mut Vec<u8>, bytes: &[u8]) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for group in bytes.chunks(3) {
         let bits = group.iter().enumerate().fold(0u32, |bits, (index, byte)| {
             bits | u32::from(*byte) << (16 - 8 * index)
@@ -78,7 +84,6 @@ pub(super) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
             });
         }
     }
-    out.push(b'"');
 }
 
 /// Appends a decimal number.
