@@ -13,6 +13,7 @@ pub mod exporters;
 pub mod extensions;
 pub mod health;
 pub mod ledger;
+pub mod localdb;
 pub mod memory;
 pub mod otlp;
 pub mod pipeline;

@@ -1,5 +1,6 @@
 //! Exporters: the registry, and what all of them share.
 
+pub mod clickhouse;
 pub mod debug;
 pub mod file;
 pub mod queue;

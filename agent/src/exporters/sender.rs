@@ -317,7 +317,7 @@ impl Failure {
                 cause,
                 Refusal::DEFAULT_RETRY_AFTER,
             ),
-            Self::CutShort => crate::pipeline::shutting_down(),
+            Self::CutShort => Refusal::shutting_down(),
         }
     }
 }

@@ -221,7 +221,7 @@ impl Pipeline {
                 };
                 if let Err(entry) = exit.queue.push(entry) {
                     entry.custody.dropped("shutting_down");
-                    entry.ack.answer(Answer::Refused(shutting_down()));
+                    entry.ack.answer(Answer::Refused(Refusal::shutting_down()));
                 }
             }
         }
@@ -248,13 +248,4 @@ fn next_deadline(stages: &[Stage]) -> Option<Instant> {
         .iter()
         .filter_map(|stage| stage.processor.deadline())
         .min()
-}
-
-/// The refusal of an agent that is stopping.
-pub(crate) fn shutting_down() -> Refusal {
-    Refusal::retry(
-        RefusalReason::ShuttingDown,
-        "the agent is shutting down",
-        Refusal::DEFAULT_RETRY_AFTER,
-    )
 }

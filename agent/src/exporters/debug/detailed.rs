@@ -66,7 +66,12 @@ fn resource(text: &mut String, schema_url: &str, resource: Option<&Resource>) ->
         return Ok(());
     };
     attributes(text, "", "Resource attributes", &resource.attributes)?;
-    dropped(text, "", "DroppedAttributesCount", resource.dropped_attributes_count)?;
+    dropped(
+        text,
+        "",
+        "DroppedAttributesCount",
+        resource.dropped_attributes_count,
+    )?;
     for (index, entity) in resource.entity_refs.iter().enumerate() {
         writeln!(text, "EntityRef #{index}")?;
         writeln!(text, "     -> SchemaURL: {}", entity.schema_url)?;
@@ -88,9 +93,23 @@ fn scope(
     let Some(scope) = scope else {
         return writeln!(text, "InstrumentationScope");
     };
-    writeln!(text, "InstrumentationScope {} {}", scope.name, scope.version)?;
-    attributes(text, "", "InstrumentationScope attributes", &scope.attributes)?;
-    dropped(text, "", "DroppedAttributesCount", scope.dropped_attributes_count)
+    writeln!(
+        text,
+        "InstrumentationScope {} {}",
+        scope.name, scope.version
+    )?;
+    attributes(
+        text,
+        "",
+        "InstrumentationScope attributes",
+        &scope.attributes,
+    )?;
+    dropped(
+        text,
+        "",
+        "DroppedAttributesCount",
+        scope.dropped_attributes_count,
+    )
 }
 
 /// A heading and a line per attribute; nothing without attributes.
@@ -131,8 +150,18 @@ fn span(text: &mut String, span: &Span) -> fmt::Result {
     if span.flags != 0 {
         line("Flags", &span.flags)?;
     }
-    dropped(text, "    ", "DroppedAttributesCount", span.dropped_attributes_count)?;
-    dropped(text, "    ", "DroppedEventsCount", span.dropped_events_count)?;
+    dropped(
+        text,
+        "    ",
+        "DroppedAttributesCount",
+        span.dropped_attributes_count,
+    )?;
+    dropped(
+        text,
+        "    ",
+        "DroppedEventsCount",
+        span.dropped_events_count,
+    )?;
     dropped(text, "    ", "DroppedLinksCount", span.dropped_links_count)?;
     attributes(text, "", "Attributes", &span.attributes)?;
     if !span.events.is_empty() {
@@ -155,7 +184,12 @@ fn span(text: &mut String, span: &Span) -> fmt::Result {
 fn event(text: &mut String, event: &Event) -> fmt::Result {
     writeln!(text, "     -> Name: {}", event.name)?;
     writeln!(text, "     -> Timestamp: {}", Time(event.time_unix_nano))?;
-    dropped(text, "     -> ", "DroppedAttributesCount", event.dropped_attributes_count)?;
+    dropped(
+        text,
+        "     -> ",
+        "DroppedAttributesCount",
+        event.dropped_attributes_count,
+    )?;
     attributes(text, "     -> ", "Attributes", &event.attributes)
 }
 
@@ -166,22 +200,40 @@ fn link(text: &mut String, link: &Link) -> fmt::Result {
     if link.flags != 0 {
         writeln!(text, "     -> Flags: {}", link.flags)?;
     }
-    dropped(text, "     -> ", "DroppedAttributesCount", link.dropped_attributes_count)?;
+    dropped(
+        text,
+        "     -> ",
+        "DroppedAttributesCount",
+        link.dropped_attributes_count,
+    )?;
     attributes(text, "     -> ", "Attributes", &link.attributes)
 }
 
 fn record(text: &mut String, record: &LogRecord) -> fmt::Result {
-    writeln!(text, "ObservedTimestamp: {}", Time(record.observed_time_unix_nano))?;
+    writeln!(
+        text,
+        "ObservedTimestamp: {}",
+        Time(record.observed_time_unix_nano)
+    )?;
     writeln!(text, "Timestamp: {}", Time(record.time_unix_nano))?;
     writeln!(text, "SeverityText: {}", record.severity_text)?;
     let severity = enum_name(SEVERITIES, record.severity_number);
-    writeln!(text, "SeverityNumber: {severity}({})", record.severity_number)?;
+    writeln!(
+        text,
+        "SeverityNumber: {severity}({})",
+        record.severity_number
+    )?;
     if !record.event_name.is_empty() {
         writeln!(text, "EventName: {}", record.event_name)?;
     }
     writeln!(text, "Body: {}", typed(record.body.as_ref()))?;
     attributes(text, "", "Attributes", &record.attributes)?;
-    dropped(text, "", "DroppedAttributesCount", record.dropped_attributes_count)?;
+    dropped(
+        text,
+        "",
+        "DroppedAttributesCount",
+        record.dropped_attributes_count,
+    )?;
     writeln!(text, "Trace ID: {}", Id(&record.trace_id))?;
     writeln!(text, "Span ID: {}", Id(&record.span_id))?;
     writeln!(text, "Flags: {}", record.flags)

@@ -30,9 +30,21 @@ pub(super) fn write(text: &mut String, signal: Signal, bytes: &[u8]) -> Result<(
 
 fn traces(text: &mut String, request: &ExportTraceServiceRequest) -> fmt::Result {
     for (index, entry) in request.resource_spans.iter().enumerate() {
-        resource(text, "ResourceTraces", index, &entry.schema_url, entry.resource.as_ref())?;
+        resource(
+            text,
+            "ResourceTraces",
+            index,
+            &entry.schema_url,
+            entry.resource.as_ref(),
+        )?;
         for (index, entry) in entry.scope_spans.iter().enumerate() {
-            scope(text, "ScopeTraces", index, &entry.schema_url, entry.scope.as_ref())?;
+            scope(
+                text,
+                "ScopeTraces",
+                index,
+                &entry.schema_url,
+                entry.scope.as_ref(),
+            )?;
             for span in &entry.spans {
                 let (trace, id) = (Id(&span.trace_id), Id(&span.span_id));
                 write!(text, "{} {trace} {id}", span.name)?;
@@ -45,9 +57,21 @@ fn traces(text: &mut String, request: &ExportTraceServiceRequest) -> fmt::Result
 
 fn logs(text: &mut String, request: &ExportLogsServiceRequest) -> fmt::Result {
     for (index, entry) in request.resource_logs.iter().enumerate() {
-        resource(text, "ResourceLog", index, &entry.schema_url, entry.resource.as_ref())?;
+        resource(
+            text,
+            "ResourceLog",
+            index,
+            &entry.schema_url,
+            entry.resource.as_ref(),
+        )?;
         for (index, entry) in entry.scope_logs.iter().enumerate() {
-            scope(text, "ScopeLog", index, &entry.schema_url, entry.scope.as_ref())?;
+            scope(
+                text,
+                "ScopeLog",
+                index,
+                &entry.schema_url,
+                entry.scope.as_ref(),
+            )?;
             for record in &entry.log_records {
                 write!(text, "{}", plain(record.body.as_ref()))?;
                 attributes(text, &record.attributes)?;
@@ -59,10 +83,25 @@ fn logs(text: &mut String, request: &ExportLogsServiceRequest) -> fmt::Result {
 
 fn metrics(text: &mut String, request: &ExportMetricsServiceRequest) -> fmt::Result {
     for (index, entry) in request.resource_metrics.iter().enumerate() {
-        resource(text, "ResourceMetrics", index, &entry.schema_url, entry.resource.as_ref())?;
+        resource(
+            text,
+            "ResourceMetrics",
+            index,
+            &entry.schema_url,
+            entry.resource.as_ref(),
+        )?;
         for (index, entry) in entry.scope_metrics.iter().enumerate() {
-            scope(text, "ScopeMetrics", index, &entry.schema_url, entry.scope.as_ref())?;
-            entry.metrics.iter().try_for_each(|metric| points(text, metric))?;
+            scope(
+                text,
+                "ScopeMetrics",
+                index,
+                &entry.schema_url,
+                entry.scope.as_ref(),
+            )?;
+            entry
+                .metrics
+                .iter()
+                .try_for_each(|metric| points(text, metric))?;
         }
     }
     Ok(())
@@ -115,7 +154,12 @@ fn attributes(text: &mut String, attributes: &[KeyValue]) -> fmt::Result {
 
 fn points(text: &mut String, metric: &Metric) -> fmt::Result {
     let mut line = |attributes: &[KeyValue], value: String| {
-        writeln!(text, "{}{{{}}} {value}", metric.name, pairs(attributes, ","))
+        writeln!(
+            text,
+            "{}{{{}}} {value}",
+            metric.name,
+            pairs(attributes, ",")
+        )
     };
     match &metric.data {
         None => writeln!(text, "{} without data", metric.name),

@@ -24,7 +24,10 @@ impl Sampler {
 
     /// Whether the next batch is shown.
     pub(super) fn takes(&mut self, now: Instant) -> bool {
-        if self.tick.is_none_or(|tick| now.duration_since(tick) >= TICK) {
+        if self
+            .tick
+            .is_none_or(|tick| now.duration_since(tick) >= TICK)
+        {
             self.tick = Some(now);
             self.seen = 0;
         }

@@ -9,7 +9,9 @@ use crate::signal::Signal;
 pub(super) fn line(signal: Signal, payload: &Payload) -> Result<String, RenderError> {
     let requests = || payload.chunks().iter().map(|chunk| &chunk.bytes()[..]);
     let count = |path: &[u32]| -> Result<usize, WireError> {
-        requests().map(|request| count_messages(request, path)).sum()
+        requests()
+            .map(|request| count_messages(request, path))
+            .sum()
     };
     let resources = count(&[1])?;
     let items = payload.items();

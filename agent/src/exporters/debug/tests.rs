@@ -18,12 +18,18 @@ fn basic_is_a_line_of_counts() {
     let check = |signal, expected: &str| {
         assert_eq!(shown(Verbosity::Basic, signal), format!("{expected}\n"));
     };
-    check(Signal::Traces, r#"Traces {"resource spans": 2, "spans": 3}"#);
+    check(
+        Signal::Traces,
+        r#"Traces {"resource spans": 2, "spans": 3}"#,
+    );
     check(
         Signal::Metrics,
         r#"Metrics {"resource metrics": 2, "metrics": 3, "data points": 3}"#,
     );
-    check(Signal::Logs, r#"Logs {"resource logs": 2, "log records": 3}"#);
+    check(
+        Signal::Logs,
+        r#"Logs {"resource logs": 2, "log records": 3}"#,
+    );
 }
 
 #[test]
@@ -36,7 +42,10 @@ fn normal_is_a_line_per_item() {
     let id = "02".repeat(8);
     check(
         Signal::Traces,
-        &format!("ResourceTraces #0 service.name=checkout\nScopeTraces #0\nspan 1 {0}{0} {0} key=value\nspan 2 {id}{id} {id} key=value\n", "01".repeat(8)),
+        &format!(
+            "ResourceTraces #0 service.name=checkout\nScopeTraces #0\nspan 1 {0}{0} {0} key=value\nspan 2 {id}{id} {id} key=value\n",
+            "01".repeat(8)
+        ),
     );
     check(Signal::Metrics, "\ngauge 1{key=value} 0.5\n");
     check(Signal::Logs, "\nmessage 1 key=value\n");
@@ -100,9 +109,18 @@ Value: 0.5
 #[test]
 fn awkward_requests_are_shown() {
     let golden = [
-        (Signal::Traces, &include_bytes!("../../../tests/data/golden/traces.pb")[..]),
-        (Signal::Metrics, include_bytes!("../../../tests/data/golden/metrics.pb")),
-        (Signal::Logs, include_bytes!("../../../tests/data/golden/logs.pb")),
+        (
+            Signal::Traces,
+            &include_bytes!("../../../tests/golden/traces.pb")[..],
+        ),
+        (
+            Signal::Metrics,
+            include_bytes!("../../../tests/golden/metrics.pb"),
+        ),
+        (
+            Signal::Logs,
+            include_bytes!("../../../tests/golden/logs.pb"),
+        ),
     ];
     let mut detailed = String::new();
     for (signal, bytes) in golden {
@@ -182,7 +200,9 @@ async fn batches_are_delivered_whether_shown_or_not() {
 async fn a_closed_terminal_is_a_refusal() {
     let sink: Sink = Arc::new(|_| Err(io::ErrorKind::BrokenPipe.into()));
     let running = start("", &sink);
-    let answer = running.send(Signal::Logs, request(Signal::Logs, "checkout", 1)).await;
+    let answer = running
+        .send(Signal::Logs, request(Signal::Logs, "checkout", 1))
+        .await;
     assert!(matches!(answer, Answer::Refused(refusal) if refusal.message.contains("broken pipe")));
     running.stop().await;
 }
@@ -191,9 +211,14 @@ async fn a_closed_terminal_is_a_refusal() {
 fn options_are_checked_and_the_example_holds_every_field() {
     let found = parse(&FACTORY, "verbosity = \"loud\"").unwrap_err();
     assert!(found.to_string().contains("loud"), "{found}");
-    let example: toml::Table = include_str!("../../../../configs/agent/debug.toml").parse().unwrap();
+    let example: toml::Table = include_str!("../../../../configs/agent/debug.toml")
+        .parse()
+        .unwrap();
     let found = example["exporters"]["debug"].as_table().unwrap();
-    for key in toml::Table::try_from(DebugOptions::default()).unwrap().keys() {
+    for key in toml::Table::try_from(DebugOptions::default())
+        .unwrap()
+        .keys()
+    {
         assert!(found.contains_key(key), "{key} is not in the example");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use serde_json::Value as Json;
 
@@ -12,7 +14,7 @@ pub(super) fn plain(value: Option<&AnyValue>) -> String {
     match value.and_then(|value| value.value.as_ref()) {
         Some(Value::StringValue(text)) => text.clone(),
         Some(Value::DoubleValue(number)) => number.to_string(),
-        Some(Value::BytesValue(bytes)) => base64(bytes),
+        Some(Value::BytesValue(bytes)) => STANDARD.encode(bytes),
         Some(Value::ArrayValue(_) | Value::KvlistValue(_)) => json(value).to_string(),
         Some(Value::BoolValue(value)) => value.to_string(),
         Some(Value::IntValue(value)) => value.to_string(),
@@ -57,10 +59,6 @@ fn json(value: Option<&AnyValue>) -> Json {
     }
 }
 
-REMOVE
-    crate::otlp::json::base64(bytes)
-}
-
 /// Attributes as `key=value`, joined by `separator`.
 pub(super) fn pairs(attributes: &[KeyValue], separator: &str) -> String {
     let pairs: Vec<String> = attributes
@@ -88,7 +86,11 @@ pub(super) struct Time(pub(super) u64);
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = UnixNanos(self.0).to_string();
-        write!(f, "{} +0000 UTC", text.trim_end_matches('Z').replace('T', " "))
+        write!(
+            f,
+            "{} +0000 UTC",
+            text.trim_end_matches('Z').replace('T', " ")
+        )
     }
 }
 
@@ -118,7 +120,29 @@ pub(super) const TEMPORALITIES: &[&str] = &["Unspecified", "Delta", "Cumulative"
 
 /// `SeverityNumber`.
 pub(super) const SEVERITIES: &[&str] = &[
-    "Unspecified", "Trace", "Trace2", "Trace3", "Trace4", "Debug", "Debug2", "Debug3", "Debug4",
-    "Info", "Info2", "Info3", "Info4", "Warn", "Warn2", "Warn3", "Warn4", "Error", "Error2",
-    "Error3", "Error4", "Fatal", "Fatal2", "Fatal3", "Fatal4",
+    "Unspecified",
+    "Trace",
+    "Trace2",
+    "Trace3",
+    "Trace4",
+    "Debug",
+    "Debug2",
+    "Debug3",
+    "Debug4",
+    "Info",
+    "Info2",
+    "Info3",
+    "Info4",
+    "Warn",
+    "Warn2",
+    "Warn3",
+    "Warn4",
+    "Error",
+    "Error2",
+    "Error3",
+    "Error4",
+    "Fatal",
+    "Fatal2",
+    "Fatal3",
+    "Fatal4",
 ];

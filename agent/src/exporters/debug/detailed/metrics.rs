@@ -19,7 +19,12 @@ pub(super) fn write(text: &mut String, request: &ExportMetricsServiceRequest) ->
         resource(text, &entry.schema_url, entry.resource.as_ref())?;
         for (index, entry) in entry.scope_metrics.iter().enumerate() {
             writeln!(text, "ScopeMetrics #{index}")?;
-            scope(text, "ScopeMetrics", &entry.schema_url, entry.scope.as_ref())?;
+            scope(
+                text,
+                "ScopeMetrics",
+                &entry.schema_url,
+                entry.scope.as_ref(),
+            )?;
             for (index, item) in entry.metrics.iter().enumerate() {
                 writeln!(text, "Metric #{index}")?;
                 metric(text, item)?;
@@ -50,17 +55,32 @@ fn metric(text: &mut String, metric: &Metric) -> fmt::Result {
         Some(Data::Histogram(histogram)) => {
             field(text, "DataType", &"Histogram")?;
             temporality(text, histogram.aggregation_temporality)?;
-            each(text, "HistogramDataPoints", &histogram.data_points, histogram_point)
+            each(
+                text,
+                "HistogramDataPoints",
+                &histogram.data_points,
+                histogram_point,
+            )
         }
         Some(Data::ExponentialHistogram(histogram)) => {
             field(text, "DataType", &"ExponentialHistogram")?;
             temporality(text, histogram.aggregation_temporality)?;
             let points = &histogram.data_points;
-            each(text, "ExponentialHistogramDataPoints", points, exponential_point)
+            each(
+                text,
+                "ExponentialHistogramDataPoints",
+                points,
+                exponential_point,
+            )
         }
         Some(Data::Summary(summary)) => {
             field(text, "DataType", &"Summary")?;
-            each(text, "SummaryDataPoints", &summary.data_points, summary_point)
+            each(
+                text,
+                "SummaryDataPoints",
+                &summary.data_points,
+                summary_point,
+            )
         }
     }
 }
@@ -70,7 +90,11 @@ fn field(text: &mut String, name: &str, value: &dyn Display) -> fmt::Result {
 }
 
 fn temporality(text: &mut String, number: i32) -> fmt::Result {
-    field(text, "AggregationTemporality", &enum_name(TEMPORALITIES, number))
+    field(
+        text,
+        "AggregationTemporality",
+        &enum_name(TEMPORALITIES, number),
+    )
 }
 
 fn each<T>(
@@ -150,7 +174,11 @@ fn exponential_point(text: &mut String, point: &ExponentialHistogramDataPoint) -
     }
     if point.zero_count != 0 {
         let threshold = point.zero_threshold;
-        writeln!(text, "Bucket [-{threshold}, {threshold}], Count: {}", point.zero_count)?;
+        writeln!(
+            text,
+            "Bucket [-{threshold}, {threshold}], Count: {}",
+            point.zero_count
+        )?;
     }
     if let Some(positive) = &point.positive {
         for (index, count) in positive.bucket_counts.iter().enumerate() {
@@ -169,7 +197,10 @@ fn summary_point(text: &mut String, point: &SummaryDataPoint) -> fmt::Result {
     line(text, "Sum", &point.sum)?;
     for (index, value) in point.quantile_values.iter().enumerate() {
         let (quantile, value) = (value.quantile, value.value);
-        writeln!(text, "QuantileValue #{index}: Quantile {quantile}, Value {value}")?;
+        writeln!(
+            text,
+            "QuantileValue #{index}: Quantile {quantile}, Value {value}"
+        )?;
     }
     Ok(())
 }
@@ -188,6 +219,11 @@ fn exemplars(text: &mut String, items: &[Exemplar]) -> fmt::Result {
             Some(exemplar::Value::AsDouble(value)) => field(text, "Value", &value)?,
             None => {}
         }
-        attributes(text, "     -> ", "FilteredAttributes", &item.filtered_attributes)
+        attributes(
+            text,
+            "     -> ",
+            "FilteredAttributes",
+            &item.filtered_attributes,
+        )
     })
 }
