@@ -8,6 +8,7 @@ pub mod allocator;
 pub mod app;
 pub mod batch;
 pub mod cli;
+pub mod calendar;
 pub mod component;
 pub mod config;
 pub mod exporters;
