@@ -21,4 +21,6 @@ pub mod processors;
 pub mod receivers;
 pub mod signal;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod units;

@@ -1,4 +1,5 @@
 //! `loadgen bench` as a user runs it, with a stand-in for the agent: `loadgen sink` behind a shell script.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -107,7 +108,7 @@ fn a_quick_bench_measures_every_kind_of_request_and_tells_what_was_lost() {
         text,
         fs::read_to_string(setting.path("out/report.md")).unwrap()
     );
-    assert!(!setting.agent_runs());
+    wait_until("the agent's end", || !setting.agent_runs());
 }
 
 #[test]
@@ -122,6 +123,8 @@ fn an_interrupted_bench_leaves_nothing_running_and_still_reports() {
             "tidegate",
             "--batch-size",
             "100",
+            "--warm-up",
+            "0",
         ],
     );
     wait_until("the agent", || {

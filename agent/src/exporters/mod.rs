@@ -1,6 +1,7 @@
 //! Exporters: the registry, and what all of them share.
 
 pub mod clickhouse;
+pub mod file;
 pub mod queue;
 pub mod retry;
 pub mod sender;
@@ -8,4 +9,4 @@ pub mod sender;
 use crate::component::{ExporterSettings, Factory};
 
 /// Every exporter.
-pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[];
+pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[file::FACTORY];

@@ -189,7 +189,8 @@ fn decode(text: &str) -> Vec<u8> {
     decoded
 }
 
-fn hex_pair(digits: &[u8; 2]) -> Option<u8> {
+/// The byte that two hex digits stand for.
+pub(super) fn hex_pair(digits: &[u8; 2]) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()
 }

@@ -17,12 +17,10 @@ use super::peer::{Peer, Places};
 use crate::otlp::client::{Protocol, Target};
 use crate::otlp::drive::{self, Load, Run};
 use crate::otlp::payload::{Numbering, Pool};
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::sink::{Faults, Settings, Sink, Stats};
 use crate::stats::LatencySummary;
 
-/// With no new row for this long, what is missing is not coming.
-const QUIET: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(10);
 /// From here on a core counts as busy; the rest is what the clock tick and the start take.
 const BUSY: f64 = 0.93;
@@ -34,8 +32,12 @@ pub(crate) struct Bench {
     pub(crate) items: u64,
     pub(crate) warm_up_items: u64,
     pub(crate) connections: usize,
+    /// Items due per second; a closed loop without.
+    pub(crate) rate: Option<f64>,
     /// How long an agent is left alone before its idle memory is read.
     pub(crate) settle: Duration,
+    /// With no new row for this long, what is missing is not coming.
+    pub(crate) quiet: Duration,
     /// Longest time for sending, and again for draining.
     pub(crate) time_max: Duration,
     pub(crate) agent_core: Option<usize>,
@@ -74,6 +76,8 @@ pub(crate) struct Measurement {
     pub(crate) agent_core_share: f64,
     /// The same for generator and sink together.
     pub(crate) load_core_share: f64,
+    /// The same for all other processes of the machine; absent where the kernel does not say.
+    pub(crate) other_core_share: Option<f64>,
     pub(crate) limited_by: Limit,
 }
 
@@ -167,8 +171,9 @@ impl Bench {
         stopped?;
 
         let accepted = run.tally.accepted.items;
-        let agent_core_share = share(at_last_answer.agent.saturating_sub(meters.agent), run.wall);
-        let load_core_share = share(at_last_answer.load.saturating_sub(meters.load), run.wall);
+        let used = at_last_answer.since(&meters);
+        let (agent_core_share, load_core_share) =
+            (share(used.agent, run.wall), share(used.load, run.wall));
         Ok(Measurement {
             cpu_seconds_per_million: cpu.as_secs_f64() / (accepted.max(1) as f64 / 1e6),
             cpu_seconds: cpu.as_secs_f64(),
@@ -188,6 +193,7 @@ impl Bench {
             drain_seconds: drain.as_secs_f64(),
             agent_core_share,
             load_core_share,
+            other_core_share: used.others().map(|others| share(others, run.wall)),
             limited_by: Limit::from_shares(agent_core_share, load_core_share),
         })
     }
@@ -206,7 +212,7 @@ impl Bench {
             connections: self.connections,
             items: Some(items),
             duration: self.time_max,
-            rate: None,
+            rate: self.rate,
             timeout: REQUEST_TIMEOUT,
             retry: false,
             stamp: true,
@@ -237,7 +243,7 @@ impl Bench {
         let mut since = Instant::now();
         while peer.delivers
             && arrived < expected
-            && since.elapsed() < QUIET
+            && since.elapsed() < self.quiet
             && Instant::now() < deadline
         {
             self.pause(POLL)?;
@@ -283,15 +289,36 @@ struct Meters {
     agent: Duration,
     /// Generator and sink: this process.
     load: Duration,
+    /// Everything on all cores.
+    machine: Option<Duration>,
 }
 
 impl Meters {
     fn read(agent: Process) -> anyhow::Result<Self> {
         let agent = agent.cpu().context("cannot read the agent's CPU time")?;
+        let load = Process::own().cpu().context("cannot read our CPU time")?;
         Ok(Self {
             agent,
-            load: Process::own().cpu().context("cannot read our CPU time")?,
+            load,
+            machine: process::machine_cpu().ok(),
         })
+    }
+
+    /// What was used since `earlier`.
+    fn since(&self, earlier: &Self) -> Self {
+        let machine = self
+            .machine
+            .zip(earlier.machine)
+            .map(|(now, then)| now.saturating_sub(then));
+        Self {
+            agent: self.agent.saturating_sub(earlier.agent),
+            load: self.load.saturating_sub(earlier.load),
+            machine,
+        }
+    }
+
+    fn others(&self) -> Option<Duration> {
+        Some(self.machine?.saturating_sub(self.agent + self.load))
     }
 }
 

@@ -3,6 +3,7 @@
 mod agent;
 mod cell;
 mod environment;
+mod markdown;
 mod measure;
 mod peer;
 mod report;
@@ -33,6 +34,8 @@ use report::{CellResult, Conditions, Failure, Report};
 
 const NGINX: &str = "/usr/sbin/nginx";
 const SEED: u64 = 1;
+/// Different requests in a payload.
+const POOL: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum AgentName {
@@ -70,6 +73,9 @@ pub(crate) struct Args {
     /// Items in each measurement [default: 2000000, with --quick 20000]
     #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1000..=1_000_000_000))]
     items: Option<u64>,
+    /// Items sent before each measurement, to warm up [default: a tenth of --items]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
+    warm_up: Option<u64>,
     /// Repetitions of each measurement [default: 3, with --quick 1]
     #[arg(short, long, value_parser = clap::value_parser!(u8).range(1..=100))]
     repetitions: Option<u8>,
@@ -79,6 +85,9 @@ pub(crate) struct Args {
     /// Items in a request
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch_size: u32,
+    /// Open loop: items due per second in total [default: closed loop, as fast as answers come]
+    #[arg(long, value_parser = crate::otlp::parse_rate)]
+    rate: Option<f64>,
     /// Only these signals
     #[arg(long, value_enum, value_delimiter = ',')]
     signals: Vec<Signal>,
@@ -153,6 +162,7 @@ fn measure_all(args: &Args, stop: watch::Receiver<bool>) -> anyhow::Result<Repor
             warm_up_items: bench.warm_up_items,
             repetitions: args.repetitions(),
             connections: bench.connections,
+            rate: bench.rate,
             agent_core,
             load_core,
         },
@@ -175,7 +185,7 @@ fn measure_all(args: &Args, stop: watch::Receiver<bool>) -> anyhow::Result<Repor
     Ok(report)
 }
 
-/// All repetitions of all agents in one cell, taken in turns.
+/// All repetitions of all agents in one cell, taken in turns. An agent that failed is not tried again.
 fn measure_cell(
     args: &Args,
     bench: &Bench,
@@ -183,15 +193,8 @@ fn measure_cell(
     run: &str,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let shape = Shape {
-        signal: cell.signal,
-        items: args.batch_size as usize,
-        attributes: Shape::default_attributes(cell.signal),
-        attribute_size: None,
-        run: run.to_owned(),
-        seed: SEED,
-    };
-    let size = bench.connections.max(64);
+    let shape = args.shape(cell.signal, run);
+    let size = bench.connections.max(POOL);
     let build = || {
         Pool::build(
             &shape,
@@ -202,13 +205,7 @@ fn measure_cell(
         )
     };
     let mut pool = build()?;
-    if !report
-        .payloads
-        .iter()
-        .any(|facts| (facts.signal, facts.compression) == (cell.signal, cell.compression))
-    {
-        report.payloads.push(pool.facts().clone());
-    }
+    report.note_payload(pool.facts());
     let peers: Vec<_> = report
         .peers
         .iter()
@@ -217,11 +214,7 @@ fn measure_cell(
         .collect();
     let mut results: Vec<_> = peers
         .iter()
-        .map(|peer| CellResult {
-            peer: peer.name.clone(),
-            cell,
-            runs: Vec::new(),
-        })
+        .map(|peer| CellResult::new(peer, cell))
         .collect();
     let mut failed = BTreeSet::new();
     for repetition in 1..=args.repetitions() {
@@ -234,26 +227,20 @@ fn measure_cell(
                 Some(pool) => pool,
                 None => build()?,
             };
+            let turn = format!("{cell}: {} {repetition}/{}", peer.name, args.repetitions());
             match measured {
                 Ok(run) => {
+                    let rate = run.items_per_second / 1e3;
                     progress(&format!(
-                        "{cell}: {} {repetition}/{}: {:.2} CPU-s per million, {:.0} k items/s",
-                        peer.name,
-                        args.repetitions(),
-                        run.cpu_seconds_per_million,
-                        run.items_per_second / 1e3
+                        "{turn}: {:.2} CPU-s per million, {rate:.0} k/s",
+                        run.cpu_seconds_per_million
                     ));
                     result.runs.push(run);
                 }
                 Err(error) => {
-                    let error = format!("{error:#}");
-                    progress(&format!("{cell}: {} {repetition}: {error}", peer.name));
+                    progress(&format!("{turn}: {error:#}"));
                     failed.insert(peer.name.clone());
-                    report.failures.push(Failure {
-                        peer: peer.name.clone(),
-                        cell,
-                        error,
-                    });
+                    report.failures.push(Failure::new(peer, cell, &error));
                 }
             }
         }
@@ -283,6 +270,17 @@ fn progress(line: &str) {
 }
 
 impl Args {
+    fn shape(&self, signal: Signal, run: &str) -> Shape {
+        Shape {
+            signal,
+            items: self.batch_size as usize,
+            attributes: Shape::default_attributes(signal),
+            attribute_size: None,
+            run: run.to_owned(),
+            seed: SEED,
+        }
+    }
+
     fn repetitions(&self) -> usize {
         usize::from(self.repetitions.unwrap_or(if self.quick { 1 } else { 3 }))
     }
@@ -299,9 +297,11 @@ impl Args {
             .unwrap_or(if self.quick { 20_000 } else { 2_000_000 });
         Bench {
             items,
-            warm_up_items: items / 10,
+            warm_up_items: self.warm_up.unwrap_or(items / 10),
             connections: usize::from(self.connections),
+            rate: self.rate,
             settle: Duration::from_millis(if self.quick { 100 } else { 1000 }),
+            quiet: Duration::from_secs(if self.quick { 1 } else { 3 }),
             time_max: self.time_limit,
             agent_core,
             numbering,

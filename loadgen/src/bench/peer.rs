@@ -86,7 +86,7 @@ impl Peer {
             delivers: true,
             everywhere: false,
             note: format!(
-                "release {ROTEL_VERSION}, all settings at their defaults (batch 8192 or 200 ms, LZ4, RowBinary, \
+                "release {ROTEL_VERSION} of PyPI (its binary names an older one), all settings at their defaults (batch 8192 or 200 ms, LZ4, RowBinary, \
                  internal telemetry off); it may run on one core, so it has one worker thread of each kind"
             ),
         }
@@ -104,7 +104,8 @@ impl Peer {
             version: String::new(),
             delivers: false,
             everywhere: false,
-            note: "receives and discards the same requests: what the kernel and HTTP alone cost"
+            note: "receives and discards the same requests: what the kernel and HTTP alone cost; it answers before it \
+                   has read the body, so its latency says nothing"
                 .to_owned(),
         }
     }

@@ -193,7 +193,7 @@ pub(crate) fn random_run() -> String {
     format!("{:08x}", rand::rng().random::<u32>())
 }
 
-fn parse_rate(text: &str) -> anyhow::Result<f64> {
+pub(crate) fn parse_rate(text: &str) -> anyhow::Result<f64> {
     let rate: f64 = text
         .parse()
         .context("a rate is a number of items per second")?;

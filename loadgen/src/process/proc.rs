@@ -115,6 +115,27 @@ pub(crate) fn serving(root: Process, port: u16) -> io::Result<Option<Process>> {
     Ok(None)
 }
 
+/// CPU time used on all cores by everything; in steps of a clock tick.
+pub(crate) fn machine_cpu() -> io::Result<Duration> {
+    let ticks =
+        parse_busy_ticks(&fs::read_to_string("/proc/stat")?).ok_or_else(|| unreadable("cpu"))?;
+    Ok(Duration::from_secs_f64(
+        ticks as f64 / ticks_per_second() as f64,
+    ))
+}
+
+/// The first line of `/proc/stat`: user, nice and system time with interrupts; not idle, waiting or stolen.
+fn parse_busy_ticks(text: &str) -> Option<u64> {
+    let fields: Vec<u64> = text
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_ascii_whitespace()
+        .map_while(|field| field.parse().ok())
+        .collect();
+    [0, 1, 2, 5, 6].iter().map(|index| fields.get(*index)).sum()
+}
+
 fn unreadable(what: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
@@ -197,6 +218,16 @@ mod tests {
         check(") R 1");
         assert_eq!(parse_stat("42 (cut"), None);
         assert_eq!(parse_stat("42 (cut) S 7"), None);
+    }
+
+    #[test]
+    fn busy_time_leaves_out_idle_and_stolen() {
+        assert_eq!(
+            parse_busy_ticks("cpu  1 2 4 800 900 8 16 700 0 0\ncpu0 1\n"),
+            Some(31)
+        );
+        assert_eq!(parse_busy_ticks("intr 1"), None);
+        assert!(machine_cpu().unwrap() >= Process::own().cpu().unwrap() / 2);
     }
 
     #[test]
