@@ -295,3 +295,5 @@ impl Agent {
             .body
     }
 }
+pub mod http;
+pub mod localdb;

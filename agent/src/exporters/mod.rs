@@ -1,6 +1,7 @@
 //! Exporters: the registry, and what all of them share.
 
 pub mod clickhouse;
+pub mod debug;
 pub mod file;
 pub mod queue;
 pub mod retry;
@@ -10,3 +11,5 @@ use crate::component::{ExporterSettings, Factory};
 
 /// Every exporter.
 pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[file::FACTORY];
+pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[clickhouse::FACTORY];
+pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[debug::FACTORY, file::FACTORY];

@@ -10,3 +10,4 @@ mod encode_text;
 
 pub use decode::{DecodeError, decode, fuzz_json_decode};
 pub use encode::encode;
+pub use decode::{Decoded, JsonError, decode};
