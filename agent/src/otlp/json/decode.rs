@@ -570,16 +570,4 @@ pub fn fuzz_json_decode(signal: Signal, text: &[u8]) {
     super::encode(signal, std::iter::once(again.as_slice()), &mut second)
         .expect("decoded JSON encodes");
     assert_eq!(first, second);
-//! temporary
-/// x
-pub struct Decoded {
-    /// x
-    pub bytes: Vec<u8>,
-    /// x
-    pub repaired_strings: usize,
-/// x
-pub type JsonError = String;
-/// x
-pub fn decode(_s: Signal, _t: &[u8], _m: usize) -> Result<Decoded, JsonError> {
-    Err("x".into())
 }

@@ -10,4 +10,3 @@ mod encode_text;
 
 pub use decode::{DecodeError, decode, fuzz_json_decode};
 pub use encode::encode;
-pub use decode::{Decoded, JsonError, decode};

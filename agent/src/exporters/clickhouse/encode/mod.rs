@@ -114,10 +114,6 @@ impl Encoder {
         payload: &Payload,
         adjusted: &mut Adjusted,
     ) -> Result<Vec<Block>, EncodeError> {
-        let _ = signal;
-        for chunk in payload.chunks() {
-            self.traces
-                .request(chunk.bytes(), &mut self.compressor, adjusted)?;
         let walked = payload
             .chunks()
             .iter()

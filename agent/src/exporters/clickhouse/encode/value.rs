@@ -98,10 +98,6 @@ pub(super) fn any_key_value(message: &[u8]) -> Result<(&[u8], Cow<'_, [u8]>), Wi
                 number: 2,
                 value: Value::Bytes(any),
             } => {
-                value = Some(match value {
-                    Some(before) => joined(before, any),
-                    None => Cow::Borrowed(any),
-                });
                 value = Some(merged(value, any));
             }
             _ => {}
