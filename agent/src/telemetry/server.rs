@@ -1,6 +1,6 @@
 //! The Prometheus endpoint: `GET /metrics` in the text format, version 0.0.4.
 //!
-//! Bounds: [`CONNECTIONS_MAX`] connections, further ones wait to be accepted; [`HEADER_TIMEOUT`] to send a request's head.
+//! Bounds: 32 connections, further ones wait to be accepted; five seconds to send a request's head.
 
 use std::convert::Infallible;
 use std::io;
