@@ -5,13 +5,17 @@
 
 pub mod ack;
 pub mod allocator;
+pub mod app;
 pub mod batch;
+pub mod cli;
+pub mod calendar;
 pub mod component;
 pub mod config;
 pub mod exporters;
 pub mod extensions;
 pub mod health;
 pub mod ledger;
+pub mod localdb;
 pub mod memory;
 pub mod net;
 pub mod otlp;
@@ -21,4 +25,6 @@ pub mod processors;
 pub mod receivers;
 pub mod signal;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod units;

@@ -4,4 +4,8 @@
 need_rust
 say "Release binaries"
 cargo build --release --locked -p tidegate -p loadgen
+case " $* " in
+*" --quick "*) ;;
+*) tests/bench/fetch-rotel.sh || say "Rotel cannot be had here: the report will say so" ;;
+esac
 exec target/release/loadgen bench "$@"

@@ -7,19 +7,17 @@ pub mod json;
 mod reader;
 mod rewrite;
 mod schema;
+mod split;
 #[doc(hidden)]
 pub mod testing;
 
-#[doc(hidden)]
-pub use check::fuzz_check;
 pub use check::{Checked, check};
 pub use reader::{Field, Fields, Value, WireError};
+pub use split::{Splitter, split};
 
-/// TEMP
-pub fn split_at(
-    _s: crate::signal::Signal,
-    b: &bytes::Bytes,
-    _n: usize,
-) -> (bytes::Bytes, bytes::Bytes) {
-    (b.clone(), b.clone())
+/// Holds [`check`], the rewrite and [`split`] to what prost makes of `input`; panics where they differ.
+#[doc(hidden)]
+pub fn fuzz_request(signal: crate::signal::Signal, input: &[u8]) {
+    check::fuzz_check(signal, input);
+    split::fuzz_split(signal, input);
 }

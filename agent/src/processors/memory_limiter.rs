@@ -227,3 +227,92 @@ impl MemoryLimiter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Diagnostics;
+    use crate::telemetry::Telemetry;
+
+    /// The soft limit of an options text on a machine of 1000 MiB, or the message of its error.
+    fn check(text: &str, expected: Result<u64, &str>) {
+        let mut found = Diagnostics::default();
+        let mut section =
+            Section::from_text("processors.memory_limiter", text, &mut found).unwrap();
+        let options: Options = section.options().unwrap();
+        let limit =
+            resolve(&options, &mut section, || 1000 * MIB).map(|settings| settings.soft_limit);
+        match expected {
+            Ok(mebibytes) => assert_eq!(limit, Some(mebibytes * MIB), "{text}: {found}"),
+            Err(message) => {
+                assert_eq!(limit, None, "{text}");
+                assert!(found.to_string().contains(message), "{text}: {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn limits_come_from_size_or_share_less_the_spike() {
+        check("limit_mib = 100", Ok(80));
+        check("limit_mib = 100\nspike_limit_mib = 30", Ok(70));
+        check("limit_percentage = 50", Ok(400));
+        check(
+            "limit_percentage = 50\nspike_limit_percentage = 20",
+            Ok(300),
+        );
+        check("limit_mib = 100\nlimit_percentage = 50", Ok(80));
+    }
+
+    #[test]
+    fn impossible_limits_are_errors() {
+        check("", Err("set limit_mib or limit_percentage"));
+        check("limit_percentage = 101", Err("at most 100"));
+        check(
+            "limit_mib = 10\nspike_limit_mib = 10",
+            Err("smaller than the limit"),
+        );
+        check(
+            "limit_mib = 10\ncheck_interval = \"0s\"",
+            Err("greater than 0"),
+        );
+    }
+
+    fn limiter(held: &HeldBytes, read_resident: fn() -> u64) -> MemoryLimiter {
+        let counter = Telemetry::default().counter(&names::BATCH_SIZE_TRIGGER, &["test"]);
+        MemoryLimiter {
+            settings: Settings {
+                check_interval: Duration::from_secs(5),
+                soft_limit: 1000,
+            },
+            accepted: counter.clone(),
+            refused: counter,
+            held: held.clone(),
+            sample: Mutex::new(Sample {
+                read_at: None,
+                resident: 0,
+                refusing: false,
+            }),
+            read_resident,
+        }
+    }
+
+    #[test]
+    fn held_bytes_count_at_every_moment() {
+        let held = HeldBytes::default();
+        let limiter = limiter(&held, || 0);
+        assert_eq!(limiter.ready(1000), Ok(()));
+        let reservation = held.reserve(600);
+        assert_eq!(limiter.ready(400), Ok(()));
+        let refusal = limiter.ready(401).unwrap_err();
+        assert_eq!(refusal.reason, RefusalReason::MemoryLimit);
+        assert_eq!(refusal.retry_after, Some(Duration::from_secs(5)));
+        drop(reservation);
+        assert_eq!(limiter.ready(1000), Ok(()));
+    }
+
+    #[test]
+    fn a_large_process_is_refused_whatever_it_holds() {
+        assert!(limiter(&HeldBytes::default(), || 1001).ready(0).is_err());
+        assert!(limiter(&HeldBytes::default(), || 1000).ready(0).is_ok());
+    }
+}

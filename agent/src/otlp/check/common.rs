@@ -2,7 +2,7 @@
 
 use super::super::reader::{Fields, WireError};
 use super::key::*;
-use super::{Depth, Walk, known, skip};
+use super::{Depth, Walk, is_ascii, known, skip};
 
 pub(super) fn resource(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
     let mut fields = Fields::new(message);
@@ -41,7 +41,42 @@ pub(super) fn scope(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(),
     Ok(())
 }
 
+#[inline]
 pub(super) fn key_value(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
+    if depth.0 > 0 && is_plain_pair(message) {
+        return Ok(());
+    }
+    any_key_value(walk, message, depth)
+}
+
+/// Whether `message` is what nearly all attributes are: a key in ASCII, and a string in ASCII, a bool or an integer under
+/// 2^14, as any usual encoder writes them. What is not is left to [`any_key_value`], which says the same of all of these.
+///
+/// Saves half: 145 ns per span become 70, 47 per data point 25, 84 per log record 53 (`benches/wire.rs`).
+#[inline]
+pub(in super::super) fn is_plain_pair(message: &[u8]) -> bool {
+    let [0x0a, key_len, rest @ ..] = message else {
+        return false;
+    };
+    let Some((key, [0x12, value_len, value @ ..])) = rest.split_at_checked(usize::from(*key_len))
+    else {
+        return false;
+    };
+    if usize::from(*value_len) != value.len() {
+        return false;
+    }
+    match value {
+        // That the whole is ASCII says three things at once: both strings are UTF-8, and each length is a single byte.
+        [0x0a, string_len, string @ ..] => {
+            usize::from(*string_len) == string.len() && is_ascii(message)
+        }
+        [0x10 | 0x18, 0..=0x7f] | [0x18, 0x80..=0xff, 0..=0x7f] => *key_len < 0x80 && is_ascii(key),
+        _ => false,
+    }
+}
+
+#[inline(never)]
+fn any_key_value(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
     let mut values = 0;
     let mut fields = Fields::new(message);
     while !fields.is_empty() {

@@ -10,6 +10,8 @@ mod traces;
 
 use bytes::Bytes;
 
+pub(super) use common::is_plain_pair;
+
 use super::reader::{DEPTH_MAX, Fields, WireError};
 use super::rewrite::rewrite;
 use super::schema;
@@ -74,7 +76,7 @@ struct Walk {
 impl Walk {
     #[inline]
     fn string(&mut self, bytes: &[u8]) {
-        if !bytes.is_ascii() {
+        if !is_ascii(bytes) {
             self.beyond_ascii(bytes);
         }
     }
@@ -89,6 +91,21 @@ impl Walk {
     fn singular(&mut self, occurrences: u32) {
         self.duplicates |= occurrences > 1;
     }
+}
+
+/// Like `[u8]::is_ascii`, but made for strings of 10 to 100 bytes: 79 ns per span instead of 90 (`benches/wire.rs`).
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let high = chunks
+        .iter()
+        .fold(0, |high, chunk| high | u64::from_ne_bytes(*chunk));
+    let last = match bytes.last_chunk() {
+        Some(last) => u64::from_ne_bytes(*last),
+        None => rest.iter().fold(0, |high, byte| high | u64::from(*byte)),
+    };
+    (high | last) & HIGH == 0
 }
 
 /// How many more messages may be nested in the current one.
@@ -186,8 +203,7 @@ mod key {
 /// The relation: `check` accepts without repairs exactly what prost decodes, but for ids of wrong length, which only
 /// `check` refuses. What it repairs, prost refuses before and decodes after. Item counts are the same, and so is the
 /// tree before and after a rewrite.
-#[doc(hidden)]
-pub fn fuzz_check(signal: Signal, input: &[u8]) {
+pub(super) fn fuzz_check(signal: Signal, input: &[u8]) {
     use super::testing::Tree;
 
     let tree = Tree::decode(signal, input);

@@ -40,7 +40,7 @@ fn random_requests_pass_unchanged_and_are_counted() {
 #[test]
 fn damaged_bytes_are_judged_as_prost_does() {
     for signal in Signal::ALL {
-        for seed in 0..800 {
+        for seed in 0..400 {
             let random = &mut Random::new(seed);
             let mut bytes = random_request(signal, seed % 50);
             let other = random_request(random.one_of(&Signal::ALL), seed % 7);
@@ -54,7 +54,7 @@ fn damaged_bytes_are_judged_as_prost_does() {
 fn odd_fields_are_judged_as_prost_does() {
     let (mut accepted, mut repaired, mut rewritten) = (0, 0, 0);
     for signal in Signal::ALL {
-        for seed in 0..1200 {
+        for seed in 0..400 {
             let random = &mut Random::new(seed);
             let bytes = mutate_fields(random, signal, &random_request(signal, seed % 50));
             if let Ok(checked) = run(signal, &bytes) {
@@ -65,9 +65,9 @@ fn odd_fields_are_judged_as_prost_does() {
         }
     }
     // The mutations reach all outcomes.
-    assert!(accepted > 700, "{accepted}");
-    assert!(repaired > 10, "{repaired}");
-    assert!(rewritten > repaired + 50, "{rewritten}");
+    assert!(accepted > 200, "{accepted}");
+    assert!(repaired > 3, "{repaired}");
+    assert!(rewritten > repaired + 20, "{rewritten}");
 }
 
 #[test]
@@ -171,4 +171,46 @@ fn only_the_last_kind_of_data_counts() {
     check(&[data(5, 3), data(7, 2)], 2);
     check(&[data(5, 3), data(7, 2), data(5, 1)], 1);
     check(&[data(9, 1), data(10, 1), data(11, 4)], 4);
+}
+
+#[test]
+fn ascii_is_what_the_standard_library_says() {
+    for length in 0..70 {
+        let mut bytes = vec![0x7f; length];
+        assert!(is_ascii(&bytes));
+        for at in 0..length {
+            bytes[at] = 0x80;
+            assert!(!is_ascii(&bytes), "{at} of {length}");
+            bytes[at] = 0x41;
+        }
+    }
+}
+
+#[test]
+fn attributes_near_the_plain_ones_are_judged_as_prost_does() {
+    let plain: [&[u8]; 5] = [
+        &[0x0a, 1, b'k', 0x12, 3, 0x0a, 1, b'v'],
+        &[0x0a, 0, 0x12, 2, 0x0a, 0],
+        &[0x0a, 1, b'k', 0x12, 2, 0x10, 1],
+        &[0x0a, 1, b'k', 0x12, 2, 0x18, 7],
+        &[0x0a, 1, b'k', 0x12, 3, 0x18, 0xff, 0x7f],
+    ];
+    for attribute in plain {
+        assert!(run(Signal::Logs, &log(&field(6, attribute))).is_ok());
+        for at in 0..attribute.len() {
+            for byte in (0..=0x20).chain(0x7d..=0x83).chain([0xff]) {
+                let mut odd = attribute.to_vec();
+                odd[at] = byte;
+                fuzz_check(Signal::Logs, &log(&field(6, &odd)));
+            }
+        }
+    }
+    // Strings around the length at which a length takes two bytes.
+    for length in 110..140 {
+        let key = field(1, &vec![b'k'; length]);
+        let value = field(2, &field(1, &vec![b'v'; length]));
+        for attribute in [key.clone(), value.clone(), [key, value].concat()] {
+            assert!(run(Signal::Logs, &log(&field(6, &attribute))).is_ok());
+        }
+    }
 }

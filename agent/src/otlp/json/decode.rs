@@ -1,369 +1,573 @@
-//! OTLP/JSON text to the wire format, in one pass and without objects in between.
+//! OTLP/JSON text to OTLP wire bytes, in one pass and without an object tree.
 //!
-//! Accepted is what the Collector accepts: names in lowerCamelCase or snake_case, unknown fields, enums as numbers or names,
-//! 64-bit numbers as text or numbers, NaN and the infinities as text, lone surrogates and invalid UTF-8 (repaired and counted),
-//! `null` for anything but an enum or a number. Refused is, unlike there: text after the value.
+//! It reads what the Collector reads: names in lowerCamelCase or snake_case, enums by number or name, 64-bit integers as
+//! numbers or strings, unknown keys skipped. Unlike the Collector it refuses text after the request, a byte order mark and
+//! negative times. A key that stands twice is read twice: lists grow, messages merge, and of other values the last counts.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use thiserror::Error;
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::decode_schema::{FieldSchema, Form, Message, request};
-use super::decode_text::{Cursor, Raw, unescape};
-use crate::otlp::rewrite::put_varint;
+use super::decode_text::{Scanner, Start};
+use super::encode_schema::{FieldSchema, Form, Message, Presence, request};
+use crate::otlp::reader::DEPTH_MAX;
 use crate::signal::Signal;
 
-/// Messages nested deeper than this are refused here already: [`crate::otlp::check`] allows no more.
-const DEPTH_MAX: usize = 100;
-
-/// From this depth on, lengths are written in four bytes whatever they are. Shorter ones cost moving the message when they turn
-/// out longer than reserved, once a level, which hostile nesting would make expensive.
-const PADDED_DEPTH: usize = 16;
-
-/// Bytes of such a length.
-const PADDED_SIZE: usize = 4;
-
-/// Four bytes of seven bits hold every length up to 256 MiB.
-const PADDED_MAX: usize = 1 << 28;
-
-/// A decoded request.
+/// What is wrong with text that should be OTLP/JSON, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decoded {
-    /// The request in wire format; its structure, ids and strings are sound.
-    pub bytes: Vec<u8>,
-    /// Strings in which invalid UTF-8 or a lone surrogate was replaced by U+FFFD.
-    pub repaired_strings: usize,
+pub struct DecodeError {
+    line: usize,
+    column: usize,
+    problem: Cow<'static, str>,
 }
 
-/// What is wrong with the text, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JsonError {
-    pub(super) offset: usize,
-    pub(super) problem: Problem,
-}
-
-impl fmt::Display for JsonError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "JSON, byte {}: {}", self.offset, self.problem)
+impl DecodeError {
+    pub(super) fn new(text: &[u8], at: usize, problem: Cow<'static, str>) -> Self {
+        let before = text.get(..at).unwrap_or(text);
+        let line_start = before
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |newline| newline + 1);
+        Self {
+            line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
+            column: before.len() - line_start + 1,
+            problem,
+        }
     }
 }
 
-impl std::error::Error for JsonError {}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(super) enum Problem {
-    #[error("the text ends inside a value")]
-    Truncated,
-    #[error("expected {0}")]
-    Expected(&'static str),
-    #[error("text after the value")]
-    Trailing,
-    #[error("control character in a string")]
-    ControlCharacter,
-    #[error("invalid escape")]
-    Escape,
-    #[error("nested too deep")]
-    Depth,
-    #[error("the request is too large")]
-    TooLarge,
-    #[error("`{0}`: expected {1}")]
-    Value(&'static str, &'static str),
-    #[error("invalid TraceID length")]
-    TraceId,
-    #[error("invalid SpanID length")]
-    SpanId,
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} at line {} column {}",
+            self.problem, self.line, self.column
+        )
+    }
 }
 
-/// Decodes the request of `signal` in `text`, to at most about `limit` bytes.
+impl std::error::Error for DecodeError {}
+
+/// The OTLP request of `signal` that `text` describes, in wire format. It has still to pass [`crate::otlp::check`],
+/// which looks at the length of ids and at UTF-8.
 ///
 /// # Errors
-/// When the text is not JSON, a known field's value is not what its schema says, or the result exceeds the limit.
-pub fn decode(signal: Signal, text: &[u8], limit: usize) -> Result<Decoded, JsonError> {
+/// When the text is not JSON, or not the JSON form of such a request.
+pub fn decode(signal: Signal, text: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let mut decoder = Decoder {
-        cursor: Cursor::new(text),
-        // Text is mostly twice as long as the wire format.
+        scanner: Scanner::new(text),
         out: Vec::with_capacity(text.len() / 2),
-        open: Vec::with_capacity(16),
-        scratch: Vec::new(),
-        repaired_strings: 0,
-        limit,
     };
-    decoder.request(request(signal))?;
-    decoder.out.shrink_to_fit();
-    Ok(Decoded {
-        bytes: decoder.out,
-        repaired_strings: decoder.repaired_strings,
+    if decoder.scanner.start()? != Start::Object {
+        return Err(decoder.scanner.error("expected an object"));
+    }
+    decoder.message(request(signal), DEPTH_MAX)?;
+    decoder.scanner.end()?;
+    Ok(decoder.out)
+}
+
+struct Decoder<'a> {
+    scanner: Scanner<'a>,
+    out: Vec<u8>,
+}
+
+const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
+const DELIMITED: u32 = 2;
+const FIXED32: u32 = 5;
+
+impl<'a> Decoder<'a> {
+    /// An object, as the fields of `schema`.
+    fn message(&mut self, schema: &'static Message, depth: u32) -> Result<(), DecodeError> {
+        let Some(depth) = depth.checked_sub(1) else {
+            return Err(self.scanner.error("nested too deep"));
+        };
+        self.scanner.expect(b'{')?;
+        let mut first = true;
+        while self.scanner.more(b'}', first)? {
+            first = false;
+            let key = self.scanner.string()?;
+            self.scanner.expect(b':')?;
+            match field_named(schema, &key) {
+                Some(field) => self.field(field, depth)?,
+                None => self.scanner.skip_value()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a known key.
+    fn field(&mut self, field: &'static FieldSchema, depth: u32) -> Result<(), DecodeError> {
+        if self.scanner.start()? == Start::Null {
+            if enum_names(field).is_some() {
+                return Err(self
+                    .scanner
+                    .error(format!("{} cannot be null", name(field))));
+            }
+            return self.scanner.word("null");
+        }
+        match field.form {
+            Form::Message(schema) => {
+                let start = self.open(field.number);
+                self.message(schema, depth)?;
+                self.close(start);
+                Ok(())
+            }
+            Form::Messages(_) | Form::Strings => self.list(field, depth),
+            Form::Fixed64s | Form::Varints | Form::Doubles => {
+                let start = self.open(field.number);
+                self.list(field, depth)?;
+                self.close(start);
+                Ok(())
+            }
+            _ => self.scalar(field),
+        }
+    }
+
+    /// An array; `null` in the place of a message is an empty one, as protobuf's reader has it.
+    fn list(&mut self, field: &'static FieldSchema, depth: u32) -> Result<(), DecodeError> {
+        if self.scanner.start()? != Start::Array {
+            return Err(self.wrong(field, "an array"));
+        }
+        self.scanner.expect(b'[')?;
+        let mut first = true;
+        while self.scanner.more(b']', first)? {
+            first = false;
+            self.element(field, depth)?;
+        }
+        Ok(())
+    }
+
+    fn element(&mut self, field: &'static FieldSchema, depth: u32) -> Result<(), DecodeError> {
+        match field.form {
+            Form::Messages(schema) => {
+                let start = self.open(field.number);
+                if self.scanner.start()? == Start::Null {
+                    self.scanner.word("null")?;
+                } else {
+                    self.message(schema, depth)?;
+                }
+                self.close(start);
+            }
+            Form::Strings => self.text(field)?,
+            Form::Fixed64s => {
+                let value = self.unsigned(field, u64::MAX)?;
+                self.out.extend_from_slice(&value.to_le_bytes());
+            }
+            Form::Varints => {
+                let value = self.unsigned(field, u64::MAX)?;
+                self.varint(value);
+            }
+            Form::Doubles => {
+                let value = self.double(field)?;
+                self.out.extend_from_slice(&value.to_le_bytes());
+            }
+            _ => return Err(self.wrong(field, "a value")),
+        }
+        Ok(())
+    }
+
+    fn scalar(&mut self, field: &'static FieldSchema) -> Result<(), DecodeError> {
+        match field.form {
+            Form::String => self.text(field),
+            Form::Base64 => self.base64(field),
+            Form::Id => self.hexadecimal(field),
+            Form::Bool => {
+                let value = self.boolean(field)?;
+                self.put_varint(field, u64::from(value));
+                Ok(())
+            }
+            Form::Uint32 => {
+                let value = self.unsigned(field, u64::from(u32::MAX))?;
+                self.put_varint(field, value);
+                Ok(())
+            }
+            Form::Fixed32 => {
+                let value = self.unsigned(field, u64::from(u32::MAX))?;
+                self.tag(field.number, FIXED32);
+                self.out.extend(value.to_le_bytes().iter().take(4));
+                Ok(())
+            }
+            Form::Int32 => {
+                let value = self.int32_or_enum(field)?;
+                self.put_varint(field, value as u64);
+                Ok(())
+            }
+            Form::Sint32 => {
+                let value = self.signed(field, i64::from(i32::MIN), i64::from(i32::MAX))?;
+                self.put_varint(field, ((value << 1) ^ (value >> 63)) as u64);
+                Ok(())
+            }
+            Form::Int64 => {
+                let value = self.signed(field, i64::MIN, i64::MAX)?;
+                self.put_varint(field, value as u64);
+                Ok(())
+            }
+            Form::Fixed64 => {
+                let value = self.unsigned(field, u64::MAX)?;
+                self.put_fixed64(field, value);
+                Ok(())
+            }
+            Form::Sfixed64 => {
+                let value = self.signed(field, i64::MIN, i64::MAX)?;
+                self.put_fixed64(field, value as u64);
+                Ok(())
+            }
+            Form::Double => {
+                let value = self.double(field)?;
+                self.put_fixed64(field, value.to_bits());
+                Ok(())
+            }
+            Form::Strings
+            | Form::Fixed64s
+            | Form::Varints
+            | Form::Doubles
+            | Form::Message(_)
+            | Form::Messages(_) => Err(self.wrong(field, "a value")),
+        }
+    }
+
+    // === Values ===
+
+    fn text(&mut self, field: &'static FieldSchema) -> Result<(), DecodeError> {
+        let text = self.quoted(field, "a string")?;
+        self.put_bytes(field, &text);
+        Ok(())
+    }
+
+    fn base64(&mut self, field: &'static FieldSchema) -> Result<(), DecodeError> {
+        let mut text = self.quoted(field, "base64 in a string")?.into_owned();
+        for byte in &mut text {
+            *byte = match *byte {
+                b'-' => b'+',
+                b'_' => b'/',
+                other => other,
+            };
+        }
+        let bytes = BASE64
+            .decode(&text)
+            .map_err(|_| self.wrong(field, "base64 in a string"))?;
+        self.put_bytes(field, &bytes);
+        Ok(())
+    }
+
+    fn hexadecimal(&mut self, field: &'static FieldSchema) -> Result<(), DecodeError> {
+        let text = self.quoted(field, "an id in hexadecimal")?;
+        let digits: Option<Vec<u8>> = text
+            .iter()
+            .map(|byte| {
+                char::from(*byte)
+                    .to_digit(16)
+                    .and_then(|digit| u8::try_from(digit).ok())
+            })
+            .collect();
+        let pairs = digits.filter(|digits| digits.len().is_multiple_of(2));
+        let Some(digits) = pairs else {
+            return Err(self.wrong(field, "an id in hexadecimal"));
+        };
+        let bytes: Vec<u8> = digits
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|[high, low]| high << 4 | low)
+            .collect();
+        self.put_bytes(field, &bytes);
+        Ok(())
+    }
+
+    fn boolean(&mut self, field: &'static FieldSchema) -> Result<bool, DecodeError> {
+        match self.scanner.start()? {
+            Start::True => self.scanner.word("true").map(|()| true),
+            Start::False => self.scanner.word("false").map(|()| false),
+            _ => Err(self.wrong(field, "true or false")),
+        }
+    }
+
+    fn int32_or_enum(&mut self, field: &'static FieldSchema) -> Result<i64, DecodeError> {
+        let names = enum_names(field);
+        if let (Some(names), Start::String) = (names, self.scanner.start()?) {
+            let text = self.scanner.string()?;
+            let known = names
+                .iter()
+                .find(|(name, _)| name.as_bytes() == text.as_ref());
+            return known
+                .map(|(_, number)| i64::from(*number))
+                .ok_or_else(|| self.wrong(field, "a known name or a number"));
+        }
+        self.signed(field, i64::from(i32::MIN), i64::from(i32::MAX))
+    }
+
+    fn unsigned(&mut self, field: &'static FieldSchema, most: u64) -> Result<u64, DecodeError> {
+        let text = self.numeric(field, "a whole number that is not negative")?;
+        text.parse()
+            .ok()
+            .or_else(|| whole(&text).and_then(|value| u64::try_from(value).ok()))
+            .filter(|value| *value <= most)
+            .ok_or_else(|| {
+                self.wrong(
+                    field,
+                    "a whole number that is not negative and fits the field",
+                )
+            })
+    }
+
+    fn signed(
+        &mut self,
+        field: &'static FieldSchema,
+        least: i64,
+        most: i64,
+    ) -> Result<i64, DecodeError> {
+        let text = self.numeric(field, "a whole number")?;
+        text.parse()
+            .ok()
+            .or_else(|| whole(&text))
+            .filter(|value| (least..=most).contains(value))
+            .ok_or_else(|| self.wrong(field, "a whole number that fits the field"))
+    }
+
+    fn double(&mut self, field: &'static FieldSchema) -> Result<f64, DecodeError> {
+        let text = self.numeric(field, "a number")?;
+        match text.as_ref() {
+            "NaN" => Ok(f64::NAN),
+            "Infinity" => Ok(f64::INFINITY),
+            "-Infinity" => Ok(f64::NEG_INFINITY),
+            digits
+                if digits
+                    .bytes()
+                    .all(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')) =>
+            {
+                digits.parse().map_err(|_| self.wrong(field, "a number"))
+            }
+            _ => Err(self.wrong(field, "a number")),
+        }
+    }
+
+    /// The text of a number, quoted or not.
+    fn numeric(
+        &mut self,
+        field: &'static FieldSchema,
+        expected: &str,
+    ) -> Result<Cow<'a, str>, DecodeError> {
+        match self.scanner.start()? {
+            Start::Number => self.scanner.number().map(Cow::Borrowed),
+            Start::String => {
+                let text = self.scanner.string()?.into_owned();
+                String::from_utf8(text)
+                    .map(Cow::Owned)
+                    .map_err(|_| self.wrong(field, expected))
+            }
+            _ => Err(self.wrong(field, expected)),
+        }
+    }
+
+    fn quoted(
+        &mut self,
+        field: &'static FieldSchema,
+        expected: &str,
+    ) -> Result<Cow<'a, [u8]>, DecodeError> {
+        if self.scanner.start()? != Start::String {
+            return Err(self.wrong(field, expected));
+        }
+        self.scanner.string()
+    }
+
+    fn wrong(&self, field: &FieldSchema, expected: &str) -> DecodeError {
+        self.scanner
+            .error(format!("{} must be {expected}", name(field)))
+    }
+
+    // === Wire format ===
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.out.push(value as u8);
+    }
+
+    fn tag(&mut self, number: u32, wire_type: u32) {
+        self.varint(u64::from(number << 3 | wire_type));
+    }
+
+    fn put_varint(&mut self, field: &FieldSchema, value: u64) {
+        self.tag(field.number, VARINT);
+        self.varint(value);
+    }
+
+    fn put_fixed64(&mut self, field: &FieldSchema, value: u64) {
+        self.tag(field.number, FIXED64);
+        self.out.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn put_bytes(&mut self, field: &FieldSchema, bytes: &[u8]) {
+        self.tag(field.number, DELIMITED);
+        self.varint(bytes.len() as u64);
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Starts a delimited field with room for a length of one byte.
+    fn open(&mut self, number: u32) -> usize {
+        self.tag(number, DELIMITED);
+        self.out.push(0);
+        self.out.len()
+    }
+
+    /// Ends the delimited field whose content started at `start`. A content of 128 bytes or more moves to make room.
+    fn close(&mut self, start: usize) {
+        let end = self.out.len();
+        let mut length = (end - start) as u64;
+        let mut encoded = Vec::with_capacity(10);
+        while length >= 0x80 {
+            encoded.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        encoded.push(length as u8);
+        let more = encoded.len() - 1;
+        if more > 0 {
+            self.out.resize(end + more, 0);
+            self.out.copy_within(start..end, start + more);
+        }
+        for (place, byte) in self.out.iter_mut().skip(start - 1).zip(encoded) {
+            *place = byte;
+        }
+    }
+}
+
+/// Standard alphabet, padded or not, as lenient as the Collector.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// The value of a number written with a point or an exponent, if it is whole and small enough to be exact.
+fn whole(text: &str) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let value: f64 = text.parse().ok()?;
+    (value.fract() == 0.0 && value.abs() <= EXACT).then_some(value as i64)
+}
+
+/// The field's name out of its key with punctuation.
+fn name(field: &FieldSchema) -> &'static str {
+    field.key.trim_matches(['"', ':'])
+}
+
+/// The field that a key in lowerCamelCase or snake_case names.
+fn field_named(schema: &'static Message, key: &[u8]) -> Option<&'static FieldSchema> {
+    let exact = |key: &[u8]| {
+        schema
+            .fields
+            .iter()
+            .find(|field| name(field).as_bytes() == key)
+    };
+    exact(key).or_else(|| {
+        key.contains(&b'_')
+            .then(|| exact(&lower_camel_case(key)))
+            .flatten()
     })
 }
 
-/// One pass over one text.
-pub(super) struct Decoder<'a> {
-    pub(super) cursor: Cursor<'a>,
-    pub(super) out: Vec<u8>,
-    /// The messages being read, the innermost last.
-    open: Vec<Open>,
-    /// For strings with escapes.
-    pub(super) scratch: Vec<u8>,
-    pub(super) repaired_strings: usize,
-    limit: usize,
-}
-
-/// A message being read.
-struct Open {
-    message: &'static Message,
-    /// Where its length stands in the output; nothing for the request itself.
-    length: Option<Length>,
-    /// The repeated field whose array it is in.
-    element_of: Option<&'static FieldSchema>,
-    /// Where to start looking for the next key.
-    hint: usize,
-    /// A bit for each field that came before, by position.
-    seen: u32,
-    /// Whether no key has been read yet.
-    first: bool,
-}
-
-/// The place of a length that is not known yet.
-#[derive(Clone, Copy)]
-struct Length {
-    at: usize,
-    /// Bytes reserved for it.
-    reserved: usize,
-}
-
-impl Decoder<'_> {
-    fn request(&mut self, message: &'static Message) -> Result<(), JsonError> {
-        self.cursor.expect(b'{', "an object")?;
-        self.open(message, None, None)?;
-        while let Some(innermost) = self.open.last_mut() {
-            let first = std::mem::replace(&mut innermost.first, false);
-            if self.cursor.another(first, b'}')? {
-                self.member()?;
-            } else {
-                self.close()?;
-            }
-            if self.out.len() > self.limit {
-                return Err(self.cursor.error(Problem::TooLarge));
-            }
-        }
-        if !self.cursor.is_at_end() {
-            return Err(self.cursor.error(Problem::Trailing));
-        }
-        Ok(())
-    }
-
-    // === structure ===
-
-    fn open(
-        &mut self,
-        message: &'static Message,
-        length: Option<Length>,
-        element_of: Option<&'static FieldSchema>,
-    ) -> Result<(), JsonError> {
-        if self.open.len() >= DEPTH_MAX {
-            return Err(self.cursor.error(Problem::Depth));
-        }
-        self.open.push(Open {
-            message,
-            length,
-            element_of,
-            hint: 0,
-            seen: 0,
-            first: true,
-        });
-        Ok(())
-    }
-
-    /// After the `}` of the innermost message.
-    fn close(&mut self) -> Result<(), JsonError> {
-        let Some(closed) = self.open.pop() else {
-            return Ok(());
-        };
-        if let Some(length) = closed.length {
-            self.end_length(length);
-        }
-        match closed.element_of {
-            Some(field) => self.elements(field, closed.message, false),
-            None => Ok(()),
-        }
-    }
-
-    /// A key and its value, or the beginning of it.
-    fn member(&mut self) -> Result<(), JsonError> {
-        let key = self.cursor.key()?;
-        let name = self.plain_key(key)?;
-        let Some(innermost) = self.open.last_mut() else {
-            return Ok(());
-        };
-        let name = if key.escaped { &self.scratch } else { name };
-        let Some(position) = innermost.message.position(name, innermost.hint) else {
-            return self.cursor.skip();
-        };
-        let Some(field) = innermost.message.fields.get(position) else {
-            return self.cursor.skip();
-        };
-        innermost.hint = position + 1;
-        let bit = 1 << position;
-        // A default value is left out, unless it has to overwrite what came before.
-        let keep_default = field.explicit || innermost.seen & bit != 0;
-        innermost.seen |= bit;
-        self.value(field, keep_default)
-    }
-
-    /// The key without its escapes: itself, or in `scratch`.
-    fn plain_key<'k>(&mut self, key: Raw<'k>) -> Result<&'k [u8], JsonError> {
-        if key.escaped {
-            self.scratch.clear();
-            if unescape(key.bytes, &mut self.scratch).is_none() {
-                return Err(self.cursor.error(Problem::Escape));
-            }
-        }
-        Ok(key.bytes)
-    }
-
-    fn value(&mut self, field: &'static FieldSchema, keep_default: bool) -> Result<(), JsonError> {
-        if self.cursor.peek() == Some(b'n') && !matches!(field.form, Form::Enum(_)) {
-            return match self.cursor.word(b"null") {
-                true => Ok(()),
-                false => Err(self.cursor.unexpected("a value")),
-            };
-        }
-        match field.form {
-            Form::One(message) => {
-                self.cursor.expect(b'{', "an object")?;
-                let length = self.begin_length(field);
-                self.open(message, Some(length), None)
-            }
-            Form::Many(message) => {
-                self.cursor.expect(b'[', "an array")?;
-                self.elements(field, message, true)
-            }
-            Form::Strings => self.strings(field),
-            Form::Fixed64s | Form::Varints | Form::Doubles => self.packed(field),
-            _ => self.scalar(field, keep_default),
-        }
-    }
-
-    /// The elements of an array of messages, up to the next object, which stays open, or to the end.
-    fn elements(
-        &mut self,
-        field: &'static FieldSchema,
-        message: &'static Message,
-        mut first: bool,
-    ) -> Result<(), JsonError> {
-        while self.cursor.another(first, b']')? {
-            first = false;
-            let length = self.begin_length(field);
-            if self.cursor.word(b"null") {
-                self.end_length(length);
-                continue;
-            }
-            self.cursor.expect(b'{', "an object")?;
-            return self.open(message, Some(length), Some(field));
-        }
-        Ok(())
-    }
-
-    fn strings(&mut self, field: &'static FieldSchema) -> Result<(), JsonError> {
-        self.cursor.expect(b'[', "an array")?;
-        let mut first = true;
-        while self.cursor.another(first, b']')? {
-            first = false;
-            let raw = self.cursor.string("text")?;
-            self.string(field, raw, true)?;
-        }
-        Ok(())
-    }
-
-    fn packed(&mut self, field: &'static FieldSchema) -> Result<(), JsonError> {
-        self.cursor.expect(b'[', "an array")?;
-        let start = self.out.len();
-        let length = self.begin_length(field);
-        let mut first = true;
-        while self.cursor.another(first, b']')? {
-            first = false;
-            match field.form {
-                Form::Doubles => {
-                    let number = self.double(field)?;
-                    self.out.extend_from_slice(&number.to_le_bytes());
-                }
-                Form::Varints => {
-                    let number = self.uint64(field)?;
-                    put_varint(number, &mut self.out);
-                }
-                _ => {
-                    let number = self.uint64(field)?;
-                    self.out.extend_from_slice(&number.to_le_bytes());
-                }
-            }
-        }
-        if first {
-            self.out.truncate(start);
+fn lower_camel_case(key: &[u8]) -> Vec<u8> {
+    let mut camel = Vec::with_capacity(key.len());
+    let mut raise = false;
+    for byte in key {
+        if *byte == b'_' {
+            raise = true;
         } else {
-            self.end_length(length);
+            camel.push(if raise {
+                byte.to_ascii_uppercase()
+            } else {
+                *byte
+            });
+            raise = false;
         }
-        Ok(())
     }
+    camel
+}
 
-    // === lengths ===
+type EnumNames = &'static [(&'static str, i32)];
 
-    pub(super) fn tag(&mut self, field: &FieldSchema, wire_type: u32) {
-        put_varint(u64::from(field.number << 3 | wire_type), &mut self.out);
+/// The names of an enum field's values; `None` for a plain number.
+fn enum_names(field: &FieldSchema) -> Option<EnumNames> {
+    if !matches!(field.form, Form::Int32) || field.presence == Presence::Oneof {
+        return None;
     }
-
-    fn begin_length(&mut self, field: &FieldSchema) -> Length {
-        self.tag(field, 2);
-        let at = self.out.len();
-        let padded = self.open.len() >= PADDED_DEPTH && self.limit < PADDED_MAX / 2;
-        let reserved = if padded { PADDED_SIZE } else { 1 };
-        self.out.resize(at + reserved, 0);
-        Length { at, reserved }
-    }
-
-    /// Fills in the length of all that was written since `begin_length`.
-    fn end_length(&mut self, length: Length) {
-        let start = length.at + length.reserved;
-        let end = self.out.len();
-        let mut rest = end - start;
-        let wanted = varint_size(rest).max(length.reserved);
-        if wanted > length.reserved {
-            self.out.resize(end + wanted - length.reserved, 0);
-            self.out.copy_within(start..end, length.at + wanted);
-        }
-        let place = self.out.get_mut(length.at..length.at + wanted);
-        for (index, byte) in place.unwrap_or_default().iter_mut().enumerate() {
-            let more = if index + 1 < wanted { 0x80 } else { 0 };
-            *byte = (rest & 0x7f) as u8 | more;
-            rest >>= 7;
-        }
+    match name(field) {
+        "kind" => Some(SPAN_KIND),
+        "code" => Some(STATUS_CODE),
+        "severityNumber" => Some(SEVERITY),
+        "aggregationTemporality" => Some(TEMPORALITY),
+        _ => None,
     }
 }
 
-fn varint_size(value: usize) -> usize {
-    let bits = usize::BITS - (value | 1).leading_zeros();
-    bits.div_ceil(7) as usize
-}
+const SPAN_KIND: EnumNames = &[
+    ("SPAN_KIND_UNSPECIFIED", 0),
+    ("SPAN_KIND_INTERNAL", 1),
+    ("SPAN_KIND_SERVER", 2),
+    ("SPAN_KIND_CLIENT", 3),
+    ("SPAN_KIND_PRODUCER", 4),
+    ("SPAN_KIND_CONSUMER", 5),
+];
+const STATUS_CODE: EnumNames = &[
+    ("STATUS_CODE_UNSET", 0),
+    ("STATUS_CODE_OK", 1),
+    ("STATUS_CODE_ERROR", 2),
+];
+const TEMPORALITY: EnumNames = &[
+    ("AGGREGATION_TEMPORALITY_UNSPECIFIED", 0),
+    ("AGGREGATION_TEMPORALITY_DELTA", 1),
+    ("AGGREGATION_TEMPORALITY_CUMULATIVE", 2),
+];
+const SEVERITY: EnumNames = &[
+    ("SEVERITY_NUMBER_UNSPECIFIED", 0),
+    ("SEVERITY_NUMBER_TRACE", 1),
+    ("SEVERITY_NUMBER_TRACE2", 2),
+    ("SEVERITY_NUMBER_TRACE3", 3),
+    ("SEVERITY_NUMBER_TRACE4", 4),
+    ("SEVERITY_NUMBER_DEBUG", 5),
+    ("SEVERITY_NUMBER_DEBUG2", 6),
+    ("SEVERITY_NUMBER_DEBUG3", 7),
+    ("SEVERITY_NUMBER_DEBUG4", 8),
+    ("SEVERITY_NUMBER_INFO", 9),
+    ("SEVERITY_NUMBER_INFO2", 10),
+    ("SEVERITY_NUMBER_INFO3", 11),
+    ("SEVERITY_NUMBER_INFO4", 12),
+    ("SEVERITY_NUMBER_WARN", 13),
+    ("SEVERITY_NUMBER_WARN2", 14),
+    ("SEVERITY_NUMBER_WARN3", 15),
+    ("SEVERITY_NUMBER_WARN4", 16),
+    ("SEVERITY_NUMBER_ERROR", 17),
+    ("SEVERITY_NUMBER_ERROR2", 18),
+    ("SEVERITY_NUMBER_ERROR3", 19),
+    ("SEVERITY_NUMBER_ERROR4", 20),
+    ("SEVERITY_NUMBER_FATAL", 21),
+    ("SEVERITY_NUMBER_FATAL2", 22),
+    ("SEVERITY_NUMBER_FATAL3", 23),
+    ("SEVERITY_NUMBER_FATAL4", 24),
+];
 
-/// Decodes hostile text: no panic, and what comes out is what prost and [`crate::otlp::check`] accept.
-///
-/// # Panics
-/// When a promise of [`decode`] does not hold.
+/// Decodes anything without a panic; what decodes is either refused by the check, or the same again after it was
+/// encoded and decoded once more.
 #[doc(hidden)]
 pub fn fuzz_json_decode(signal: Signal, text: &[u8]) {
-    const LIMIT: usize = 1 << 20;
-    let Ok(decoded) = decode(signal, text, LIMIT) else {
+    let Ok(bytes) = decode(signal, text) else {
         return;
     };
-    // A packed array of numbers as short as `1,` is the densest text there is.
-    assert!(decoded.bytes.len() <= 4 * text.len() + 16);
-    let bytes = bytes::Bytes::from(decoded.bytes);
-    let checked = crate::otlp::check(signal, bytes.clone()).expect("decoded requests are sound");
-    assert_eq!(checked.repaired_strings, 0, "strings are repaired already");
-    if let Err(error) = crate::otlp::testing::Tree::decode(signal, &bytes) {
-        panic!("prost refuses what was decoded: {error}");
-    }
+    let Ok(checked) = crate::otlp::check(signal, bytes.into()) else {
+        return;
+    };
+    let mut first = Vec::new();
+    super::encode(signal, std::iter::once(checked.bytes.as_ref()), &mut first)
+        .expect("checked bytes encode");
+    let again = decode(signal, &first).expect("our own JSON decodes");
+    let mut second = Vec::new();
+    super::encode(signal, std::iter::once(again.as_slice()), &mut second)
+        .expect("decoded JSON encodes");
+    assert_eq!(first, second);
 }
-
-#[cfg(test)]
-#[path = "decode_tests.rs"]
-mod tests;

@@ -1,10 +1,12 @@
 //! OTLP/JSON: the text form of the same requests, straight from and to the wire format.
 
 mod decode;
-mod decode_schema;
+#[cfg(test)]
+mod decode_tests;
 mod decode_text;
-mod decode_value;
+mod encode;
+mod encode_schema;
+mod encode_text;
 
-#[doc(hidden)]
-pub use decode::fuzz_json_decode;
-pub use decode::{Decoded, JsonError, decode};
+pub use decode::{DecodeError, decode, fuzz_json_decode};
+pub use encode::encode;

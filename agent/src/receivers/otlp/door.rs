@@ -76,8 +76,8 @@ impl Door {
         format: Format,
     ) -> Result<Request, Problem> {
         let held = self.expand(held, encoding)?;
-        let (bytes, mut reserved, repaired) = match format {
-            Format::Protobuf => (held.0, held.1, 0),
+        let (bytes, mut reserved) = match format {
+            Format::Protobuf => held,
             Format::Json => self.decode(held)?,
         };
         let before = bytes.as_ptr();
@@ -88,7 +88,7 @@ impl Door {
         }
         Ok(Request {
             chunk: Chunk::reserved(checked.bytes, checked.items, reserved),
-            repaired: checked.repaired_strings + repaired,
+            repaired: checked.repaired_strings,
         })
     }
 
@@ -102,13 +102,13 @@ impl Door {
     }
 
     /// The wire format of a JSON request. It is nearly always shorter than the text; arrays of numbers are not.
-    fn decode(&self, held: Held) -> Result<(Bytes, Reservation, usize), Problem> {
+    fn decode(&self, held: Held) -> Result<Held, Problem> {
         let (text, _reserved) = held;
         let mut reserved = self.intake.admit(text.len())?;
-        let decoded = json::decode(self.signal, &text, self.size_max)
+        let decoded = json::decode(self.signal, &text)
             .map_err(|error| Problem::Malformed(format!("unmarshal: {error}")))?;
-        reserved.resize(decoded.bytes.len());
-        Ok((decoded.bytes.into(), reserved, decoded.repaired_strings))
+        reserved.resize(decoded.len());
+        Ok((decoded.into(), reserved))
     }
 
     async fn hand_over(&self, request: Request) -> Result<(), Problem> {

@@ -1,0 +1,15 @@
+//! ClickHouse's Native format, written column by column, compressed as it goes.
+//!
+//! Knows nothing of OpenTelemetry. The format as a client of revision 0 writes it: the number of columns and of
+//! rows, then for each column its name, its type, and its substreams one after the other.
+
+mod block;
+mod columns;
+mod dictionary;
+mod frame;
+mod stream;
+
+pub use block::{BlockWriter, Columns, Visit, assemble, reset};
+pub use columns::{Array, Column, Labels, Maps, Offsets};
+pub use frame::{Compressor, Method};
+pub use stream::{Stream, append_text};

@@ -1,0 +1,162 @@
+//! One substream of a column: values in Native encoding, compressed piece by piece while they are still in the cache.
+
+use std::io;
+
+use super::frame::Compressor;
+
+/// What a stream may keep allocated between batches; more goes back to the allocator.
+const KEPT_MAX: usize = 512 << 10;
+
+/// Bytes of one substream: frames already made, and the bytes after them.
+#[derive(Debug, Default)]
+pub struct Stream {
+    open: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+impl Stream {
+    /// The bytes not in frames yet.
+    pub fn open(&self) -> &[u8] {
+        &self.open
+    }
+
+    /// The frames made so far.
+    pub fn sealed(&self) -> &[u8] {
+        &self.sealed
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.sealed.is_empty()
+    }
+
+    /// Appends bytes as they are.
+    #[inline]
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.open.extend_from_slice(bytes);
+    }
+
+    /// Appends a `UInt8`.
+    #[inline]
+    pub fn u8(&mut self, value: u8) {
+        self.open.push(value);
+    }
+
+    /// Appends a `UInt32`.
+    #[inline]
+    pub fn u32(&mut self, value: u32) {
+        self.open.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Appends a `UInt64`, or the bits of a `DateTime64` or a `Float64`.
+    #[inline]
+    pub fn u64(&mut self, value: u64) {
+        self.open.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Appends a `String`: its length as a varint, then its bytes.
+    #[inline]
+    pub fn text(&mut self, text: &[u8]) {
+        append_text(&mut self.open, text);
+    }
+
+    /// The buffer itself, for writers that make their value in place.
+    #[inline]
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.open
+    }
+
+    /// Makes frames of the full pieces there are.
+    ///
+    /// # Errors
+    /// Those of [`Compressor::append`].
+    #[inline]
+    pub fn seal(&mut self, compressor: &mut Compressor) -> io::Result<()> {
+        if self.open.len() < compressor.method().content_max() {
+            return Ok(());
+        }
+        self.seal_full(compressor)
+    }
+
+    #[cold]
+    fn seal_full(&mut self, compressor: &mut Compressor) -> io::Result<()> {
+        let size = compressor.method().content_max();
+        let full = self.open.len() - self.open.len() % size;
+        let (whole, rest) = self.open.split_at(full);
+        compressor.append(whole, &mut self.sealed)?;
+        let rest = rest.len();
+        self.open.copy_within(full.., 0);
+        self.open.truncate(rest);
+        Ok(())
+    }
+
+    /// Appends `pattern` `times` over, in pieces that are compressed as they fill.
+    ///
+    /// # Errors
+    /// Those of [`Compressor::append`].
+    pub fn repeat(
+        &mut self,
+        pattern: &[u8],
+        times: usize,
+        compressor: &mut Compressor,
+    ) -> io::Result<()> {
+        if pattern.is_empty() {
+            return Ok(());
+        }
+        let fits = (compressor.method().content_max() / pattern.len()).max(1);
+        let mut left = times;
+        while left > 0 {
+            let now = left.min(fits);
+            append_repeated(&mut self.open, pattern, now);
+            self.seal(compressor)?;
+            left -= now;
+        }
+        Ok(())
+    }
+
+    /// Empties the stream for the next batch.
+    pub fn reset(&mut self) {
+        for buffer in [&mut self.open, &mut self.sealed] {
+            buffer.clear();
+            buffer.shrink_to(KEPT_MAX);
+        }
+    }
+}
+
+/// Appends `pattern` `times` over, by doubling what is there.
+pub(super) fn append_repeated(out: &mut Vec<u8>, pattern: &[u8], times: usize) {
+    let Some(last) = times.checked_sub(1) else {
+        return;
+    };
+    let start = out.len();
+    out.reserve(pattern.len() * times);
+    out.extend_from_slice(pattern);
+    let mut copied = 1;
+    while copied <= last {
+        let now = copied.min(times - copied);
+        out.extend_from_within(start..start + now * pattern.len());
+        copied += now;
+    }
+}
+
+/// Appends a `String` in Native encoding.
+#[inline]
+pub fn append_text(out: &mut Vec<u8>, text: &[u8]) {
+    match u8::try_from(text.len()) {
+        Ok(length) if length < 0x80 => out.push(length),
+        _ => append_varint(out, text.len()),
+    }
+    out.extend_from_slice(text);
+}
+
+/// Appends a varint, seven bits a byte, lowest first.
+pub(super) fn append_varint(out: &mut Vec<u8>, value: usize) {
+    let mut rest = value;
+    while rest >= 0x80 {
+        let [low, ..] = rest.to_le_bytes();
+        out.push(low | 0x80);
+        rest >>= 7;
+    }
+    let [low, ..] = rest.to_le_bytes();
+    out.push(low);
+}
