@@ -2,5 +2,6 @@
 
 pub mod names;
 mod registry;
+pub mod server;
 
 pub use registry::{Counter, Gauge, Histogram, Telemetry};
