@@ -11,42 +11,27 @@ pub fn resident_bytes() -> u64 {
         .map_or(0, |pages| pages * PAGE_BYTES)
 }
 
-/// Linux on the platforms we build for has pages of 4 KiB.
-const PAGE_BYTES: u64 = 4096;
-
-/// How long the process has run and worked.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Times {
-    /// User and system time of all threads, in seconds.
-    pub cpu_seconds: f64,
-    /// Seconds since the process started.
-    pub uptime_seconds: f64,
+/// Seconds of processor time used so far, in user and system mode; 0 where `/proc` cannot be read.
+pub fn cpu_seconds() -> f64 {
+    let ticks = fs::read_to_string("/proc/self/stat")
+        .ok()
+        .and_then(|text| cpu_ticks(&text));
+    ticks.unwrap_or(0) as f64 / TICKS_PER_SECOND
 }
 
-/// The times now; `None` where `/proc` cannot be read.
-pub fn times() -> Option<Times> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    let system = fs::read_to_string("/proc/uptime").ok()?;
-    parse_times(&stat, &system)
-}
-
-/// `/proc` counts time in hundredths of a second on every Linux, whatever the kernel's own clock does.
+/// Linux tells user space 100 ticks a second on every platform we build for, whatever the kernel's own clock.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-fn parse_times(stat: &str, system_uptime: &str) -> Option<Times> {
-    // The program's name stands in parentheses and may hold anything, also parentheses and spaces.
+/// `utime` and `stime` of `/proc/self/stat`. The name before them, in brackets, may contain anything.
+fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
-    let seconds = |index: usize| -> Option<f64> {
-        let ticks: f64 = fields.split_whitespace().nth(index)?.parse().ok()?;
-        Some(ticks / TICKS_PER_SECOND)
-    };
-    let system: f64 = system_uptime.split_whitespace().next()?.parse().ok()?;
-    // Counted from the state, field 3: utime is field 14, stime 15, starttime 22.
-    Some(Times {
-        cpu_seconds: seconds(11)? + seconds(12)?,
-        uptime_seconds: (system - seconds(19)?).max(0.0),
-    })
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
 }
+
+/// Linux on the platforms we build for has pages of 4 KiB.
+const PAGE_BYTES: u64 = 4096;
 
 /// Bytes that the process may use: the machine's memory, or the smallest limit of its cgroup and those above.
 pub fn memory_available() -> u64 {
@@ -97,6 +82,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn processor_time_is_read_behind_the_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 1 0 9 9 9";
+        assert_eq!(cpu_ticks(stat), Some(200));
+        assert_eq!(cpu_ticks(""), None);
+    }
+
+    #[test]
     fn the_smallest_limit_on_the_way_up_counts() {
         let root = tempfile::tempdir().unwrap();
         let inner = root.path().join("system.slice/tidegate.service");
@@ -121,16 +113,6 @@ mod tests {
             cgroup_path("12:cpu:/x\n0::/user.slice\n"),
             Some("/user.slice")
         );
-        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 0 0 0 150 75 0 0 20 0 3 0 90000 1 2";
-        assert_eq!(
-            parse_times(stat, "1000.5 12.0"),
-            Some(Times {
-                cpu_seconds: 2.25,
-                uptime_seconds: 100.5
-            })
-        );
-        assert_eq!(parse_times("", ""), None);
-        assert!(times().is_some_and(|times| times.uptime_seconds >= 0.0));
         assert!(resident_bytes() > 1 << 20);
         assert!(memory_available() > 1 << 20);
     }

@@ -70,7 +70,7 @@ struct HealthCheckSettings {
 impl HealthCheckOptions {
     fn resolve(self, section: &mut Section<'_>) -> HealthCheckSettings {
         let port = self.endpoint.rsplit_once(':').map(|(_, port)| port);
-        if !port.is_some_and(|port| port.parse::<u16>().is_ok()) {
+        if port.is_none_or(|port| port.parse::<u16>().is_err()) {
             section.error(
                 "endpoint",
                 "must be an address and a port, such as \"127.0.0.1:13133\"",

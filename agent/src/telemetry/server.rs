@@ -1,9 +1,11 @@
 //! The Prometheus endpoint: `GET /metrics`, with what the process uses read anew for every scrape.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
+use std::time::Instant;
 
 use http::StatusCode;
+use tracing::info;
 
 use super::{Telemetry, names};
 use crate::admin::{self, Answer, Endpoint};
@@ -15,11 +17,11 @@ use crate::process;
 #[derive(Debug)]
 pub struct Server(Endpoint);
 
-/// Binds `address`. Must be called on the runtime.
+/// Binds `address`; port 0 takes a free one. To be called on a runtime.
 ///
 /// # Errors
-/// When the address cannot be bound.
-pub fn bind(address: impl ToSocketAddrs) -> io::Result<Server> {
+/// When the address is taken or not this machine's.
+pub fn bind(address: &SocketAddr) -> io::Result<Server> {
     admin::bind(address).map(Server)
 }
 
@@ -42,8 +44,15 @@ impl Server {
         held: HeldBytes,
         shutdown: Shutdown,
     ) -> Result<(), ComponentError> {
+        if let Ok(address) = self.address() {
+            info!(%address, "metrics endpoint listening");
+        }
+        let started = Instant::now();
         let respond = move |path: &str| match path {
-            "/metrics" => scrape(&telemetry, &held),
+            "/metrics" => {
+                refresh(&telemetry, &held, started);
+                encode(&telemetry)
+            }
             _ => admin::not_found(),
         };
         self.0.serve(respond, shutdown).await;
@@ -54,8 +63,7 @@ impl Server {
 /// The text format's version, which Prometheus asks for.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-fn scrape(telemetry: &Telemetry, held: &HeldBytes) -> Answer {
-    refresh(telemetry, held);
+fn encode(telemetry: &Telemetry) -> Answer {
     match telemetry.encode() {
         Ok(text) => admin::answer(StatusCode::OK, CONTENT_TYPE, text),
         Err(error) => admin::answer(
@@ -67,7 +75,7 @@ fn scrape(telemetry: &Telemetry, held: &HeldBytes) -> Answer {
 }
 
 /// Takes over the figures that nobody counts as they change.
-fn refresh(telemetry: &Telemetry, held: &HeldBytes) {
+fn refresh(telemetry: &Telemetry, held: &HeldBytes, started: Instant) {
     let gauge = |spec, value: u64| {
         telemetry
             .gauge(spec, &[])
@@ -75,10 +83,8 @@ fn refresh(telemetry: &Telemetry, held: &HeldBytes) {
     };
     gauge(&names::HELD_BYTES, held.bytes() as u64);
     gauge(&names::PROCESS_RSS, process::resident_bytes());
-    if let Some(times) = process::times() {
-        telemetry.set_seconds(&names::PROCESS_CPU, times.cpu_seconds);
-        telemetry.set_seconds(&names::PROCESS_UPTIME, times.uptime_seconds);
-    }
+    telemetry.set_seconds(&names::PROCESS_CPU, process::cpu_seconds());
+    telemetry.set_seconds(&names::PROCESS_UPTIME, started.elapsed().as_secs_f64());
 }
 
 #[cfg(test)]
@@ -88,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_scrape_shows_the_process_as_it_is_now() {
-        let server = bind("127.0.0.1:0").unwrap();
+        let server = bind(&SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = server.address().unwrap();
         let (telemetry, held, shutdown) = (
             Telemetry::default(),
@@ -115,12 +121,9 @@ mod tests {
         let first = metric(&telemetry, "otelcol_process_uptime");
         assert!(first > 0.0 && metric(&telemetry, "otelcol_process_memory_rss") > 1e6);
         drop(reserved);
-        crate::testing::eventually("time passes", || {
-            scrape(&telemetry, &held);
-            metric(&telemetry, "otelcol_process_uptime") > first
-        })
-        .await;
-        assert_eq!(metric(&telemetry, "tidegate_held_bytes"), 0.0);
+        let (_, text) = http_get(address, "/metrics").await;
+        assert!(text.contains("\ntidegate_held_bytes 0\n"), "{text}");
+        assert!(metric(&telemetry, "otelcol_process_uptime") > first);
         assert_eq!(http_get(address, "/").await.0, 404);
         shutdown.trigger();
         serving.await.unwrap().unwrap();
