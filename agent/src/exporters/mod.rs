@@ -10,4 +10,5 @@ pub mod sender;
 use crate::component::{ExporterSettings, Factory};
 
 /// Every exporter.
-pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[debug::FACTORY, file::FACTORY];
+pub const EXPORTERS: &[Factory<dyn ExporterSettings>] =
+    &[clickhouse::FACTORY, debug::FACTORY, file::FACTORY];

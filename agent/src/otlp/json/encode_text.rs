@@ -1,8 +1,5 @@
 //! JSON scalars: text, numbers, hexadecimal and base64, appended to a buffer.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 /// Appends `text` in quotes. Bytes that are not UTF-8 become U+FFFD, so that the output is JSON whatever comes in.
 pub(super) fn string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
@@ -105,12 +102,20 @@ fn hex_digits(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends `bytes` in standard base64 with padding, in quotes.
 pub(super) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     out.push(b'"');
-    let start = out.len();
-    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    STANDARD
-        .encode_slice(bytes, out.get_mut(start..).unwrap_or_default())
-        .expect("four digits for every three bytes");
+    for group in bytes.chunks(3) {
+        let bits = group.iter().enumerate().fold(0u32, |bits, (index, byte)| {
+            bits | u32::from(*byte) << (16 - 8 * index)
+        });
+        for index in 0..4 {
+            out.push(if index <= group.len() {
+                ALPHABET[(bits >> (18 - 6 * index)) as usize & 63]
+            } else {
+                b'='
+            });
+        }
+    }
     out.push(b'"');
 }
 
