@@ -107,3 +107,62 @@ fn table(rows: &[BenchmarkRow]) -> String {
     }
     table.render()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Vec<BenchmarkRow> {
+        let closed = BenchmarkRow {
+            timestamp: 1_767_225_600_000,
+            endpoint: "http://a/".to_owned(),
+            method: "GET".to_owned(),
+            mode: "closed".to_owned(),
+            workers: 8,
+            total_requests: 1000,
+            avg_latency: 1.25,
+            ..BenchmarkRow::default()
+        };
+        let open = BenchmarkRow {
+            mode: "open".to_owned(),
+            target_rate: 250.0,
+            total_requests: 7,
+            statuses: [("200".to_owned(), 6), ("503".to_owned(), 1)].into(),
+            ..closed.clone()
+        };
+        vec![closed, open]
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_run() {
+        let text = table(&rows());
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].starts_with("time (UTC)           endpoint"));
+        assert!(
+            lines[1]
+                .starts_with("2026-01-01 00:00:00  GET http://a/  closed            8      1000"),
+            "{text}"
+        );
+        assert!(
+            lines[2].contains("  open 250/s        8         7"),
+            "{text}"
+        );
+        assert_eq!(table(&[]), "no runs\n");
+    }
+
+    #[test]
+    fn json_has_an_object_for_each_run() {
+        let text = json_lines(&rows()).unwrap();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|it| serde_json::from_str(it).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(
+            lines[1]["statuses"],
+            serde_json::json!({"200": 6, "503": 1})
+        );
+        assert_eq!(lines[0]["time"], "2026-01-01 00:00:00");
+    }
+}

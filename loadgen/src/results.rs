@@ -1,6 +1,7 @@
 //! The ClickHouse table `benchmark_results`: its schema, and rows written to and read from it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clickhouse::{Client, Row};
@@ -72,7 +73,7 @@ pub(crate) struct Database {
 }
 
 /// One run; field by field what [`COLUMNS`] says.
-#[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Row, Serialize, Deserialize)]
 pub(crate) struct BenchmarkRow {
     /// Start of the run, Unix milliseconds.
     pub(crate) timestamp: i64,
@@ -155,7 +156,7 @@ impl Results {
     ///
     /// ClickHouse cannot be reached or refuses a statement.
     pub(crate) async fn insert(&self, row: &BenchmarkRow) -> anyhow::Result<()> {
-        self.try_insert(row)
+        within(self.try_insert(row))
             .await
             .with_context(|| format!("cannot save the result in ClickHouse at {}", self.address))
     }
@@ -189,7 +190,7 @@ impl Results {
         if let Some(endpoint) = endpoint {
             query = query.bind(endpoint);
         }
-        match query.bind(limit).fetch_all().await {
+        match within(query.bind(limit).fetch_all()).await {
             Err(error) if error.to_string().contains(UNKNOWN_TABLE) => {
                 anyhow::bail!(
                     "no run has been saved in {} yet; `loadgen http --save` does",
@@ -200,6 +201,18 @@ impl Results {
                 format!("cannot read {TABLE} from ClickHouse at {}", self.address)
             }),
         }
+    }
+}
+
+/// A statement here is small; a server that takes longer is not going to answer.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+async fn within<T>(
+    statement: impl Future<Output = clickhouse::error::Result<T>>,
+) -> anyhow::Result<T> {
+    match tokio::time::timeout(STATEMENT_TIMEOUT, statement).await {
+        Ok(result) => Ok(result?),
+        Err(_) => anyhow::bail!("no answer within {STATEMENT_TIMEOUT:?}"),
     }
 }
 

@@ -223,9 +223,55 @@ impl Extractor for Headers<'_> {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
     use axum::body::Body;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use opentelemetry::metrics::MeterProvider as _;
+    use opentelemetry::trace::{Status, TracerProvider as _};
+    use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
+    use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider};
+    use tower::ServiceExt as _;
+    use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
+
+    const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
+
+    #[tokio::test]
+    async fn a_server_error_marks_span_and_metric() {
+        let spans = InMemorySpanExporter::default();
+        let tracers = SdkTracerProvider::builder()
+            .with_simple_exporter(spans.clone())
+            .build();
+        let layer = tracing_opentelemetry::layer().with_tracer(tracers.tracer("test"));
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+        let metrics = InMemoryMetricExporter::default();
+        let reader = PeriodicReader::builder(metrics.clone()).build();
+        let meters = SdkMeterProvider::builder().with_reader(reader).build();
+
+        let observer = Observer::new(&meters.meter("test"), SocketAddr::from(LOCAL));
+        let app = Router::new()
+            .route("/fail", get(|| async { StatusCode::INTERNAL_SERVER_ERROR }))
+            .layer(axum::middleware::from_fn_with_state(observer, observe));
+        let request = Request::builder().uri("/fail").body(Body::empty()).unwrap();
+        assert_eq!(app.oneshot(request).await.unwrap().status(), 500);
+
+        let span = spans.get_finished_spans().unwrap().remove(0);
+        let error_type = KeyValue::new("error.type", "500");
+        assert_eq!(
+            (span.name.as_ref(), span.status),
+            ("GET /fail", Status::error(""))
+        );
+        assert!(
+            span.attributes.contains(&error_type),
+            "{:?}",
+            span.attributes
+        );
+        meters.force_flush().unwrap();
+        let metrics = format!("{:?}", metrics.get_finished_metrics().unwrap());
+        assert!(metrics.contains("error.type"), "{metrics}");
+    }
 
     #[test]
     fn unknown_methods_share_a_name() {
@@ -245,7 +291,7 @@ mod tests {
                 request = request.header(header::HOST, host);
             }
             let request = request.body(Body::empty()).unwrap();
-            let (address, port) = server_of(&request, SocketAddr::from(([127, 0, 0, 1], 8080)));
+            let (address, port) = server_of(&request, SocketAddr::from(LOCAL));
             assert_eq!((address.as_str(), port), expected, "{host:?}");
         };
         check(Some("example.org"), ("example.org", 80));

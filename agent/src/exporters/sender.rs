@@ -79,6 +79,11 @@ impl SenderSettings {
         }
     }
 
+    /// Workers per signal.
+    pub fn workers(&self) -> usize {
+        self.queue.num_consumers
+    }
+
     /// For exporters that neither queue nor retry: one worker, clients wait for it.
     pub fn direct() -> Self {
         let mut found = crate::config::Diagnostics::default();

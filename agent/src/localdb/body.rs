@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 
-use super::exception::{Exception, UNKNOWN_COMPRESSION_METHOD};
+use super::exception::{CANNOT_DECOMPRESS, Exception, UNKNOWN_COMPRESSION_METHOD};
 use super::frames::FrameReader;
 
 /// How many chunks of a body wait for the engine; a chunk is at most what hyper reads at once (under 1 MiB).
@@ -41,30 +41,38 @@ impl RawBody {
         })))
     }
 
-    /// Reads to the end of the body, which a decoder need not have done.
+    /// Whether nothing is left, which may have to be waited for.
     ///
     /// # Errors
     /// When the body was cut short.
-    pub(super) fn drain(&mut self) -> io::Result<()> {
-        io::copy(self, &mut io::sink()).map(|_| ())
+    fn at_end(&self) -> io::Result<bool> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.fill()?;
+        Ok(state.current.is_empty())
+    }
+}
+
+impl RawState {
+    /// Waits for bytes or the end.
+    fn fill(&mut self) -> io::Result<()> {
+        while self.current.is_empty() && !self.ended {
+            match self.chunks.blocking_recv() {
+                Some(Chunk::Data(data)) => self.current = data,
+                Some(Chunk::End) => self.ended = true,
+                None => {
+                    let reason = "the client closed the connection";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
 impl Read for RawBody {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while state.current.is_empty() && !state.ended {
-            match state.chunks.blocking_recv() {
-                Some(Chunk::Data(data)) => state.current = data,
-                Some(Chunk::End) => state.ended = true,
-                None => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "the client closed the connection",
-                    ));
-                }
-            }
-        }
+        state.fill()?;
         let taken = buffer.len().min(state.current.len());
         state.current.copy_to_slice(&mut buffer[..taken]);
         Ok(taken)
@@ -95,7 +103,7 @@ impl Body {
             "" | "identity" => Box::new(reader),
             "gzip" | "x-gzip" => Box::new(flate2::read::MultiGzDecoder::new(reader)),
             "deflate" => Box::new(flate2::read::ZlibDecoder::new(reader)),
-            "lz4" => Box::new(lz4_flex::frame::FrameDecoder::new(reader)),
+            "lz4" => Box::new(Lz4Frames(lz4_flex::frame::FrameDecoder::new(reader))),
             "zstd" => Box::new(zstd::stream::read::Decoder::new(reader)?),
             other => {
                 let message = format!(
@@ -114,13 +122,29 @@ impl Body {
 }
 
 impl Read for Body {
-    /// As its decoder reads; the end only comes when the raw body has ended, too.
+    /// As its decoder reads. The end only counts when the raw body has ended with it: what follows a
+    /// compressed stream would otherwise be lost without a word.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.decoded.read(buffer)?;
-        if read == 0 && !buffer.is_empty() {
-            self.raw.drain()?;
+        if read == 0 && !buffer.is_empty() && !self.raw.at_end()? {
+            let message = "The request's body goes on after the end of its compressed stream.";
+            return Err(Exception::new(CANNOT_DECOMPRESS, message).into());
         }
         Ok(read)
+    }
+}
+
+/// LZ4 frames one after the other: the decoder ends at each, clients send many.
+struct Lz4Frames(lz4_flex::frame::FrameDecoder<RawBody>);
+
+impl Read for Lz4Frames {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.0.read(buffer)?;
+            if read > 0 || buffer.is_empty() || self.0.get_ref().at_end()? {
+                return Ok(read);
+            }
+        }
     }
 }
 
@@ -194,6 +218,17 @@ mod tests {
                 Ok(CONTENT),
                 "{encoding}"
             );
+        }
+    }
+
+    #[test]
+    fn streams_one_after_the_other_are_one_body() {
+        for (encoding, bytes) in encodings() {
+            let result = read(&[bytes.clone(), bytes].concat(), encoding, false, true);
+            match encoding {
+                "deflate" => assert_eq!(result.unwrap_err().code, 271),
+                _ => assert_eq!(result, Ok(CONTENT.repeat(2)), "{encoding}"),
+            }
         }
     }
 

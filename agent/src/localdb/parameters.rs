@@ -4,6 +4,7 @@ use http::HeaderMap;
 
 use super::exception::{BAD_ARGUMENTS, Exception};
 use super::ffi::QueryParameter;
+use super::form;
 
 /// Everything the URL and the headers say about a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,6 +138,22 @@ impl Parameters {
         }
     }
 
+    /// Takes the fields of a form, which mean what they mean in a URL.
+    ///
+    /// # Errors
+    /// As [`Parameters::parse`].
+    pub(super) fn add_form(&mut self, fields: Vec<form::Field>) -> Result<(), Exception> {
+        // A session is taken before the body is read.
+        let mut unused = SessionParameters {
+            id: String::new(),
+            timeout_seconds: 0,
+            must_exist: false,
+        };
+        fields
+            .into_iter()
+            .try_for_each(|(name, value)| self.set(&mut unused, name, value))
+    }
+
     /// A setting of this request, if given.
     pub(super) fn setting(&self, name: &str) -> Option<&str> {
         self.settings
@@ -189,7 +206,8 @@ fn decode(text: &str) -> Vec<u8> {
     decoded
 }
 
-fn hex_pair(digits: &[u8; 2]) -> Option<u8> {
+/// The byte that two hex digits stand for.
+pub(super) fn hex_pair(digits: &[u8; 2]) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()
 }

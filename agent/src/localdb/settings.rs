@@ -67,11 +67,11 @@ impl Restore {
             .collect();
         if !names.is_empty() {
             let sql = format!(
-                "SELECT if(changed, concat('SET ', name, ' = ', quoteString(value)), concat('SET ', name, ' = DEFAULT')) \
-                 FROM system.settings WHERE name IN ({}) FORMAT TSVRaw",
+                "SELECT name, changed, hex(value) FROM system.settings WHERE name IN ({}) FORMAT TSVRaw",
                 names.join(", ")
             );
-            statements.extend(run(connection, &sql)?.lines().map(str::to_owned));
+            let rows = run(connection, &sql)?;
+            statements.extend(rows.lines().filter_map(restoring));
         }
         Ok(Self { statements })
     }
@@ -85,6 +85,26 @@ impl Restore {
             .iter()
             .try_for_each(|statement| run(connection, statement).map(|_| ()))
     }
+}
+
+/// The statement that puts a setting back, from a line of name, whether it was changed, and its value in hex.
+fn restoring(line: &str) -> Option<String> {
+    let mut fields = line.split('\t');
+    let (name, changed, value) = (fields.next()?, fields.next()?, fields.next()?);
+    if changed == "0" {
+        return Some(format!("SET {name} = DEFAULT"));
+    }
+    let bytes: Vec<u8> = value
+        .as_bytes()
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .filter_map(super::parameters::hex_pair)
+        .collect();
+    Some(format!(
+        "SET {name} = {}",
+        quoted(&String::from_utf8_lossy(&bytes), '\'')
+    ))
 }
 
 fn run(connection: &mut Connection, sql: &str) -> Result<String, Exception> {
@@ -137,5 +157,16 @@ mod tests {
         check("a = 1, b", "2", None);
         check("", "2", None);
         assert_eq!(quoted("d`b", '`'), "`d\\`b`");
+    }
+
+    #[test]
+    fn settings_are_put_back_as_they_were() {
+        let check = |line: &str, expected: Option<&str>| {
+            assert_eq!(restoring(line).as_deref(), expected, "{line}");
+        };
+        check("max_threads\t0\t32", Some("SET max_threads = DEFAULT"));
+        check("log_comment\t1\t612762", Some("SET log_comment = 'a\\'b'"));
+        check("log_comment\t1\t", Some("SET log_comment = ''"));
+        check("broken", None);
     }
 }

@@ -12,7 +12,7 @@ use super::reader::{Fields, Value};
 use super::rewrite::put_head;
 use crate::signal::Signal;
 
-/// Cuts `bytes`, a request that [`super::check`] has passed, into pieces of at most `items_max` items, at least 1.
+/// Cuts `bytes`, a request that [`super::check()`] has passed, into pieces of at most `items_max` items, at least 1.
 ///
 /// All items are there, in order. A request without items gives at most one piece, without items.
 pub fn split(signal: Signal, bytes: &Bytes, items_max: usize) -> Vec<(Bytes, usize)> {
@@ -31,7 +31,7 @@ pub struct Splitter {
 }
 
 impl Splitter {
-    /// A splitter at the start of `bytes`, which [`super::check`] has passed.
+    /// A splitter at the start of `bytes`, which [`super::check()`] has passed.
     pub fn new(signal: Signal, bytes: Bytes) -> Self {
         let level = Level { signal, depth: 0 };
         let request = Container::new(&bytes, level, 0, 0..bytes.len());
@@ -308,7 +308,7 @@ fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-/// Splits what [`super::check`] accepts, in several ways, and panics unless the pieces hold all items in order.
+/// Splits what [`super::check()`] accepts, in several ways, and panics unless the pieces hold all items in order.
 pub(super) fn fuzz_split(signal: Signal, input: &[u8]) {
     use super::testing::Tree;
 

@@ -40,7 +40,7 @@ fn random_requests_pass_unchanged_and_are_counted() {
 #[test]
 fn damaged_bytes_are_judged_as_prost_does() {
     for signal in Signal::ALL {
-        for seed in 0..800 {
+        for seed in 0..400 {
             let random = &mut Random::new(seed);
             let mut bytes = random_request(signal, seed % 50);
             let other = random_request(random.one_of(&Signal::ALL), seed % 7);
@@ -54,7 +54,7 @@ fn damaged_bytes_are_judged_as_prost_does() {
 fn odd_fields_are_judged_as_prost_does() {
     let (mut accepted, mut repaired, mut rewritten) = (0, 0, 0);
     for signal in Signal::ALL {
-        for seed in 0..1200 {
+        for seed in 0..400 {
             let random = &mut Random::new(seed);
             let bytes = mutate_fields(random, signal, &random_request(signal, seed % 50));
             if let Ok(checked) = run(signal, &bytes) {
@@ -65,9 +65,9 @@ fn odd_fields_are_judged_as_prost_does() {
         }
     }
     // The mutations reach all outcomes.
-    assert!(accepted > 700, "{accepted}");
-    assert!(repaired > 10, "{repaired}");
-    assert!(rewritten > repaired + 50, "{rewritten}");
+    assert!(accepted > 200, "{accepted}");
+    assert!(repaired > 3, "{repaired}");
+    assert!(rewritten > repaired + 20, "{rewritten}");
 }
 
 #[test]

@@ -242,15 +242,15 @@ fn golden_requests_read_as_prost_reads_them() {
     for (signal, bytes) in [
         (
             Signal::Traces,
-            &include_bytes!("../../../tests/data/golden/traces.pb")[..],
+            &include_bytes!("../../../tests/golden/traces.pb")[..],
         ),
         (
             Signal::Metrics,
-            include_bytes!("../../../tests/data/golden/metrics.pb"),
+            include_bytes!("../../../tests/golden/metrics.pb"),
         ),
         (
             Signal::Logs,
-            include_bytes!("../../../tests/data/golden/logs.pb"),
+            include_bytes!("../../../tests/golden/logs.pb"),
         ),
     ] {
         check(signal, &[bytes]);
