@@ -55,7 +55,7 @@ fn benches(criterion: &mut Criterion) {
         .measurement_time(Duration::from_secs(3))
         .warm_up_time(Duration::from_millis(500))
         .sample_size(20);
-    for signal in [Signal::Traces] {
+    for signal in Signal::ALL {
         let payload = payload(signal);
         group.throughput(Throughput::Elements(payload.items() as u64));
         for method in [Method::None, Method::Lz4, Method::Zstd] {

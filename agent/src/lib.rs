@@ -5,7 +5,10 @@
 
 pub mod ack;
 pub mod allocator;
+pub mod app;
 pub mod batch;
+pub mod calendar;
+pub mod cli;
 pub mod component;
 pub mod config;
 pub mod exporters;
@@ -14,6 +17,7 @@ pub mod health;
 pub mod ledger;
 pub mod localdb;
 pub mod memory;
+pub mod net;
 pub mod otlp;
 pub mod pipeline;
 pub mod process;

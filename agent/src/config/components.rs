@@ -92,7 +92,7 @@ impl<S: ?Sized + 'static> Group<S> {
             let noun = self.noun;
             let hint = match suggestion(kind, self.kinds.iter().copied()) {
                 Some(close) => format!("did you mean `{close}`?"),
-                None => list("there are", &self.kinds),
+                None => list("kinds are", &self.kinds),
             };
             let message = format!("there is no {noun} of the kind `{kind}`; {hint}");
             report(tree, found, Severity::Error, path, message);
@@ -112,6 +112,7 @@ impl<S: ?Sized + 'static> Group<S> {
     ) {
         let Some(defined) = self.defined.iter_mut().find(|defined| defined.id == id) else {
             let message = self.undefined(id, tree);
+            self.use_what_was_meant(id);
             report(tree, found, Severity::Error, path, message);
             return;
         };
@@ -130,13 +131,25 @@ impl<S: ?Sized + 'static> Group<S> {
         }
     }
 
+    /// A component whose name was misspelt where it is used is not unused.
+    fn use_what_was_meant(&mut self, id: &str) {
+        let meant = suggestion(id, self.ids()).map(str::to_owned);
+        for defined in &mut self.defined {
+            defined.used |= Some(&defined.id) == meant.as_ref();
+        }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        self.defined.iter().map(|defined| defined.id.as_str())
+    }
+
     fn undefined(&self, id: &str, tree: &Tree) -> String {
         let (noun, table) = (self.noun, self.table);
         let elsewhere = ["receivers", "processors", "exporters", "extensions"]
             .into_iter()
             .filter(|other| *other != table)
             .find(|other| tree.root.at(&KeyPath::of(&[other, id]).0).is_some());
-        let hint = match suggestion(id, self.defined.iter().map(|defined| defined.id.as_str())) {
+        let hint = match suggestion(id, self.ids()) {
             Some(close) => format!("did you mean `{close}`?"),
             None if let Some(elsewhere) = elsewhere => {
                 format!("it is defined under `[{elsewhere}]`")
@@ -152,9 +165,10 @@ impl<S: ?Sized + 'static> Group<S> {
         format!("the {noun} `{id}` is not defined; {hint}")
     }
 
-    /// Warns of every component that nothing uses.
+    /// Warns of every component that nothing uses, unless more is wrong with it.
     pub(super) fn warn_of_unused(&self, tree: &Tree, found: &mut Diagnostics) {
-        for defined in self.defined.iter().filter(|defined| !defined.used) {
+        let unused = |defined: &&Defined<S>| !defined.used && defined.factory.is_some();
+        for defined in self.defined.iter().filter(unused) {
             let path = KeyPath::of(&[self.table, &defined.id]);
             let message = match self.table {
                 "extensions" => "not listed in `service.extensions`, so it does not run",

@@ -4,6 +4,8 @@
 //! type is decoded again, until nothing is wrong any more. A required key that is missing is stood in for by something of
 //! a fitting type, so that what else is missing shows too.
 
+use std::sync::atomic::Ordering;
+
 use serde::de::value::StrDeserializer;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer,
@@ -176,7 +178,10 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.0.value {
-            Value::Given(given) => visitor.visit_str(&given.text),
+            Value::Given(given) => {
+                given.wanted_as_text.store(true, Ordering::Relaxed);
+                visitor.visit_str(&given.text)
+            }
             value => visit(value, visitor),
         }
     }

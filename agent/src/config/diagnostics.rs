@@ -32,11 +32,8 @@ impl fmt::Display for Diagnostic {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        if let Some(Place {
-            file, line, column, ..
-        }) = &self.place
-        {
-            write!(f, "{file}:{line}:{column}: ")?;
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
         }
         write!(f, "{severity}: ")?;
         if !self.key.is_empty() {

@@ -5,6 +5,7 @@
 //! itself may contain substitutions. Bounds: [`NESTING_MAX`] levels, [`BYTES_MAX`] bytes in all.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::environment::{BYTES_MAX, Environment};
 use super::parse;
@@ -100,6 +101,7 @@ impl Walk<'_> {
         Value::Given(Given {
             typed: typed(&text, span).filter(|_| is_one_expression(&written)),
             text,
+            wanted_as_text: Arc::default(),
             written,
             parts,
             from_file,

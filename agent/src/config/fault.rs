@@ -160,6 +160,10 @@ pub(crate) fn words(reason: &Reason, node: Option<&Node>) -> String {
             }
         }
         Reason::Missing(key) => format!("`{key}` is required"),
+        // serde's own words for a value of several possible types name one of Rust's.
+        Reason::Other(message) if message.contains("of untagged enum") => {
+            "this kind of value is not valid here".to_owned()
+        }
         Reason::Other(message) => message.clone(),
         Reason::Unfit { found, expected } => unfit(found, expected, node),
     }
@@ -237,6 +241,9 @@ const LISTED_MAX: usize = 16;
 
 /// `valid keys are: a, b, c`.
 pub(crate) fn list(start: &str, words: &[&str]) -> String {
+    if words.is_empty() {
+        return format!("{start}: none");
+    }
     let shown: Vec<&str> = words.iter().copied().take(LISTED_MAX).collect();
     let more = if words.len() > LISTED_MAX {
         ", …"
@@ -246,7 +253,7 @@ pub(crate) fn list(start: &str, words: &[&str]) -> String {
     format!("{start}: {}{more}", shown.join(", "))
 }
 
-/// The one of `known` that was probably meant by `word`: at most a third of its letters differ.
+/// The one of `known` that was probably meant by `word`: at most a third of its letters differ, or `word` is how it starts.
 pub(crate) fn suggestion<'a>(
     word: &str,
     known: impl IntoIterator<Item = &'a str>,
@@ -258,14 +265,19 @@ pub(crate) fn suggestion<'a>(
     }
     known
         .into_iter()
-        .map(|candidate| {
-            let distance = strsim::damerau_levenshtein(&word, &normal(candidate));
-            (distance, candidate)
+        .filter_map(|candidate| {
+            let normal = normal(candidate);
+            let distance = strsim::damerau_levenshtein(&word, &normal);
+            let close = distance <= candidate.chars().count().max(3) / 3;
+            let start = word.len() >= START_LENGTH_MIN && normal.starts_with(&word);
+            (close || start).then_some((distance, candidate))
         })
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(3) / 3)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
+
+/// A shorter word is the start of too much.
+const START_LENGTH_MIN: usize = 4;
 
 /// A longer word is no slip of the finger, and comparing takes time with the square of it.
 const SUGGESTED_LENGTH_MAX: usize = 128;
@@ -285,6 +297,8 @@ mod tests {
         check("sending-queue", Some("sending_queue"));
         check("timout", Some("timeout"));
         check("tlss", Some("tls"));
+        check("end", None);
+        check("send", Some("sending_queue"));
         check("database", None);
         check("", None);
         check(&"x".repeat(10_000), None);

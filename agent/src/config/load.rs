@@ -193,7 +193,7 @@ pub fn fuzz_load(input: &str) {
     struct Nothing;
     impl Environment for Nothing {
         fn variable(&self, name: &str) -> Result<Option<String>, String> {
-            Ok((name.len() % 2 == 0).then(|| format!("${{env:{name}}}$")))
+            Ok((name.len().is_multiple_of(2)).then(|| format!("${{env:{name}}}$")))
         }
         fn file(&self, path: &Path) -> Result<String, String> {
             Ok(path.display().to_string())

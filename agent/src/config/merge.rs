@@ -1,6 +1,7 @@
 //! Several trees into one, and `--set` on top.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::expand;
 use super::parse::{self, DEPTH_MAX};
@@ -86,6 +87,7 @@ fn set_value(content: &str, span: Span) -> Value {
         _ => Value::Given(Given {
             text: content.to_owned(),
             typed: expand::typed(content, span),
+            wanted_as_text: Arc::default(),
             written: String::new(),
             parts: Vec::new(),
             from_file: false,

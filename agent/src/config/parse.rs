@@ -3,6 +3,7 @@
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::secret::mentions_secret;
 use super::text::Span;
 use super::tree::{Entry, Node, Table, Value};
 
@@ -142,6 +143,7 @@ fn syntax_words(message: &str, line: &str) -> String {
     }
     if message.starts_with("string values must be quoted") {
         return match code.split_once('=').map(|(_, value)| value.trim()) {
+            Some(_) if mentions_secret(code) => "text goes in quotes".to_owned(),
             Some("") => "there is no value after the `=`".to_owned(),
             Some(value) if !value.contains(['"', '\'', '[', '{']) || value.starts_with("${") => {
                 format!("text goes in quotes: `\"{value}\"`")

@@ -1,5 +1,7 @@
 //! The configuration as text again: merged, expanded, and without secrets unless they are asked for.
 
+use std::sync::atomic::Ordering;
+
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use super::load::Tree;
@@ -16,7 +18,8 @@ pub enum Format {
     Json,
 }
 
-/// The whole configuration.
+/// The whole configuration. What was substituted is written with the type that its option took, once the tree was
+/// resolved; before, a number as a number.
 ///
 /// # Errors
 /// When a value cannot be written in the format, such as a number out of its range.
@@ -54,8 +57,10 @@ impl Serialize for Value {
         match self {
             Self::Text(text) => serializer.serialize_str(text),
             Self::Given(given) => match &given.typed {
-                Some(typed) => typed.serialize(serializer),
-                None => serializer.serialize_str(&given.text),
+                Some(typed) if !given.wanted_as_text.load(Ordering::Relaxed) => {
+                    typed.serialize(serializer)
+                }
+                _ => serializer.serialize_str(&given.text),
             },
             Self::Integer(number) => match i64::try_from(*number) {
                 Ok(number) => serializer.serialize_i64(number),

@@ -163,6 +163,9 @@ pub(super) fn report(
     path: &KeyPath,
     message: String,
 ) {
+    if found.is_full() {
+        return;
+    }
     found.push(Diagnostic {
         severity,
         place: tree
@@ -182,6 +185,8 @@ const TOP_LEVEL: [&str; 5] = [
     "service",
 ];
 
+const NO_CONNECTORS: &str = "connectors are not supported by this version; a pipeline may list several receivers and exporters";
+
 fn check_top_level(tree: &Tree, found: &mut Diagnostics) {
     let entries = tree.root.table().map(|table| table.0.as_slice());
     for entry in entries.unwrap_or_default() {
@@ -189,9 +194,8 @@ fn check_top_level(tree: &Tree, found: &mut Diagnostics) {
             continue;
         }
         let message = match suggestion(&entry.key, TOP_LEVEL) {
-            _ if entry.key == "connectors" => {
-                "connectors are not supported by this version; a pipeline may list several receivers and exporters".to_owned()
-            }
+            _ if entry.key == "connectors" => NO_CONNECTORS.to_owned(),
+            None if suggestion(&entry.key, ["connectors"]).is_some() => NO_CONNECTORS.to_owned(),
             Some(close) => format!("unknown key; did you mean `{close}`?"),
             None => format!("unknown key; {}", list("valid keys are", &TOP_LEVEL)),
         };

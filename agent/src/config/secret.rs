@@ -35,6 +35,12 @@ pub(crate) fn is_secret_key(parent: &str, key: &str) -> bool {
         || (HEADER_TABLES.contains(&parent) && (key.ends_with("key") || key.ends_with("auth")))
 }
 
+/// Whether a secret may stand on a line of a configuration.
+pub(crate) fn mentions_secret(line: &str) -> bool {
+    let lower = line.to_lowercase().replace('-', "_");
+    SECRET_WORDS.iter().any(|word| lower.contains(word)) || without_userinfo(line) != line
+}
+
 /// The text with the userinfo of every URL in it taken out, and the secret parameters of its query.
 pub(crate) fn without_userinfo(text: &str) -> String {
     let mut out = String::new();

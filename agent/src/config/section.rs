@@ -8,7 +8,7 @@ use super::decode::decode;
 use super::diagnostics::{Diagnostic, Diagnostics, Severity};
 use super::fault::{self, Reason};
 use super::parse;
-use super::secret::{REDACTED, is_secret_key};
+use super::secret::{REDACTED, is_secret_key, without_userinfo};
 use super::text::{Place, Span, Texts};
 use super::tree::{KeyPath, Node, Step, Table, Value, split_dotted};
 
@@ -156,7 +156,7 @@ fn describe(
         severity,
         place,
         key: path.to_string(),
-        message,
+        message: without_userinfo(&message),
     }
 }
 

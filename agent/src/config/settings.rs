@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tracing::level_filters::LevelFilter;
 
 use crate::component::{ExporterSettings, ExtensionSettings, ProcessorSettings, ReceiverSettings};
 use crate::pipeline::Node;
@@ -67,6 +68,18 @@ pub enum LogLevel {
     Warn,
     /// What failed.
     Error,
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Trace => Self::TRACE,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Error => Self::ERROR,
+        }
+    }
 }
 
 /// How a line of the agent's own log looks.

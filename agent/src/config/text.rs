@@ -1,7 +1,10 @@
 //! The texts that a configuration was read from, and places in them.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use super::secret::mentions_secret;
 
 /// A stretch of one text: bytes `start..end`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +28,7 @@ pub struct Place {
     pub column: usize,
     /// The file's name, `stdin`, or `--set` and the key.
     pub file: Arc<str>,
-    /// The whole line.
+    /// The whole line; empty where a secret may stand on it.
     pub excerpt: String,
     /// How many characters of the line are meant, at least 1.
     pub width: usize,
@@ -36,6 +39,12 @@ impl Place {
     pub(crate) fn without_excerpt(mut self) -> Self {
         self.excerpt.clear();
         self
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
     }
 }
 
@@ -89,7 +98,10 @@ impl Texts {
             line: before.matches('\n').count() + 1,
             column: characters(line_start, start) + 1,
             file: Arc::clone(&text.name),
-            excerpt: excerpt.to_owned(),
+            excerpt: match mentions_secret(excerpt) {
+                true => String::new(),
+                false => excerpt.to_owned(),
+            },
             width: characters(start, end).max(1),
         })
     }
@@ -135,5 +147,12 @@ mod tests {
         check(11, 15, (2, 5, "ä = 'ö'", 3));
         check(5, 9, (1, 6, "a = 1", 1));
         check(99, 120, (3, 1, "", 1));
+    }
+
+    #[test]
+    fn lines_with_secrets_are_not_shown() {
+        let mut texts = Texts::default();
+        texts.add("f", None, "x = {password = 'p', y = 1}".to_owned());
+        assert_eq!(texts.place(Span::default()).unwrap().excerpt, "");
     }
 }

@@ -1,6 +1,8 @@
 //! The configuration as a tree in which every key and value knows where it was written.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::text::Span;
 
@@ -46,6 +48,8 @@ pub(crate) struct Given {
     pub text: String,
     /// The same as a number, boolean, array or table, for whoever wants one.
     pub typed: Option<Box<Value>>,
+    /// Set when an option took the text and not the type: then it is printed as text, too. Shared by all clones.
+    pub wanted_as_text: Arc<AtomicBool>,
     /// How it was written: `${env:PORT}`. Empty for `--set`.
     pub written: String,
     /// The parts of `text` that were substituted.

@@ -9,6 +9,7 @@ use super::body::{Body, RawBody};
 use super::engine::Engine;
 use super::exception::{BAD_ARGUMENTS, Exception, READONLY, SYNTAX_ERROR, UNKNOWN_EXCEPTION};
 use super::ffi::{Connection, Statistics};
+use super::form;
 use super::native;
 use super::parameters::{Parameters, SessionParameters};
 use super::sessions::Sessions;
@@ -18,6 +19,8 @@ use super::statement::{InsertHead, Plain, Scan, scan};
 /// The longest text of a statement without its rows. The engine's `max_query_size` (256 KiB unless set) is
 /// checked by the engine; this only bounds what is buffered for it.
 const STATEMENT_BYTES_MAX: usize = 16 << 20;
+/// What is read at first to find an insert's head.
+const HEAD_BYTES: u64 = 8 << 10;
 /// Size of the pieces that rows are handed to the engine in.
 const PIECE_BYTES: usize = 1 << 20;
 /// What is read and thrown away of a failed insert's body, so that the client gets to read the answer.
@@ -31,6 +34,8 @@ pub(super) struct Work {
     pub(super) parameters: Parameters,
     pub(super) body: RawBody,
     pub(super) content_encoding: Option<String>,
+    /// The body is a form with this boundary.
+    pub(super) form_boundary: Option<String>,
     /// The request's method promises to change nothing.
     pub(super) read_only: bool,
     /// Marks the query, for [`Engine::kill`].
@@ -38,8 +43,8 @@ pub(super) struct Work {
 }
 
 /// Runs the request and ends its answer.
-pub(super) fn run(engine: &Engine, sessions: &Sessions, work: &Work, mut answer: AnswerWriter) {
-    let outcome = execute(engine, sessions, work, &mut answer);
+pub(super) fn run(engine: &Engine, sessions: &Sessions, mut work: Work, mut answer: AnswerWriter) {
+    let outcome = execute(engine, sessions, &mut work, &mut answer);
     if outcome.is_err() {
         // Best effort: an error here is the one the client is about to be told, or its own absence.
         let _discarded = io::copy(
@@ -58,15 +63,17 @@ pub(super) fn run(engine: &Engine, sessions: &Sessions, work: &Work, mut answer:
 fn execute(
     engine: &Engine,
     sessions: &Sessions,
-    work: &Work,
+    work: &mut Work,
     answer: &mut AnswerWriter,
 ) -> Result<Statistics, Exception> {
+    let encoding = work.content_encoding.as_deref();
+    let mut body = Body::open(work.body.clone(), encoding, work.parameters.decompress)?;
+    if let Some(boundary) = &work.form_boundary {
+        let form = read_form(&mut body)?;
+        work.parameters.add_form(form::parse(&form, boundary)?)?;
+    }
+    let work = &*work;
     let parameters = &work.parameters;
-    let mut body = Body::open(
-        work.body.clone(),
-        work.content_encoding.as_deref(),
-        parameters.decompress,
-    )?;
     let (text, insert) = read_statement(&parameters.query, &mut body)?;
     let mut lease = Lease::take(engine, sessions, parameters.session.as_ref())?;
     match insert {
@@ -88,27 +95,45 @@ fn execute(
     }
 }
 
+fn read_form(body: &mut Body) -> Result<Vec<u8>, Exception> {
+    let mut form = Vec::new();
+    body.take(STATEMENT_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut form)?;
+    if form.len() > STATEMENT_BYTES_MAX {
+        return Err(too_long());
+    }
+    Ok(form)
+}
+
+fn too_long() -> Exception {
+    let message = format!("The statement is longer than {STATEMENT_BYTES_MAX} bytes.");
+    Exception::new(SYNTAX_ERROR, message)
+}
+
 /// Reads the statement: all of it, or an insert's head with whatever rows came along.
 fn read_statement(
     query: &[u8],
     body: &mut Body,
 ) -> Result<(Vec<u8>, Option<InsertHead>), Exception> {
     let mut text = query.to_vec();
-    if !text.is_empty() {
-        text.push(b'\n');
-    }
-    let mut step = 8 << 10;
+    let mut step = HEAD_BYTES;
+    let mut first = true;
     loop {
-        let read = body.by_ref().take(step).read_to_end(&mut text)?;
-        let complete = (read as u64) < step;
+        let mut piece = Vec::new();
+        let read = body.by_ref().take(step).read_to_end(&mut piece)? as u64;
+        if first && !text.is_empty() && read > 0 {
+            text.push(b'\n');
+        }
+        first = false;
+        text.append(&mut piece);
+        let complete = read < step;
         match scan(&text, complete) {
             Scan::Insert(head) => return Ok((text, Some(head))),
             Scan::Statement | Scan::Incomplete if complete => return Ok((text, None)),
             Scan::Statement | Scan::Incomplete => step = text.len() as u64,
         }
         if text.len() > STATEMENT_BYTES_MAX {
-            let message = format!("The statement is longer than {STATEMENT_BYTES_MAX} bytes.");
-            return Err(Exception::new(SYNTAX_ERROR, message));
+            return Err(too_long());
         }
     }
 }

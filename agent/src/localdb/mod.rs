@@ -23,6 +23,7 @@ mod exception;
 mod execute;
 mod fetch;
 mod ffi;
+mod form;
 mod frames;
 mod lexer;
 mod library;

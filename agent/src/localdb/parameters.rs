@@ -4,6 +4,7 @@ use http::HeaderMap;
 
 use super::exception::{BAD_ARGUMENTS, Exception};
 use super::ffi::QueryParameter;
+use super::form;
 
 /// Everything the URL and the headers say about a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,6 +136,22 @@ impl Parameters {
             self.user = Some(user);
             self.password = Some(password);
         }
+    }
+
+    /// Takes the fields of a form, which mean what they mean in a URL.
+    ///
+    /// # Errors
+    /// As [`Parameters::parse`].
+    pub(super) fn add_form(&mut self, fields: Vec<form::Field>) -> Result<(), Exception> {
+        // A session is taken before the body is read.
+        let mut unused = SessionParameters {
+            id: String::new(),
+            timeout_seconds: 0,
+            must_exist: false,
+        };
+        fields
+            .into_iter()
+            .try_for_each(|(name, value)| self.set(&mut unused, name, value))
     }
 
     /// A setting of this request, if given.

@@ -13,10 +13,9 @@ use super::answer::{Answer, AnswerPlan, AnswerWriter, HOLD_BYTES, HOLD_BYTES_MAX
 use super::body::{CHUNKS_WAITING, Chunk, RawBody};
 use super::encode::{ContentEncoding, Encoding};
 use super::engine::Engine;
-use super::exception::{
-    AUTHENTICATION_FAILED, Exception, NOT_IMPLEMENTED, TOO_MANY_SIMULTANEOUS_QUERIES,
-};
+use super::exception::{AUTHENTICATION_FAILED, Exception, TOO_MANY_SIMULTANEOUS_QUERIES};
 use super::execute::{self, Work};
+use super::form;
 use super::parameters::Parameters;
 use super::response::{self, HttpResponse, ResponseContext};
 use super::sessions::Sessions;
@@ -111,7 +110,7 @@ impl Service {
             content: ContentEncoding::negotiate(&parameters, &head.headers),
             framed: parameters.compress,
         };
-        let permit = match self.admit(&head.headers, &parameters).await {
+        let permit = match self.admit(&parameters).await {
             Ok(permit) => permit,
             Err(exception) => return response::refusal(&context, &exception),
         };
@@ -134,12 +133,16 @@ impl Service {
             tag: Some(tag.clone()),
         };
         let (chunks, receiver) = mpsc::channel(CHUNKS_WAITING);
+        let header = |name: http::HeaderName| {
+            let value = head.headers.get(name)?;
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
         let work = Work {
             read_only: matches!(head.method, Method::GET | Method::HEAD),
-            content_encoding: head
-                .headers
-                .get(http::header::CONTENT_ENCODING)
-                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            content_encoding: header(http::header::CONTENT_ENCODING),
+            form_boundary: header(http::header::CONTENT_TYPE)
+                .as_deref()
+                .and_then(form::boundary),
             body: RawBody::new(receiver),
             parameters,
             tag,
@@ -154,11 +157,7 @@ impl Service {
     }
 
     /// Checks who asks and waits for a slot.
-    async fn admit(
-        &self,
-        headers: &http::HeaderMap,
-        parameters: &Parameters,
-    ) -> Result<OwnedSemaphorePermit, Exception> {
+    async fn admit(&self, parameters: &Parameters) -> Result<OwnedSemaphorePermit, Exception> {
         if let Some(credentials) = &self.credentials {
             let user = parameters.user.as_deref().unwrap_or("default");
             let password = parameters.password.as_deref().unwrap_or_default();
@@ -168,13 +167,6 @@ impl Service {
                 );
                 return Err(Exception::new(AUTHENTICATION_FAILED, message));
             }
-        }
-        let content_type = headers
-            .get(http::header::CONTENT_TYPE)
-            .map(http::HeaderValue::as_bytes);
-        if content_type.is_some_and(|value| value.starts_with(b"multipart/form-data")) {
-            let message = "Form bodies (external tables) are not available in the embedded engine.";
-            return Err(Exception::new(NOT_IMPLEMENTED, message));
         }
         match tokio::time::timeout(SLOT_WAIT, Arc::clone(&self.slots).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
@@ -204,7 +196,7 @@ impl Service {
             execute::run(
                 &service.engine,
                 &service.sessions,
-                &work,
+                work,
                 AnswerWriter::new(plan, head),
             );
             drop(permit);

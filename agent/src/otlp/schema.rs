@@ -60,6 +60,11 @@ pub(super) fn request(signal: Signal) -> &'static Message {
     }
 }
 
+/// Whether `message` is an attribute.
+pub(super) fn is_key_value(message: &Message) -> bool {
+    std::ptr::eq(message, &KEY_VALUE)
+}
+
 use Kind::{
     Bytes, Fixed32, Fixed64, Fixed64s, Message as One, Messages as Many, SpanId, String, TraceId,
     Varint, Varints,

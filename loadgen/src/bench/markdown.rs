@@ -243,7 +243,7 @@ impl Report {
     }
 
     fn write_peers(&self, text: &mut String) {
-        text.push_str("\n## Agents\n");
+        text.push_str("\n## Agents\n\nConfigurations as rendered, and logs, are in `run` beside this report.\n");
         for peer in &self.peers {
             writeln!(
                 text,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use rand::Rng as _;
@@ -57,7 +57,7 @@ pub(crate) struct Args {
     /// HTTP status of those errors (gRPC: the status that stands for it)
     #[arg(long, default_value = "503", value_parser = parse_status)]
     status: StatusCode,
-    /// Retry hint, in seconds, that goes with those errors over HTTP
+    /// Retry hint that goes with those errors: Retry-After, over gRPC RetryInfo
     #[arg(long, value_name = "SECONDS")]
     retry_after: Option<u32>,
     /// Stop after this long [default: when interrupted]
@@ -226,9 +226,7 @@ impl Endpoint {
         };
         let mut response = otlp::refusal(protocol, self.faults.status);
         if let Some(seconds) = self.faults.retry_after {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from(seconds));
+            otlp::hint(protocol, &mut response, seconds);
         }
         response
     }

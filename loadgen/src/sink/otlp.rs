@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
@@ -122,6 +122,33 @@ pub(super) fn refusal(protocol: Protocol, status: StatusCode) -> Response<Body> 
         }
     }
     response
+}
+
+/// Adds the hint on when to try again, as the protocol words it.
+pub(super) fn hint(protocol: Protocol, response: &mut Response<Body>, seconds: u32) {
+    let headers = response.headers_mut();
+    match protocol {
+        Protocol::Http => headers.insert(RETRY_AFTER, HeaderValue::from(seconds)),
+        Protocol::Grpc => headers.insert("grpc-status-details-bin", retry_info(seconds)),
+    };
+}
+
+/// A `google.rpc.Status` whose only detail is a `RetryInfo`, in base64.
+fn retry_info(seconds: u32) -> HeaderValue {
+    const URL: &[u8] = b"type.googleapis.com/google.rpc.RetryInfo";
+    let mut duration = vec![0x08];
+    prost::encoding::encode_varint(u64::from(seconds), &mut duration);
+    let field = |number: u8, bytes: &[u8]| {
+        let mut field = vec![number << 3 | 2];
+        prost::encoding::encode_varint(bytes.len() as u64, &mut field);
+        field.extend(bytes);
+        field
+    };
+    let info = field(1, &duration);
+    let any = [field(1, URL), field(2, &info)].concat();
+    let status = field(3, &any);
+    let value = tonic::metadata::MetadataValue::<tonic::metadata::Binary>::from_bytes(&status);
+    HeaderValue::from_bytes(value.as_encoded_bytes()).expect("base64 is valid in a header")
 }
 
 fn content_type(protocol: Protocol) -> HeaderValue {

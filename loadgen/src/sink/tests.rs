@@ -20,12 +20,29 @@ async fn sink(faults: Faults) -> Sink {
     Sink::start(&settings).await.unwrap()
 }
 
+#[derive(Clone)]
 struct Case {
     signal: Signal,
     protocol: Protocol,
     compression: Compression,
     items: u64,
+    rate: Option<f64>,
+    duration: Duration,
     retry: bool,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Self {
+            signal: Signal::Logs,
+            protocol: Protocol::Http,
+            compression: Compression::None,
+            items: 300,
+            rate: None,
+            duration: Duration::from_secs(60),
+            retry: false,
+        }
+    }
 }
 
 /// Offers a load to the sink from a thread of its own.
@@ -48,8 +65,8 @@ async fn send(sink: &Sink, case: Case) -> Run {
         target: Target::new(&endpoint, case.protocol, case.compression, case.signal).unwrap(),
         connections: 3,
         items: Some(case.items),
-        duration: Duration::from_secs(60),
-        rate: None,
+        duration: case.duration,
+        rate: case.rate,
         timeout: Duration::from_secs(20),
         retry: case.retry,
         stamp: true,
@@ -78,7 +95,7 @@ async fn the_sink_counts_what_was_sent_over_each_protocol() {
                         protocol,
                         compression,
                         items: 1234,
-                        retry: false,
+                        ..Case::default()
                     },
                 )
                 .await;
@@ -112,11 +129,8 @@ async fn refusals_are_told_by_status_and_not_counted_as_accepted() {
         })
         .await;
         let case = Case {
-            signal: Signal::Logs,
             protocol,
-            compression: Compression::None,
-            items: 300,
-            retry: false,
+            ..Case::default()
         };
         let tally = send(&sink, case).await.tally;
         assert_eq!((tally.sent.items, tally.accepted.items), (300, 0));
@@ -129,33 +143,74 @@ async fn refusals_are_told_by_status_and_not_counted_as_accepted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retries_deliver_everything_once_and_wait_as_long_as_the_hint_says() {
-    let faults = Faults {
-        error_rate: 0.5,
-        retry_after: Some(1),
-        ..Faults::NONE
-    };
-    let sink = sink(faults).await;
-    let case = Case {
-        signal: Signal::Traces,
-        protocol: Protocol::Http,
-        compression: Compression::None,
-        items: 600,
-        retry: true,
-    };
-    let run = send(&sink, case).await;
-    let snapshot = sink.stats.snapshot();
-    assert_eq!((run.tally.accepted.items, snapshot.items()), (600, 600));
-    assert_eq!(run.tally.retries, snapshot.injected_errors);
-    if let Some(refusals) = run.tally.refused.get("503") {
-        assert_eq!(
-            (refusals.with_hint, refusals.requests),
-            (refusals.answers, 0)
-        );
-        assert!(
-            run.tally.latency.summary().max >= 1000.0,
-            "the hint was not waited for"
-        );
+    for (protocol, status) in [
+        (Protocol::Http, "429"),
+        (Protocol::Grpc, "RESOURCE_EXHAUSTED"),
+    ] {
+        let faults = Faults {
+            error_rate: 0.5,
+            status: StatusCode::TOO_MANY_REQUESTS,
+            retry_after: Some(1),
+            ..Faults::NONE
+        };
+        let sink = sink(faults).await;
+        let run = send(
+            &sink,
+            Case {
+                protocol,
+                items: 600,
+                retry: true,
+                ..Case::default()
+            },
+        )
+        .await;
+        let snapshot = sink.stats.snapshot();
+        assert_eq!((run.tally.accepted.items, snapshot.items()), (600, 600));
+        assert_eq!(run.tally.retries, snapshot.injected_errors);
+        if let Some(refusals) = run.tally.refused.get(status) {
+            assert_eq!(
+                (refusals.with_hint, refusals.requests),
+                (refusals.answers, 0)
+            );
+            assert!(
+                run.tally.latency.summary().max >= 1000.0,
+                "the hint was not waited for"
+            );
+            assert!(
+                run.tally.service.summary().max < 1000.0,
+                "service time counts one attempt"
+            );
+        }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_loop_sends_what_is_due_and_tells_what_it_could_not() {
+    let duration = Duration::from_millis(500);
+    let case = Case {
+        rate: Some(20_000.0),
+        duration,
+        items: u64::MAX,
+        ..Case::default()
+    };
+    let quick = sink(Faults::NONE).await;
+    let tally = send(&quick, case.clone()).await.tally;
+    assert_eq!(tally.sent.requests + tally.unsent, 100, "{tally:?}");
+    assert!(tally.sent.requests >= 90, "{tally:?}");
+
+    let slow = sink(Faults {
+        delay: Duration::from_millis(100),
+        ..Faults::NONE
+    })
+    .await;
+    let tally = send(&slow, case).await.tally;
+    assert_eq!(tally.sent.requests + tally.unsent, 100, "{tally:?}");
+    assert!(tally.unsent >= 70, "{tally:?}");
+    let (latency, service) = (tally.latency.summary(), tally.service.summary());
+    assert!(
+        latency.max > service.max + 100.0,
+        "a stall must show from when requests were due"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,11 +224,10 @@ async fn a_dead_endpoint_is_a_failure_not_a_refusal() {
     drop(sink);
     for protocol in [Protocol::Http, Protocol::Grpc] {
         let case = Case {
-            signal: Signal::Logs,
             protocol,
-            compression: Compression::None,
             items: 200,
             retry: true,
+            ..Case::default()
         };
         let tally = send(&gone, case).await.tally;
         assert_eq!(

@@ -1,4 +1,39 @@
-//! Exports to ClickHouse: OTLP wire bytes into Native columns, over HTTP.
+//! Exports to ClickHouse: OTLP wire bytes into compressed Native columns, over HTTP.
+//!
+//! `encode` walks the bytes into the columns of `native`; `schema` knows the tables; `servers` sends. A batch is
+//! encoded once, before it is known what the server looks like: the block has every column, types are converted by
+//! the server where its tables differ, and only the list of columns in the statement depends on what it has.
 
 pub mod encode;
+mod endpoint;
+mod exporter;
+mod failure;
 pub mod native;
+mod options;
+mod schema;
+mod secret;
+mod servers;
+
+use crate::component::{ComponentError, ExporterContext, ExporterSettings, Factory, Sender};
+use crate::config::Section;
+use crate::signal::Signal;
+
+use options::Settings;
+
+/// The `clickhouse` exporter.
+pub const FACTORY: Factory<dyn ExporterSettings> = Factory {
+    kind: "clickhouse",
+    summary: "Inserts spans, log records and data points into ClickHouse, in the tables of the OpenTelemetry Collector.",
+    signals: &Signal::ALL,
+    parse,
+};
+
+fn parse(section: &mut Section<'_>) -> Option<Box<dyn ExporterSettings>> {
+    Some(Box::new(Settings::parse(section)?))
+}
+
+impl ExporterSettings for Settings {
+    fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {
+        exporter::build(self, context)
+    }
+}

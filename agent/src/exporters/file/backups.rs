@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::localtime;
 use super::options::Rotation;
+use crate::calendar;
 
 /// Two rotations within a millisecond take the next free one; more of them in a row than this cannot be.
 const ATTEMPTS_MAX: u64 = 1000;
@@ -114,7 +115,7 @@ fn naive_millis(time: SystemTime, local: bool) -> u64 {
 const DAY_MILLIS: u64 = 86_400_000;
 
 fn timestamp(millis: u64) -> String {
-    let (year, month, day) = date_of(millis / DAY_MILLIS);
+    let (year, month, day) = calendar::date_of(millis / DAY_MILLIS);
     let rest = millis % DAY_MILLIS;
     let (hour, minute) = (rest / 3_600_000, rest / 60_000 % 60);
     let (second, milli) = (rest / 1000 % 60, rest % 1000);
@@ -135,48 +136,9 @@ fn parse_timestamp(text: &str) -> Option<u64> {
         return None;
     }
     let seconds = hour * 3600 + minute * 60 + second;
-    let millis = days_before(year, month, day) * DAY_MILLIS + seconds * 1000 + milli;
+    let millis = calendar::days_before(year, month, day) * DAY_MILLIS + seconds * 1000 + milli;
     // Only what we would write ourselves: `2026-1-2T3-4-5.6` is somebody else's name.
     (timestamp(millis) == text).then_some(millis)
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar, `year` at least 1970.
-fn days_before(year: u64, month: u64, day: u64) -> u64 {
-    let whole_years: u64 = (1970..year).map(year_days).sum();
-    let whole_months: u64 = (1..month).map(|month| month_days(year, month)).sum();
-    whole_years + whole_months + day.saturating_sub(1)
-}
-
-/// The date that lies `days` after 1970-01-01.
-fn date_of(mut days: u64) -> (u64, u64, u64) {
-    let mut year = 1970;
-    while days >= year_days(year) && year < 9999 {
-        days -= year_days(year);
-        year += 1;
-    }
-    let mut month = 1;
-    while days >= month_days(year, month) && month < 12 {
-        days -= month_days(year, month);
-        month += 1;
-    }
-    (year, month, days + 1)
-}
-
-const fn is_leap(year: u64) -> bool {
-    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-}
-
-const fn year_days(year: u64) -> u64 {
-    if is_leap(year) { 366 } else { 365 }
-}
-
-const fn month_days(year: u64, month: u64) -> u64 {
-    match month {
-        2 if is_leap(year) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ mod traces;
 
 use bytes::Bytes;
 
+pub(super) use common::is_plain_pair;
+
 use super::reader::{DEPTH_MAX, Fields, WireError};
 use super::rewrite::rewrite;
 use super::schema;

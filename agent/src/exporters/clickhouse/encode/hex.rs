@@ -4,7 +4,7 @@ use super::super::native::Stream;
 
 /// Appends an id as a string; the empty string if it is absent or zero.
 #[inline]
-pub fn push_id<const N: usize, const HEX: usize>(out: &mut Stream, id: &[u8]) {
+pub(super) fn push_id<const N: usize, const HEX: usize>(out: &mut Stream, id: &[u8]) {
     match <&[u8; N]>::try_from(id) {
         Ok(id) if *id != [0; N] => out.raw(&encode::<N, HEX>(id)),
         _ => out.u8(0),
@@ -12,7 +12,7 @@ pub fn push_id<const N: usize, const HEX: usize>(out: &mut Stream, id: &[u8]) {
 }
 
 /// Appends an id as a string; as zeros if it is absent.
-pub fn push_id_or_zeros<const N: usize, const HEX: usize>(out: &mut Stream, id: &[u8]) {
+pub(super) fn push_id_or_zeros<const N: usize, const HEX: usize>(out: &mut Stream, id: &[u8]) {
     let id = <&[u8; N]>::try_from(id).unwrap_or(&[0; N]);
     out.raw(&encode::<N, HEX>(id));
 }

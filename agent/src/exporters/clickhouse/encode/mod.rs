@@ -5,6 +5,8 @@
 
 mod hex;
 mod json;
+mod logs;
+mod metrics;
 mod number;
 mod shared;
 mod traces;
@@ -14,10 +16,13 @@ use std::io;
 
 use thiserror::Error;
 
-use super::native::{Columns, Compressor, Method, assemble};
+use super::native::{Columns, Compressor, Method, assemble, reset};
 use crate::batch::Payload;
 use crate::otlp::WireError;
 use crate::signal::Signal;
+use logs::Logs;
+use metrics::Metrics;
+use traces::Traces;
 
 /// Why a batch cannot be encoded.
 #[derive(Debug, Error)]
@@ -39,9 +44,30 @@ pub struct Adjusted {
     pub metrics_without_data: u64,
 }
 
+/// The tables there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Table {
+    /// Spans.
+    Traces,
+    /// Log records.
+    Logs,
+    /// Gauge points.
+    Gauge,
+    /// Sum points.
+    Sum,
+    /// Histogram points.
+    Histogram,
+    /// Exponential histogram points.
+    ExponentialHistogram,
+    /// Summary points.
+    Summary,
+}
+
 /// A table's rows, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
+    /// Where they belong.
+    pub table: Table,
     /// Rows.
     pub rows: usize,
     /// The request body: a Native block, compressed.
@@ -51,11 +77,17 @@ pub struct Block {
 /// Columns look whether they have something to compress after this many rows.
 const SEAL_ROWS: usize = 64;
 
+const LABEL: &str = "LowCardinality(String)";
+const MAP: &str = "Map(LowCardinality(String), String)";
+const MAPS: &str = "Array(Map(LowCardinality(String), String))";
+
 /// Turns batches into blocks. Keeps its buffers, within bounds, from one batch to the next.
 #[derive(Debug)]
 pub struct Encoder {
     compressor: Compressor,
-    traces: traces::Traces,
+    traces: Traces,
+    logs: Logs,
+    metrics: Metrics,
 }
 
 impl Encoder {
@@ -66,11 +98,13 @@ impl Encoder {
     pub fn new(method: Method) -> io::Result<Self> {
         Ok(Self {
             compressor: Compressor::new(method)?,
-            traces: traces::Traces::default(),
+            traces: Traces::default(),
+            logs: Logs::default(),
+            metrics: Metrics::default(),
         })
     }
 
-    /// Encodes a batch.
+    /// Encodes a batch: a block for each table that has rows.
     ///
     /// # Errors
     /// When the bytes are not what a receiver should have let through.
@@ -80,24 +114,122 @@ impl Encoder {
         payload: &Payload,
         adjusted: &mut Adjusted,
     ) -> Result<Vec<Block>, EncodeError> {
-        let _ = signal;
-        for chunk in payload.chunks() {
-            self.traces
-                .request(chunk.bytes(), &mut self.compressor, adjusted)?;
+        let walked = payload
+            .chunks()
+            .iter()
+            .try_for_each(|chunk| self.walk(signal, chunk.bytes(), adjusted));
+        let result = walked.and_then(|()| self.take(signal));
+        if result.is_err() {
+            for (_, columns) in tables(&mut self.traces, &mut self.logs, &mut self.metrics, signal)
+            {
+                reset(columns)?;
+            }
         }
-        let rows = self.traces.rows();
-        let body = assemble(&mut self.traces, rows, &mut self.compressor)?.into();
-        self.traces.reset();
-        Ok(vec![Block { rows, body }])
+        result
+    }
+
+    fn walk(
+        &mut self,
+        signal: Signal,
+        request: &[u8],
+        adjusted: &mut Adjusted,
+    ) -> Result<(), EncodeError> {
+        let compressor = &mut self.compressor;
+        match signal {
+            Signal::Traces => self.traces.request(request, compressor, adjusted),
+            Signal::Logs => self.logs.request(request, compressor),
+            Signal::Metrics => self.metrics.request(request, compressor, adjusted),
+        }
+    }
+
+    fn take(&mut self, signal: Signal) -> Result<Vec<Block>, EncodeError> {
+        let mut blocks = Vec::new();
+        for (table, columns) in tables(&mut self.traces, &mut self.logs, &mut self.metrics, signal)
+        {
+            let rows = columns.rows();
+            if rows > 0 {
+                let body = assemble(columns, &mut self.compressor)?.into();
+                blocks.push(Block { table, rows, body });
+            }
+        }
+        Ok(blocks)
     }
 }
 
-fn reset(columns: &mut dyn Columns) {
-    let visited = columns.visit(&mut |_, _, column| {
-        column.reset();
-        Ok(())
-    });
-    debug_assert!(visited.is_ok(), "resetting cannot fail");
+/// The tables of a signal, with their columns.
+fn tables<'a>(
+    traces: &'a mut Traces,
+    logs: &'a mut Logs,
+    metrics: &'a mut Metrics,
+    signal: Signal,
+) -> Vec<(Table, &'a mut dyn Columns)> {
+    match signal {
+        Signal::Traces => vec![(Table::Traces, traces)],
+        Signal::Logs => vec![(Table::Logs, logs)],
+        Signal::Metrics => vec![
+            (Table::Gauge, &mut metrics.gauge),
+            (Table::Sum, &mut metrics.sum),
+            (Table::Histogram, &mut metrics.histogram),
+            (
+                Table::ExponentialHistogram,
+                &mut metrics.exponential_histogram,
+            ),
+            (Table::Summary, &mut metrics.summary),
+        ],
+    }
+}
+
+impl Table {
+    /// A short name that never changes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+            Self::Gauge => "gauge",
+            Self::Sum => "sum",
+            Self::Histogram => "histogram",
+            Self::ExponentialHistogram => "exponential_histogram",
+            Self::Summary => "summary",
+        }
+    }
+
+    /// The tables of a signal.
+    pub const fn of(signal: Signal) -> &'static [Self] {
+        match signal {
+            Signal::Traces => &[Self::Traces],
+            Signal::Logs => &[Self::Logs],
+            Signal::Metrics => &[
+                Self::Gauge,
+                Self::Sum,
+                Self::Histogram,
+                Self::ExponentialHistogram,
+                Self::Summary,
+            ],
+        }
+    }
+
+    /// Names of the columns that are inserted, in order.
+    pub fn columns(self) -> Vec<&'static str> {
+        let (mut traces, mut logs, mut metrics) = Default::default();
+        let mut names = Vec::new();
+        for signal in Signal::ALL {
+            for (table, columns) in tables(&mut traces, &mut logs, &mut metrics, signal) {
+                if table == self {
+                    columns
+                        .visit(&mut |name, _, _| {
+                            names.push(name);
+                            Ok(())
+                        })
+                        .expect("collecting names cannot fail");
+                }
+            }
+        }
+        names
+    }
+}
+
+fn seal(columns: &mut dyn Columns, compressor: &mut Compressor) -> io::Result<()> {
+    columns.visit(&mut |_, _, column| column.seal(compressor))
 }
 
 /// The name of an enum's value; empty for a value without a name.
@@ -113,4 +245,10 @@ fn enum_name<'n>(names: &[&'n [u8]], value: u64) -> &'n [u8] {
 fn low_u32(value: u64) -> u32 {
     let [a, b, c, d, ..] = value.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
+}
+
+/// The lowest byte, as the Collector stores flags and severities.
+fn low_u8(value: u64) -> u8 {
+    let [low, ..] = value.to_le_bytes();
+    low
 }

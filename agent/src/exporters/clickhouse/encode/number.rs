@@ -1,12 +1,12 @@
 //! Numbers as text: integers in decimal, doubles as JavaScript writes them.
 
 /// Appends a signed integer in decimal.
-pub fn append_int(out: &mut Vec<u8>, value: i64) {
+pub(super) fn append_int(out: &mut Vec<u8>, value: i64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends a double in the shortest form that reads back, with exponents from 1e21 on and below 1e-6.
-pub fn append_double(out: &mut Vec<u8>, value: f64) {
+pub(super) fn append_double(out: &mut Vec<u8>, value: f64) {
     /// Integers below this are exact in both types.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if value.is_nan() {

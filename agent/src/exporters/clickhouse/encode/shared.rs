@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::super::native::{Compressor, Labels, Maps, Stream, append_text};
+use super::super::native::{Compressor, Maps, Stream, append_text};
 use super::value::{append_value, key_value, plain_key_value, text_of};
 use super::{EncodeError, low_u32};
 use crate::otlp::{Field, Fields, Value, WireError};
@@ -49,7 +49,7 @@ pub(super) fn push_attribute(column: &mut Maps, message: &[u8]) -> Result<(), Wi
 pub(super) struct Resource<'a> {
     pub(super) attributes: Pairs<'a>,
     /// The first `service.name`, as a string whatever its type.
-    pub(super) service_name: Option<Cow<'a, [u8]>>,
+    service_name: Option<Cow<'a, [u8]>>,
     pub(super) schema_url: &'a [u8],
 }
 
@@ -71,9 +71,9 @@ impl<'a> Resource<'a> {
         Ok(())
     }
 
-    /// Appends `times` rows of the service's name.
-    pub(super) fn fill_service_name(&self, column: &mut Labels, times: usize) {
-        column.repeat(self.service_name.as_deref().unwrap_or_default(), times);
+    /// The service's name; empty if the resource has none.
+    pub(super) fn service_name(&self) -> &[u8] {
+        self.service_name.as_deref().unwrap_or_default()
     }
 }
 

@@ -5,7 +5,7 @@ use super::super::native::{
 };
 use super::hex::push_id;
 use super::shared::{Resource, Scope, fill_text, push_attribute};
-use super::{Adjusted, EncodeError, SEAL_ROWS, enum_name};
+use super::{Adjusted, EncodeError, LABEL, MAP, MAPS, SEAL_ROWS, enum_name, seal};
 use crate::otlp::{Field, Fields, Value};
 
 const KINDS: [&[u8]; 6] = [
@@ -50,9 +50,6 @@ pub(super) struct Traces {
 
 impl Columns for Traces {
     fn visit(&mut self, visit: Visit<'_>) -> std::io::Result<()> {
-        const MAP: &str = "Map(LowCardinality(String), String)";
-        const MAPS: &str = "Array(Map(LowCardinality(String), String))";
-        const LABEL: &str = "LowCardinality(String)";
         visit("Timestamp", "DateTime64(9)", &mut self.timestamp)?;
         visit("TraceId", "String", &mut self.trace_id)?;
         visit("SpanId", "String", &mut self.span_id)?;
@@ -111,13 +108,17 @@ impl Columns for Traces {
         )?;
         array("Links.Attributes", MAPS, links, &mut self.link_attributes)
     }
-}
 
-impl Traces {
-    pub(super) fn rows(&self) -> usize {
+    fn rows(&self) -> usize {
         self.rows
     }
 
+    fn reset_rows(&mut self) {
+        self.rows = 0;
+    }
+}
+
+impl Traces {
     /// Appends the spans of an `ExportTraceServiceRequest`.
     pub(super) fn request(
         &mut self,
@@ -161,7 +162,7 @@ impl Traces {
             }
         }
         let rows = self.rows - before;
-        resource.fill_service_name(&mut self.service_name, rows);
+        self.service_name.repeat(resource.service_name(), rows);
         resource
             .attributes
             .fill(&mut self.resource_attributes, rows, compressor)?;
@@ -188,7 +189,7 @@ impl Traces {
                 } => {
                     self.span(span, adjusted)?;
                     if self.rows.is_multiple_of(SEAL_ROWS) {
-                        self.visit(&mut |_, _, column| column.seal(compressor))?;
+                        seal(self, compressor)?;
                     }
                 }
                 _ => {}
@@ -280,12 +281,6 @@ impl Traces {
         self.link_attributes.end_row();
         self.links.add();
         Ok(())
-    }
-
-    /// Empties the columns for the next batch.
-    pub(super) fn reset(&mut self) {
-        self.rows = 0;
-        super::reset(self);
     }
 }
 

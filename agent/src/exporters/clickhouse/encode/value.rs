@@ -98,15 +98,20 @@ pub(super) fn any_key_value(message: &[u8]) -> Result<(&[u8], Cow<'_, [u8]>), Wi
                 number: 2,
                 value: Value::Bytes(any),
             } => {
-                value = Some(match value {
-                    Some(before) => joined(before, any),
-                    None => Cow::Borrowed(any),
-                });
+                value = Some(merged(value, any));
             }
             _ => {}
         }
     }
     Ok((key, value.unwrap_or_default()))
+}
+
+/// An `AnyValue` after another one of the same field: protobuf reads them as one.
+pub(super) fn merged<'a>(before: Option<Cow<'a, [u8]>>, message: &'a [u8]) -> Cow<'a, [u8]> {
+    match before {
+        Some(before) => joined(before, message),
+        None => Cow::Borrowed(message),
+    }
 }
 
 /// Appends the string form of an `AnyValue` as one Native string.

@@ -16,6 +16,12 @@ pub trait Columns {
     /// # Errors
     /// The first error of `visit`.
     fn visit(&mut self, visit: Visit<'_>) -> io::Result<()>;
+
+    /// Complete rows.
+    fn rows(&self) -> usize;
+
+    /// Sets the count of rows to zero; the columns are emptied apart.
+    fn reset_rows(&mut self);
 }
 
 /// What [`Columns::visit`] calls for each column.
@@ -77,15 +83,11 @@ impl<'a> BlockWriter<'a> {
     }
 }
 
-/// The whole block of `rows` rows.
+/// Takes the whole block out of its columns, which are empty afterwards.
 ///
 /// # Errors
 /// Those of [`Compressor::append`].
-pub fn assemble(
-    columns: &mut dyn Columns,
-    rows: usize,
-    compressor: &mut Compressor,
-) -> io::Result<Vec<u8>> {
+pub fn assemble(columns: &mut dyn Columns, compressor: &mut Compressor) -> io::Result<Vec<u8>> {
     let mut count = 0;
     columns.visit(&mut |_, _, _| {
         count += 1;
@@ -94,7 +96,7 @@ pub fn assemble(
     let mut block = BlockWriter::new(compressor);
     let mut header = Vec::with_capacity(64);
     append_varint(&mut header, count);
-    append_varint(&mut header, rows);
+    append_varint(&mut header, columns.rows());
     columns.visit(&mut |name, kind, column| {
         append_text(&mut header, name.as_bytes());
         append_text(&mut header, kind.as_bytes());
@@ -104,5 +106,19 @@ pub fn assemble(
         column.write(&mut block)
     })?;
     block.flush()?;
-    Ok(block.out)
+    let out = block.out;
+    reset(columns)?;
+    Ok(out)
+}
+
+/// Empties a block's columns, as after an error.
+///
+/// # Errors
+/// None of its own.
+pub fn reset(columns: &mut dyn Columns) -> io::Result<()> {
+    columns.reset_rows();
+    columns.visit(&mut |_, _, column| {
+        column.reset();
+        Ok(())
+    })
 }

@@ -11,7 +11,7 @@ use super::stream::append_text;
 /// Keys come from outside, so the table's hash is seeded; in front of it stands a small table addressed by a few
 /// bytes of the string, which answers nearly every call with one comparison.
 #[derive(Debug)]
-pub struct Dictionary {
+pub(super) struct Dictionary {
     /// The strings as Native wants them: length, bytes, length, bytes.
     encoded: Vec<u8>,
     entries: Vec<Entry>,
@@ -48,18 +48,18 @@ impl Default for Dictionary {
 
 impl Dictionary {
     /// How many distinct strings there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// All strings, each with its length before it.
-    pub fn encoded(&self) -> &[u8] {
+    pub(super) fn encoded(&self) -> &[u8] {
         &self.encoded
     }
 
     /// The index of `text`, which is added if it is new.
     #[inline]
-    pub fn index_of(&mut self, text: &[u8]) -> u32 {
+    pub(super) fn index_of(&mut self, text: &[u8]) -> u32 {
         let slot = recent_slot(text);
         let candidate = self.recent[slot];
         if self.text(candidate) == Some(text) {
@@ -101,7 +101,7 @@ impl Dictionary {
     }
 
     /// Empties the dictionary for the next block.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.encoded.clear();
         self.encoded.shrink_to(KEPT_BYTES);
         self.entries.clear();

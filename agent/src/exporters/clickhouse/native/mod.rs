@@ -9,7 +9,7 @@ mod dictionary;
 mod frame;
 mod stream;
 
-pub use block::{BlockWriter, Columns, Visit, assemble};
+pub use block::{BlockWriter, Columns, Visit, assemble, reset};
 pub use columns::{Array, Column, Labels, Maps, Offsets};
 pub use frame::{Compressor, Method};
 pub use stream::{Stream, append_text};

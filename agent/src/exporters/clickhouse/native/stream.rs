@@ -150,7 +150,7 @@ pub fn append_text(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// Appends a varint, seven bits a byte, lowest first.
-pub fn append_varint(out: &mut Vec<u8>, value: usize) {
+pub(super) fn append_varint(out: &mut Vec<u8>, value: usize) {
     let mut rest = value;
     while rest >= 0x80 {
         let [low, ..] = rest.to_le_bytes();

@@ -143,3 +143,15 @@ fn hostile_bodies_are_errors() {
     assert!(count(&[1], Packing::Plain, "RowBinary", None).is_err());
     assert!(count(&[1], Packing::Plain, "ArrowStream", None).is_err());
 }
+
+/// Ten rows of fifteen columns of the types that telemetry tables have, as the engine (26.7) writes them.
+#[test]
+fn rows_the_engine_wrote_are_counted() {
+    let native = include_bytes!("engine_native_blocks.bin");
+    assert_eq!(count(native, Packing::Blocks, "Native", None), Ok(10));
+    let rows = include_bytes!("engine_row_binary.bin");
+    assert_eq!(
+        count(rows, Packing::Plain, "RowBinaryWithNamesAndTypes", None),
+        Ok(10)
+    );
+}

@@ -1,0 +1,181 @@
+//! What went wrong with a statement, and whose turn it is: the class decides what happens to the batch.
+
+use std::fmt;
+
+use clickhouse::error::Error;
+
+/// What can be done about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// The way to the server: another one may do.
+    Unreachable,
+    /// The server cannot now.
+    Unavailable,
+    /// The tables are not what they were thought to be: look again.
+    Schema,
+    /// The server does not let us in: an operator has to act. The data is kept.
+    Denied,
+    /// The server will never take this data.
+    Rejected,
+}
+
+/// A failed statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// What can be done about it.
+    pub(crate) class: Class,
+    /// What the server or the way to it said.
+    pub(crate) message: String,
+}
+
+impl Failure {
+    /// A schema that does not fit.
+    pub(crate) fn schema(message: String) -> Self {
+        Self {
+            class: Class::Schema,
+            message,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Messages are cut here: some servers answer with a stack trace or the whole statement.
+const MESSAGE_MAX: usize = 600;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let class = match &error {
+            Error::Network(_) | Error::TimedOut => Class::Unreachable,
+            Error::BadResponse(text) => classify_response(text),
+            _ => Class::Unavailable,
+        };
+        let mut message = describe(&error);
+        if let Some((end, _)) = message.char_indices().nth(MESSAGE_MAX) {
+            message.truncate(end);
+        }
+        Self { class, message }
+    }
+}
+
+/// The error and the causes that its own text leaves out.
+fn describe(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = next.source();
+    }
+    text
+}
+
+fn classify_response(text: &str) -> Class {
+    match exception_code(text) {
+        Some(code) => classify_code(code, text),
+        // A proxy's page or a bare status: the client keeps the status only of answers without a body.
+        None if text.starts_with("400 ") || text.starts_with("413 ") => Class::Rejected,
+        None if text.starts_with("401 ") || text.starts_with("403 ") => Class::Denied,
+        None => Class::Unreachable,
+    }
+}
+
+/// The number in `Code: 60. DB::Exception: …`.
+fn exception_code(text: &str) -> Option<u32> {
+    let (_, after) = text.split_once("Code: ")?;
+    let digits = after
+        .split(|letter: char| !letter.is_ascii_digit())
+        .next()?;
+    digits.parse().ok()
+}
+
+/// Codes as in ClickHouse's `ErrorCodes.cpp`. What is not listed may pass: memory limits, too many parts or
+/// queries, read-only replicas, a missing Keeper, time-outs.
+fn classify_code(code: u32, text: &str) -> Class {
+    match code {
+        // THERE_IS_NO_COLUMN, NOT_FOUND_COLUMN_IN_BLOCK, NO_SUCH_COLUMN_IN_TABLE, NUMBER_OF_COLUMNS_DOESNT_MATCH,
+        // ILLEGAL_TYPE_OF_ARGUMENT, ILLEGAL_COLUMN, UNKNOWN_IDENTIFIER, TYPE_MISMATCH, UNKNOWN_TABLE,
+        // CANNOT_CONVERT_TYPE, UNKNOWN_DATABASE, INCOMPATIBLE_COLUMNS
+        8 | 10 | 16 | 20 | 43 | 44 | 47 | 53 | 60 | 70 | 81 | 122 => Class::Schema,
+        // INCORRECT_DATA when a type of the block does not fit the table's
+        117 if text.contains("Unknown column") => Class::Schema,
+        // UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, IP_ADDRESS_NOT_ALLOWED, DATABASE_ACCESS_DENIED,
+        // ACCESS_DENIED, AUTHENTICATION_FAILED
+        192..=195 | 291 | 497 | 516 => Class::Denied,
+        // CANNOT_PARSE_TEXT, CANNOT_PARSE_NUMBER, INCORRECT_DATA, TOO_LARGE_ARRAY_SIZE, TOO_LARGE_STRING_SIZE,
+        // VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE, VIOLATED_CONSTRAINT
+        6 | 72 | 117 | 128 | 131 | 321 | 469 => Class::Rejected,
+        _ => Class::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_have_their_class() {
+        let check = |text: &str, expected| {
+            let failure = Failure::from(Error::BadResponse(text.to_owned()));
+            assert_eq!(failure.class, expected, "{text}");
+        };
+        check(
+            "Code: 60. DB::Exception: Table a.b does not exist. (UNKNOWN_TABLE)",
+            Class::Schema,
+        );
+        check(
+            "Code: 16. DB::Exception: No such column x in table",
+            Class::Schema,
+        );
+        check(
+            "Code: 81. DB::Exception: Database x does not exist",
+            Class::Schema,
+        );
+        check(
+            "Code: 252. DB::Exception: Too many parts",
+            Class::Unavailable,
+        );
+        check(
+            "Code: 241. DB::Exception: Memory limit exceeded",
+            Class::Unavailable,
+        );
+        check(
+            "Code: 242. DB::Exception: Table is in readonly mode",
+            Class::Unavailable,
+        );
+        check(
+            "Code: 999. Coordination::Exception: Connection loss",
+            Class::Unavailable,
+        );
+        check(
+            "Code: 516. DB::Exception: default: Authentication failed",
+            Class::Denied,
+        );
+        check(
+            "Code: 497. DB::Exception: Not enough privileges",
+            Class::Denied,
+        );
+        check("Code: 117. DB::Exception: Incorrect data", Class::Rejected);
+        check(
+            "Code: 469. DB::Exception: Constraint violated",
+            Class::Rejected,
+        );
+        check("<html>502 Bad Gateway</html>", Class::Unreachable);
+        check("503 Service Unavailable", Class::Unreachable);
+        check("403 Forbidden", Class::Denied);
+        check("413 Payload Too Large", Class::Rejected);
+    }
+
+    #[test]
+    fn messages_are_cut() {
+        let failure = Failure::from(Error::BadResponse("é".repeat(10_000)));
+        assert_eq!(failure.message.chars().count(), MESSAGE_MAX);
+    }
+}

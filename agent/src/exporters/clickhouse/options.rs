@@ -1,0 +1,293 @@
+//! What a user writes under `[exporters.clickhouse]`, and the settings made of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::endpoint::{Endpoint, Given, parse_endpoints};
+use super::native::Method;
+use super::schema::{Engine, Layout, Names};
+use super::secret::Secret;
+use crate::config::Section;
+use crate::exporters::retry::RetryOptions;
+use crate::exporters::sender::{QueueOptions, SenderSettings};
+use crate::units::HumanDuration;
+
+/// Options of the ClickHouse exporter.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Options {
+    /// `http://host:8123` or `https://host:8443`; several separated by commas. Query parameters are settings.
+    pub(crate) endpoint: String,
+    /// The user; wins over one in the endpoint.
+    pub(crate) username: String,
+    /// The password; wins over one in the endpoint.
+    pub(crate) password: Secret,
+    /// The database of all tables.
+    pub(crate) database: String,
+    /// Settings for every statement, as in the endpoint's query; `connection_open_strategy` among them.
+    pub(crate) connection_params: BTreeMap<String, String>,
+    /// `lz4`, `zstd` or `none`.
+    pub(crate) compress: Compress,
+    /// Whether the database, tables and views are made when they do not exist.
+    pub(crate) create_schema: bool,
+    /// How long the tables that are made keep rows; `0` means forever.
+    pub(crate) ttl: HumanDuration,
+    /// Makes tables with `ON CLUSTER`.
+    pub(crate) cluster_name: String,
+    /// The engine of the tables that are made.
+    pub(crate) table_engine: EngineOptions,
+    /// The table of log records.
+    pub(crate) logs_table_name: String,
+    /// The table of spans; the lookup table and its view are named after it.
+    pub(crate) traces_table_name: String,
+    /// The tables of data points.
+    pub(crate) metrics_tables: MetricsTables,
+    /// Whether the server gathers inserts. Off, unlike in the Collector: batches are formed here, and an insert is
+    /// answered when its rows are stored.
+    pub(crate) async_insert: bool,
+    /// For one attempt; `0` means no limit.
+    pub(crate) timeout: HumanDuration,
+    /// What to do when the server says "not now".
+    pub(crate) retry_on_failure: RetryOptions,
+    /// What waits for the server.
+    pub(crate) sending_queue: QueueOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            username: String::new(),
+            password: Secret::default(),
+            database: "default".to_owned(),
+            connection_params: BTreeMap::new(),
+            compress: Compress::Lz4,
+            create_schema: true,
+            ttl: HumanDuration::default(),
+            cluster_name: String::new(),
+            table_engine: EngineOptions::default(),
+            logs_table_name: "otel_logs".to_owned(),
+            traces_table_name: "otel_traces".to_owned(),
+            metrics_tables: MetricsTables::default(),
+            async_insert: false,
+            timeout: HumanDuration::from_secs(5),
+            retry_on_failure: RetryOptions::default(),
+            sending_queue: QueueOptions::default(),
+        }
+    }
+}
+
+/// How request bodies are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Compress {
+    /// Fast.
+    Lz4,
+    /// Smaller, at twice the cost.
+    Zstd,
+    /// For a server on the same host.
+    None,
+}
+
+impl Compress {
+    const fn method(self) -> Method {
+        match self {
+            Self::Lz4 => Method::Lz4,
+            Self::Zstd => Method::Zstd,
+            Self::None => Method::None,
+        }
+    }
+}
+
+/// The engine of the tables that are made.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EngineOptions {
+    /// `MergeTree`, `ReplicatedMergeTree`, …
+    pub(crate) name: String,
+    /// What stands in the engine's parentheses.
+    pub(crate) params: String,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            name: "MergeTree".to_owned(),
+            params: String::new(),
+        }
+    }
+}
+
+/// A table's name.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TableName {
+    /// The name, without the database.
+    pub(crate) name: String,
+}
+
+impl TableName {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+        }
+    }
+}
+
+/// The tables of data points.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MetricsTables {
+    /// Gauges.
+    pub(crate) gauge: TableName,
+    /// Sums.
+    pub(crate) sum: TableName,
+    /// Summaries.
+    pub(crate) summary: TableName,
+    /// Histograms.
+    pub(crate) histogram: TableName,
+    /// Exponential histograms.
+    pub(crate) exponential_histogram: TableName,
+}
+
+impl Default for MetricsTables {
+    fn default() -> Self {
+        Self {
+            gauge: TableName::new("otel_metrics_gauge"),
+            sum: TableName::new("otel_metrics_sum"),
+            summary: TableName::new("otel_metrics_summary"),
+            histogram: TableName::new("otel_metrics_histogram"),
+            exponential_histogram: TableName::new("otel_metrics_exponential_histogram"),
+        }
+    }
+}
+
+/// In which order servers are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    /// The first that works, in the order given.
+    InOrder,
+    /// Any.
+    Random,
+    /// Each in turn.
+    RoundRobin,
+}
+
+/// Validated settings of the ClickHouse exporter.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    /// At least one.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// In which order they are tried.
+    pub(crate) strategy: Strategy,
+    /// How bodies are compressed.
+    pub(crate) method: Method,
+    /// Whether the schema is made when it does not exist.
+    pub(crate) create_schema: bool,
+    /// Where tables are, what they are called and how they are made.
+    pub(crate) layout: Layout,
+    /// Whether the server gathers inserts.
+    pub(crate) async_insert: bool,
+    /// Queue, retries, timeout.
+    pub(crate) sender: SenderSettings,
+}
+
+impl Settings {
+    /// Validates a component's table.
+    pub(crate) fn parse(section: &mut Section<'_>) -> Option<Self> {
+        let options: Options = section.options()?;
+        let given = parse_endpoints(&options, section)?;
+        let engine = engine(&options.table_engine, section);
+        let database = given
+            .database
+            .clone()
+            .unwrap_or_else(|| options.database.clone());
+        check_names(&options, &database, section);
+        let cluster = (!options.cluster_name.is_empty()).then(|| options.cluster_name.clone());
+        let ttl = options.ttl.0;
+        if ttl.subsec_nanos() != 0 {
+            section.error("ttl", "must be a whole number of seconds");
+        }
+        let sender = SenderSettings::resolve(
+            section,
+            options.timeout,
+            &options.retry_on_failure,
+            &options.sending_queue,
+        );
+        let Given {
+            endpoints,
+            strategy,
+            async_insert,
+            ..
+        } = given;
+        Some(Self {
+            endpoints,
+            strategy,
+            method: options.compress.method(),
+            create_schema: options.create_schema,
+            layout: Layout {
+                database,
+                cluster,
+                engine,
+                ttl: (ttl != Duration::ZERO).then_some(ttl),
+                names: Names {
+                    logs: options.logs_table_name,
+                    traces: options.traces_table_name,
+                    gauge: options.metrics_tables.gauge.name,
+                    sum: options.metrics_tables.sum.name,
+                    histogram: options.metrics_tables.histogram.name,
+                    exponential_histogram: options.metrics_tables.exponential_histogram.name,
+                    summary: options.metrics_tables.summary.name,
+                },
+            },
+            async_insert: async_insert.unwrap_or(options.async_insert),
+            sender,
+        })
+    }
+}
+
+fn engine(options: &EngineOptions, section: &mut Section<'_>) -> Engine {
+    let name = &options.name;
+    if name.is_empty() || !name.chars().all(|letter| letter.is_ascii_alphanumeric()) {
+        section.error(
+            "table_engine.name",
+            "must be the name of a table engine, such as `MergeTree` or `ReplicatedMergeTree`",
+        );
+    }
+    Engine {
+        name: name.clone(),
+        params: options.params.clone(),
+    }
+}
+
+fn check_names(options: &Options, database: &str, section: &mut Section<'_>) {
+    let metrics = &options.metrics_tables;
+    let names = [
+        ("database", database),
+        ("logs_table_name", &options.logs_table_name),
+        ("traces_table_name", &options.traces_table_name),
+        ("metrics_tables.gauge.name", &metrics.gauge.name),
+        ("metrics_tables.sum.name", &metrics.sum.name),
+        ("metrics_tables.summary.name", &metrics.summary.name),
+        ("metrics_tables.histogram.name", &metrics.histogram.name),
+        (
+            "metrics_tables.exponential_histogram.name",
+            &metrics.exponential_histogram.name,
+        ),
+    ];
+    for (index, (key, name)) in names.iter().enumerate() {
+        if name.is_empty() {
+            section.error(key, "must not be empty");
+        }
+        let twin = names
+            .iter()
+            .take(index)
+            .skip(1)
+            .find(|(_, other)| other == name);
+        if let Some((other, _)) = twin.filter(|_| index > 0) {
+            section.error(key, format!("is the same table as {other}"));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The statements that make the schema, from the templates in `sql/`.
+
+use std::time::Duration;
+
+use super::{Layout, Version};
+use crate::exporters::clickhouse::encode::Table;
+
+/// A table engine as it stands in a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Engine {
+    /// Letters and digits only.
+    pub(crate) name: String,
+    /// What stands in the parentheses, as the operator wrote it.
+    pub(crate) params: String,
+}
+
+impl Engine {
+    fn render(&self) -> String {
+        format!("{}({})", self.name, self.params)
+    }
+
+    /// The window of remembered inserts. Replicated engines have one by default.
+    fn dedup(&self) -> &'static str {
+        let plain = self.name.ends_with("MergeTree")
+            && !self.name.starts_with("Replicated")
+            && !self.name.starts_with("Shared");
+        if plain {
+            ", non_replicated_deduplication_window = 1000"
+        } else {
+            ""
+        }
+    }
+}
+
+/// Text indexes are for general use from this version on.
+const TEXT_INDEXES: Version = Version {
+    major: 26,
+    minor: 2,
+};
+
+/// Quotes a name.
+pub(super) fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+/// A string literal.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// `CREATE DATABASE`; the database `default` exists on every server.
+pub(super) fn create_database(layout: &Layout) -> Option<String> {
+    (layout.database != "default").then(|| {
+        format!(
+            "CREATE DATABASE IF NOT EXISTS {}{}",
+            quoted(&layout.database),
+            on_cluster(layout)
+        )
+    })
+}
+
+/// The statements that make `table` and what belongs to it, in order.
+pub(super) fn create_table(layout: &Layout, table: Table, version: Version) -> Vec<String> {
+    let name = layout.names.of(table);
+    match table {
+        Table::Traces => {
+            let lookup = format!("{name}_trace_id_ts");
+            let view = format!("{lookup}_mv");
+            vec![
+                render(layout, include_str!("sql/traces.sql"), name, "Timestamp"),
+                render(
+                    layout,
+                    include_str!("sql/trace_lookup.sql"),
+                    &lookup,
+                    "Start",
+                ),
+                render(layout, include_str!("sql/trace_lookup_view.sql"), &view, "")
+                    .replace("{target}", &layout.full_name(&lookup))
+                    .replace("{source}", &layout.full_name(name)),
+            ]
+        }
+        Table::Logs => {
+            let indexes = if version >= TEXT_INDEXES {
+                include_str!("sql/logs_indexes_text.sql")
+            } else {
+                include_str!("sql/logs_indexes_bloom.sql")
+            };
+            let template = include_str!("sql/logs.sql").replace("{indexes}\n", indexes);
+            vec![render(layout, &template, name, "Timestamp")]
+        }
+        Table::Gauge => vec![metrics(layout, include_str!("sql/gauge.sql"), name)],
+        Table::Sum => vec![metrics(layout, include_str!("sql/sum.sql"), name)],
+        Table::Histogram => vec![metrics(layout, include_str!("sql/histogram.sql"), name)],
+        Table::ExponentialHistogram => {
+            vec![metrics(
+                layout,
+                include_str!("sql/exponential_histogram.sql"),
+                name,
+            )]
+        }
+        Table::Summary => vec![metrics(layout, include_str!("sql/summary.sql"), name)],
+    }
+}
+
+fn metrics(layout: &Layout, columns: &str, name: &str) -> String {
+    let columns = columns.replace("{exemplars}\n", include_str!("sql/exemplars.sql"));
+    let template = include_str!("sql/metrics.sql").replace("{columns}\n", &columns);
+    render(layout, &template, name, "TimeUnix")
+}
+
+fn render(layout: &Layout, template: &str, name: &str, time_column: &str) -> String {
+    let ttl = layout
+        .ttl
+        .map(|ttl| format!("TTL toDateTime({time_column}) + {}\n", interval(ttl)));
+    template
+        .trim_end()
+        .replace("{dedup}", layout.engine.dedup())
+        .replace("{engine}", &layout.engine.render())
+        .replace("{ttl}", ttl.as_deref().unwrap_or_default())
+        .replace("{on_cluster}", &on_cluster(layout))
+        .replace("{table}", &layout.full_name(name))
+}
+
+fn on_cluster(layout: &Layout) -> String {
+    layout
+        .cluster
+        .as_ref()
+        .map(|cluster| format!(" ON CLUSTER {}", quoted(cluster)))
+        .unwrap_or_default()
+}
+
+/// The largest unit that gives a whole number.
+fn interval(ttl: Duration) -> String {
+    let seconds = ttl.as_secs();
+    [("Day", 86_400), ("Hour", 3_600), ("Minute", 60)]
+        .into_iter()
+        .find(|(_, size)| seconds.is_multiple_of(*size))
+        .map_or_else(
+            || format!("toIntervalSecond({seconds})"),
+            |(unit, size)| format!("toInterval{unit}({})", seconds / size),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_have_the_largest_exact_unit() {
+        let check = |seconds, expected: &str| {
+            assert_eq!(interval(Duration::from_secs(seconds)), expected);
+        };
+        check(259_200, "toIntervalDay(3)");
+        check(90_000, "toIntervalHour(25)");
+        check(90 * 60, "toIntervalMinute(90)");
+        check(61, "toIntervalSecond(61)");
+    }
+
+    #[test]
+    fn names_cannot_leave_their_quotes() {
+        assert_eq!(quoted("a`b\\c"), r"`a\`b\\c`");
+    }
+}

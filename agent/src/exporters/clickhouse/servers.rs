@@ -1,0 +1,268 @@
+//! The servers of one exporter: which to try, in which order, and the statements sent to them.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clickhouse::{Client, Compression};
+use tracing::{error, info};
+
+use super::encode::{Block, Table};
+use super::endpoint::Endpoint;
+use super::failure::{Class, Failure};
+use super::native::Method;
+use super::options::{Settings, Strategy};
+use super::schema::{Known, Schema, Version};
+use crate::signal::Signal;
+
+/// A server that failed is tried last for this long.
+const COOLDOWN: Duration = Duration::from_secs(10);
+/// `throw_on_max_partitions_per_insert_block` exists from this version on.
+const PARTITIONS_SETTING: Version = Version {
+    major: 23,
+    minor: 12,
+};
+
+/// All servers.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    settings: Settings,
+    servers: Vec<Server>,
+    turn: AtomicUsize,
+}
+
+struct Server {
+    url: String,
+    client: Client,
+    schema: Schema,
+    /// Guards when the server last failed, if it has not worked since.
+    failed: Mutex<Option<Instant>>,
+    /// Whether it denied access the last time: said once.
+    denied: AtomicBool,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Servers {
+    /// Connects to nothing yet.
+    pub(crate) fn new(settings: Settings) -> Self {
+        let servers = settings.endpoints.iter().map(Server::new).collect();
+        Self {
+            settings,
+            servers,
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Inserts a block, trying each server at most once.
+    ///
+    /// # Errors
+    /// The failure of the last server tried.
+    pub(crate) async fn insert(
+        &self,
+        signal: Signal,
+        block: &Block,
+        token: &str,
+    ) -> Result<(), Failure> {
+        let mut last = None;
+        for server in self.order() {
+            let mut attempt = Attempt {
+                server,
+                settled: false,
+            };
+            let result = self.insert_at(server, signal, block, token).await;
+            attempt.settle(result.is_ok());
+            match result {
+                Ok(()) => return Ok(()),
+                // The same data or the same mistake would fail on the next server too.
+                Err(failure) if failure.class == Class::Rejected => return Err(failure),
+                Err(failure) => last = Some(failure),
+            }
+        }
+        Err(last.expect("settings hold at least one endpoint"))
+    }
+
+    async fn insert_at(
+        &self,
+        server: &Server,
+        signal: Signal,
+        block: &Block,
+        token: &str,
+    ) -> Result<(), Failure> {
+        let Settings {
+            layout,
+            create_schema,
+            ..
+        } = &self.settings;
+        let known = server
+            .schema
+            .known(&server.client, layout, signal, *create_schema)
+            .await;
+        let result = match known {
+            Ok(known) => {
+                let result = self.insert_known(server, &known, block, token).await;
+                if matches!(&result, Err(failure) if failure.class == Class::Schema) {
+                    server.schema.forget(signal, &known).await;
+                }
+                result
+            }
+            Err(failure) => Err(failure),
+        };
+        server.report_access(&result);
+        result
+    }
+
+    async fn insert_known(
+        &self,
+        server: &Server,
+        known: &Known,
+        block: &Block,
+        token: &str,
+    ) -> Result<(), Failure> {
+        let Block { table, body, .. } = block;
+        let flag = |set| if set { "1" } else { "0" };
+        let compressed = self.settings.method != Method::None;
+        let mut insert = server
+            .client
+            .insert_formatted_with(self.statement(*table, known))
+            .with_setting("decompress", flag(compressed))
+            .with_setting("async_insert", flag(self.settings.async_insert))
+            .with_setting("insert_deduplication_token", token)
+            // The lookup view of traces must skip what the table skips.
+            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
+            // The block always has every column; optional ones are left out of the statement.
+            .with_setting("input_format_skip_unknown_fields", "1");
+        if self.settings.async_insert {
+            insert = insert
+                .with_setting("wait_for_async_insert", "1")
+                .with_setting("async_insert_deduplicate", "1");
+        }
+        if known.version >= PARTITIONS_SETTING {
+            // A batch with times all over the years is stored, not refused for ever.
+            insert = insert.with_setting("throw_on_max_partitions_per_insert_block", "0");
+        }
+        for (name, value) in self.own_settings(server) {
+            insert = insert.with_setting(name, value);
+        }
+        insert.send(body.clone()).await?;
+        insert.end().await?;
+        Ok(())
+    }
+
+    /// The operator's settings win over ours.
+    fn own_settings<'a>(&'a self, server: &Server) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.settings
+            .endpoints
+            .iter()
+            .find(|endpoint| endpoint.url == server.url)
+            .into_iter()
+            .flat_map(|endpoint| &endpoint.settings)
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    fn statement(&self, table: Table, known: &Known) -> String {
+        self.settings.layout.insert(table, &known.lacking)
+    }
+
+    /// Servers in the order of the strategy; those that failed a moment ago come last.
+    fn order(&self) -> Vec<&Server> {
+        let count = self.servers.len();
+        let start = match self.settings.strategy {
+            Strategy::InOrder => 0,
+            Strategy::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed) % count,
+            Strategy::Random => random_below(count),
+        };
+        let (before, from) = self.servers.split_at(start);
+        let mut order: Vec<&Server> = from.iter().chain(before).collect();
+        order.sort_by_key(|server| server.is_cooling_down());
+        order
+    }
+}
+
+impl Server {
+    fn new(endpoint: &Endpoint) -> Self {
+        let mut client = Client::default()
+            .with_url(&endpoint.url)
+            .with_compression(Compression::None)
+            .with_product_info("tidegate", env!("CARGO_PKG_VERSION"));
+        if let Some(user) = &endpoint.username {
+            client = client.with_user(user);
+        }
+        if let Some(password) = &endpoint.password {
+            client = client.with_password(password.expose());
+        }
+        for (name, value) in &endpoint.settings {
+            client = client.with_setting(name, value);
+        }
+        Self {
+            url: endpoint.url.clone(),
+            client,
+            schema: Schema::default(),
+            failed: Mutex::new(None),
+            denied: AtomicBool::new(false),
+        }
+    }
+
+    fn is_cooling_down(&self) -> bool {
+        self.failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|failed| failed.elapsed() < COOLDOWN)
+    }
+
+    fn set_failed(&self, failed: bool) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed.then(Instant::now);
+    }
+
+    fn report_access(&self, result: &Result<(), Failure>) {
+        let denied = matches!(result, Err(failure) if failure.class == Class::Denied);
+        if result.is_err() && !denied {
+            return;
+        }
+        if self.denied.swap(denied, Ordering::Relaxed) == denied {
+            return;
+        }
+        match result {
+            Err(cause) => error!(
+                server = self.url, %cause,
+                "ClickHouse denies access: nothing can be stored until the user, password or grants are put right; \
+                 data waits in the queue"
+            ),
+            Ok(()) => info!(server = self.url, "ClickHouse grants access again"),
+        }
+    }
+}
+
+/// An attempt at one server: if it is cut short, as by a timeout, the server counts as failed.
+struct Attempt<'a> {
+    server: &'a Server,
+    settled: bool,
+}
+
+impl Attempt<'_> {
+    fn settle(&mut self, worked: bool) {
+        self.settled = true;
+        self.server.set_failed(!worked);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.server.set_failed(true);
+        }
+    }
+}
+
+/// A number below `bound`, from the hasher's random keys.
+fn random_below(bound: usize) -> usize {
+    use std::hash::{BuildHasher, RandomState};
+    let bits = RandomState::new().hash_one(0u8);
+    usize::try_from(bits % bound.max(1) as u64).unwrap_or_default()
+}
