@@ -20,7 +20,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 from counts import SIGNALS, ClickHouse, Verdict, agent_counters, check_tables, in_files, sent, stored
-from processes import Failure, Ports, Process, answers
+from processes import Failure, Ports, Process, answers, connects
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / ".data" / "demo"
@@ -65,7 +65,6 @@ class Demo:
         self.otlp_grpc = ports.pick(4317)
         self.otlp_http = ports.pick(4318)
         self.metrics = ports.pick(8888)
-        self.health = ports.pick(13133)
         self.service = ports.pick(8080)
 
     def __enter__(self):
@@ -92,11 +91,11 @@ class Demo:
             "DEMO_OTLP_HTTP": self.otlp_http,
             "DEMO_CLICKHOUSE": f"http://{self.clickhouse}",
             "DEMO_FILES": str(self.folder / "files"),
-            "DEMO_HEALTH": self.health,
             "DEMO_METRICS": self.metrics,
         }
         process = self.start("agent", "tidegate", ["run", "--config", ROOT / "configs/agent/demo.toml"], env)
-        process.wait_until("good health", lambda: answers(f"http://{self.health}/"), START_SECONDS)
+        ready = lambda: connects(self.otlp_grpc) and answers(f"http://{self.metrics}/metrics")
+        process.wait_until("open ports", ready, START_SECONDS)
         return process
 
     def start_service(self):
@@ -163,7 +162,7 @@ def run(options):
 
         clickhouse = ClickHouse(demo.clickhouse)
         check_tables(clickhouse)
-        rows = stored(clickhouse)
+        rows = stored(clickhouse, demo.folder / "files")
         files = in_files(demo.folder / "files")
         report(created, accepted, rows, files)
         report_endpoints(clickhouse)
