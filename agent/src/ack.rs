@@ -82,6 +82,15 @@ impl Refusal {
         }
     }
 
+    /// The refusal of an agent that is stopping.
+    pub fn shutting_down() -> Self {
+        Self::retry(
+            RefusalReason::ShuttingDown,
+            "the agent is shutting down",
+            Self::DEFAULT_RETRY_AFTER,
+        )
+    }
+
     /// How long senders are asked to wait when nothing better is known.
     pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 

@@ -184,6 +184,11 @@ pub trait Processor: Send {
         Ok(())
     }
 
+    /// Told of `items` that came although [`Processor::ready`] refused, and were sent back.
+    fn refused(&self, items: usize) {
+        let _unused = items;
+    }
+
     /// Takes a batch and emits any number of batches.
     ///
     /// A processor that keeps data back answers the batch's ack with `Queued`: from then on it is responsible.
@@ -225,6 +230,8 @@ pub struct ExporterContext {
     pub signals: Vec<Signal>,
     /// For the exporter's own metrics.
     pub telemetry: Telemetry,
+    /// Triggered when the time to drain is over: attempts and waits end, and what is not delivered is given up.
+    pub cut: Shutdown,
 }
 
 /// The outcome of one attempt to send.

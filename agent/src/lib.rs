@@ -4,7 +4,12 @@
 //! obligation to answer, and no stage builds per-item objects. `docs/architecture.md` is the map.
 
 pub mod ack;
+mod admin;
+pub mod allocator;
+pub mod app;
 pub mod batch;
+pub mod calendar;
+pub mod cli;
 pub mod component;
 pub mod config;
 pub mod exporters;
@@ -13,9 +18,14 @@ pub mod health;
 pub mod ledger;
 pub mod localdb;
 pub mod memory;
+pub mod net;
 pub mod otlp;
+pub mod pipeline;
+pub mod process;
 pub mod processors;
 pub mod receivers;
 pub mod signal;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod units;

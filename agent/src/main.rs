@@ -1,21 +1,64 @@
-//! `tidegate`: the agent daemon.
+//! `tidegate`: the agent daemon. Arguments, logging, the runtime and exit codes.
+
+use std::future::Future;
+use std::process::ExitCode;
 
 use clap::Parser;
+use tidegate::cli::{self, Cli, Command};
+use tidegate::config::{ConfigSources, Diagnostics, LogEncoding, LogSettings};
+use tidegate::telemetry::logs;
+use tidegate::{app, localdb};
+use tracing::{error, warn};
 
-/// An OpenTelemetry agent made for ClickHouse.
-#[derive(Parser)]
-#[command(version, max_term_width = 100)]
-enum Cli {
-    Localdb(tidegate::localdb::Options),
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(config) => run(&config.sources()),
+        Command::Validate(config) => cli::validate(&config.sources()),
+        Command::Components { format } => cli::components(format),
+        Command::PrintConfig {
+            config,
+            format,
+            unredacted,
+        } => cli::print_config(&config.sources(), format, unredacted),
+        Command::Localdb(options) => {
+            start_logging(LogSettings::default());
+            block_on(async { localdb::run(options).await.map(|()| ExitCode::SUCCESS) })
+        }
+    }
 }
 
-fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .init();
-    let Cli::Localdb(options) = Cli::parse();
+fn run(from: &ConfigSources) -> ExitCode {
+    let (settings, warnings) = match cli::settings(from) {
+        Ok(found) => found,
+        Err(code) => return code,
+    };
+    start_logging(settings.telemetry.logs);
+    log_warnings(&warnings);
+    block_on(app::run(settings))
+}
+
+fn start_logging(settings: LogSettings) {
+    let json = settings.encoding == LogEncoding::Json;
+    logs::start(settings.level.into(), json).expect("nothing else starts logging in this process");
+}
+
+fn log_warnings(warnings: &Diagnostics) {
+    for found in &warnings.0 {
+        let place = found.place.as_ref().map(ToString::to_string);
+        warn!(key = found.key, place, "configuration: {}", found.message);
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?;
-    runtime.block_on(tidegate::localdb::run(options))
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => Err(anyhow::Error::new(error).context("start the runtime")),
+    };
+    outcome.unwrap_or_else(|problem| {
+        error!(problem = format!("{problem:#}"), "failed");
+        ExitCode::FAILURE
+    })
 }

@@ -1,7 +1,74 @@
 //! Configuration: from TOML text to what components trust.
+//!
+//! [`load()`] reads, merges and expands; every key and value keeps the place where it was written. [`settings_of`] then
+//! understands the tree as a whole. Neither stops at a problem: all of them are reported, each with file, line, column,
+//! key, and what to do.
 
+mod components;
+mod decode;
 mod diagnostics;
+mod environment;
+mod expand;
+mod fault;
+mod load;
+mod merge;
+mod parse;
+mod print;
+mod resolve;
+mod secret;
 mod section;
+mod settings;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod text;
+mod tree;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use environment::{Environment, ProcessEnvironment};
+pub use load::{Source, Tree, fuzz_load, load};
+pub use print::{Format, render};
+pub use resolve::Registries;
 pub use section::Section;
+pub use settings::{
+    Components, LogEncoding, LogLevel, LogSettings, MetricsLevel, Settings, TelemetrySettings,
+};
+pub use text::Place;
+
+/// What a command line says about the configuration; enough to read it again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfigSources {
+    /// Files in the order in which they are merged.
+    pub sources: Vec<Source>,
+    /// `--set`: `a.b.c=value`, which win over all files.
+    pub sets: Vec<String>,
+}
+
+/// Reads and understands the configuration. With settings come the warnings.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn load_settings(from: &ConfigSources) -> Result<(Settings, Diagnostics), Diagnostics> {
+    let (tree, found) = load(&from.sources, &from.sets, &ProcessEnvironment);
+    settings_of(&tree, found, &Registries::BUILT_IN)
+}
+
+/// Understands a tree that was loaded with the problems `found`.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn settings_of(
+    tree: &Tree,
+    mut found: Diagnostics,
+    registries: &Registries,
+) -> Result<(Settings, Diagnostics), Diagnostics> {
+    if tree.incomplete {
+        found.sort();
+        return Err(found);
+    }
+    match resolve::resolve(tree, registries, &mut found) {
+        Some(settings) => Ok((settings, found)),
+        None => Err(found),
+    }
+}

@@ -1,36 +1,64 @@
 //! One component's table of the configuration, as its factory sees it.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 
+use super::decode::decode;
 use super::diagnostics::{Diagnostic, Diagnostics, Severity};
+use super::fault::{self, Reason};
+use super::parse;
+use super::secret::{REDACTED, is_secret_key, without_userinfo};
+use super::text::{Place, Span, Texts};
+use super::tree::{KeyPath, Node, Step, Table, Value, split_dotted};
 
 /// A component's table: decodes into its options and takes its complaints.
 #[derive(Debug)]
 pub struct Section<'a> {
-    path: String,
-    value: toml::Value,
+    path: KeyPath,
+    node: Node,
+    texts: Arc<Texts>,
     found: &'a mut Diagnostics,
 }
 
 impl<'a> Section<'a> {
+    /// The section of `node`, found at `path`.
+    pub(crate) fn new(
+        path: KeyPath,
+        node: &Node,
+        texts: &Arc<Texts>,
+        found: &'a mut Diagnostics,
+    ) -> Self {
+        Self {
+            path,
+            node: node.clone(),
+            texts: Arc::clone(texts),
+            found,
+        }
+    }
+
     /// A section from TOML text, for tests of one component.
     pub fn from_text(path: &str, text: &str, found: &'a mut Diagnostics) -> Option<Self> {
-        match text.parse::<toml::Table>() {
-            Ok(table) => Some(Self {
-                path: path.to_owned(),
-                value: toml::Value::Table(table),
-                found,
-            }),
-            Err(error) => {
-                found.0.push(Diagnostic {
-                    severity: Severity::Error,
-                    place: None,
-                    key: path.to_owned(),
-                    message: error.to_string(),
-                });
-                None
-            }
+        let mut texts = Texts::default();
+        let (table, errors) = {
+            let number = texts.add(path, None, text.to_owned());
+            parse::document(number, text)
+        };
+        let sound = errors.is_empty();
+        for error in errors {
+            found.push(Diagnostic {
+                severity: Severity::Error,
+                place: texts.place(error.span),
+                key: path.to_owned(),
+                message: error.message,
+            });
         }
+        sound.then(|| Self {
+            path: path_of(path),
+            node: Node::new(Value::Table(table), Span::default()),
+            texts: Arc::new(texts),
+            found,
+        })
     }
 
     /// Runs `work` with an empty section, for defaults that are validated like anything else.
@@ -40,21 +68,34 @@ impl<'a> Section<'a> {
         work: impl FnOnce(&mut Section<'_>) -> T,
     ) -> T {
         work(&mut Section {
-            path: path.to_owned(),
-            value: toml::Value::Table(toml::Table::new()),
+            path: path_of(path),
+            node: Node::new(Value::Table(Table::default()), Span::default()),
+            texts: Arc::default(),
             found,
         })
     }
 
     /// Decodes the table. Problems are reported, all of them, and give `None`.
     pub fn options<T: DeserializeOwned>(&mut self) -> Option<T> {
-        match self.value.clone().try_into() {
-            Ok(options) => Some(options),
-            Err(error) => {
-                self.error("", error.to_string());
-                None
-            }
-        }
+        let Self {
+            path,
+            node,
+            texts,
+            found,
+        } = self;
+        decode(node, |steps, reason, at| {
+            let of_key = matches!(reason, Reason::UnknownKey { .. });
+            let message = fault::words(reason, at);
+            found.push(describe(
+                Severity::Error,
+                path,
+                node,
+                texts,
+                steps,
+                of_key,
+                message,
+            ));
+        })
     }
 
     /// Reports an error at `key`, a dotted path below this table; empty for the table itself.
@@ -68,16 +109,84 @@ impl<'a> Section<'a> {
     }
 
     fn report(&mut self, severity: Severity, key: &str, message: String) {
-        let key = if key.is_empty() {
-            self.path.clone()
-        } else {
-            format!("{}.{key}", self.path)
+        let steps = match key {
+            "" => KeyPath::default(),
+            key => KeyPath::parse(key, &self.node),
         };
-        self.found.0.push(Diagnostic {
+        self.found.push(describe(
             severity,
-            place: None,
-            key,
+            &self.path,
+            &self.node,
+            &self.texts,
+            &steps.0,
+            false,
             message,
-        });
+        ));
+    }
+}
+
+fn path_of(dotted: &str) -> KeyPath {
+    KeyPath(split_dotted(dotted).into_iter().map(Step::Key).collect())
+}
+
+/// The problem at `steps` below `node`, which is at `path`; at the key itself or at its value.
+fn describe(
+    severity: Severity,
+    path: &KeyPath,
+    node: &Node,
+    texts: &Texts,
+    steps: &[Step],
+    of_key: bool,
+    message: String,
+) -> Diagnostic {
+    let span = if of_key {
+        node.key_span(steps)
+    } else {
+        node.value_span(steps)
+    };
+    let path = path.join(steps);
+    let (message, place) = match is_secret(&path) {
+        true => (
+            without_value(message, node.at(steps)),
+            texts.place(span).map(Place::without_excerpt),
+        ),
+        false => (message, texts.place(span)),
+    };
+    Diagnostic {
+        severity,
+        place,
+        key: path.to_string(),
+        message: without_userinfo(&message),
+    }
+}
+
+fn is_secret(path: &KeyPath) -> bool {
+    let mut parent = "";
+    path.0.iter().any(|step| match step {
+        Step::Index(_) => false,
+        Step::Key(key) => {
+            let secret = is_secret_key(parent, key);
+            parent = key;
+            secret
+        }
+    })
+}
+
+/// The message without the value it is about.
+fn without_value(message: String, node: Option<&Node>) -> String {
+    let text = match node.map(|node| &node.value) {
+        Some(Value::Text(text)) => text.clone(),
+        Some(Value::Given(given)) => given.text.clone(),
+        Some(Value::Integer(number)) => number.to_string(),
+        Some(Value::Float(number)) => format!("{number:?}"),
+        _ => return message,
+    };
+    let quoted = message
+        .replace(&format!("{text:?}"), REDACTED)
+        .replace(&format!("`{text}`"), REDACTED);
+    // Shorter than this, a text is part of too many words.
+    match text.len() {
+        0..4 => quoted,
+        _ => quoted.replace(&text, REDACTED),
     }
 }

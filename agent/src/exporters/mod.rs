@@ -1,6 +1,8 @@
 //! Exporters: the registry, and what all of them share.
 
 pub mod clickhouse;
+pub mod debug;
+pub mod file;
 pub mod queue;
 pub mod retry;
 pub mod sender;
@@ -8,4 +10,5 @@ pub mod sender;
 use crate::component::{ExporterSettings, Factory};
 
 /// Every exporter.
-pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[clickhouse::FACTORY];
+pub const EXPORTERS: &[Factory<dyn ExporterSettings>] =
+    &[clickhouse::FACTORY, debug::FACTORY, file::FACTORY];

@@ -59,8 +59,6 @@ struct Inner {
     state: Mutex<State>,
     /// Woken when an entry arrives or the queue closes.
     arrived: Notify,
-    /// Woken when room appears.
-    room: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -89,7 +87,6 @@ impl Queue {
             size: telemetry.gauge(&names::EXPORTER_QUEUE_SIZE, &labels),
             state: Mutex::default(),
             arrived: Notify::new(),
-            room: Notify::new(),
         }))
     }
 
@@ -98,18 +95,13 @@ impl Queue {
         self.0.wait_for_result
     }
 
-    /// Whether a further batch of this size would be taken now. An empty queue takes any batch.
-    pub fn has_room(&self, payload: &Payload) -> bool {
-        let state = self.state();
-        state.size == 0 || state.size + self.0.sizer.size(payload) <= self.0.capacity
-    }
-
     /// Whether the queue is at its capacity.
     pub fn is_full(&self) -> bool {
         self.state().size >= self.0.capacity
     }
 
-    /// Appends an entry, whether or not there is room: the caller asked [`Queue::has_room`] for it.
+    /// Appends an entry even to a full queue: pipelines refuse at the door while a queue is full, so what still comes
+    /// is what processors held back, at most one batch each.
     ///
     /// # Errors
     /// Gives the entry back when the queue is closed.
@@ -141,16 +133,10 @@ impl Queue {
         }
     }
 
-    /// Waits until an entry has left the queue since the future was created.
-    pub async fn room(&self) {
-        self.0.room.notified().await;
-    }
-
     /// Takes no more entries. Workers empty the queue and end.
     pub fn close(&self) {
         self.state().closed = true;
         self.0.arrived.notify_one();
-        self.0.room.notify_waiters();
     }
 
     /// Takes out everything that waits, as when a drain is cut short.
@@ -172,7 +158,6 @@ impl Queue {
         if more {
             self.0.arrived.notify_one();
         }
-        self.0.room.notify_one();
         Some(entry)
     }
 
@@ -217,27 +202,18 @@ mod tests {
     }
 
     #[test]
-    fn room_is_counted_by_the_sizer() {
+    fn fullness_is_counted_by_the_sizer() {
         let check = |sizer, capacity, expected: bool| {
             let queue = queue(sizer, capacity);
             queue.push(entry(5)).unwrap();
-            assert_eq!(
-                queue.has_room(&entry(5).payload),
-                expected,
-                "{sizer:?} {capacity}"
-            );
+            assert_eq!(queue.is_full(), expected, "{sizer:?} {capacity}");
         };
-        check(Sizer::Requests, 2, true);
-        check(Sizer::Requests, 1, false);
-        check(Sizer::Items, 10, true);
-        check(Sizer::Items, 9, false);
-        check(Sizer::Bytes, 100, true);
-        check(Sizer::Bytes, 99, false);
-    }
-
-    #[test]
-    fn an_empty_queue_takes_what_is_larger_than_itself() {
-        assert!(queue(Sizer::Items, 3).has_room(&entry(5).payload));
+        check(Sizer::Requests, 2, false);
+        check(Sizer::Requests, 1, true);
+        check(Sizer::Items, 6, false);
+        check(Sizer::Items, 5, true);
+        check(Sizer::Bytes, 51, false);
+        check(Sizer::Bytes, 50, true);
     }
 
     #[tokio::test]
@@ -260,9 +236,7 @@ mod tests {
         let queue = queue(Sizer::Requests, 1);
         queue.push(entry(1)).unwrap();
         assert!(queue.is_full());
-        let room = queue.room();
         assert!(queue.pop().await.is_some());
-        room.await;
         assert!(!queue.is_full());
     }
 }

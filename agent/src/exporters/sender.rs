@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use super::queue::{Entry, Queue, Sizer};
 use super::retry::{Backoff, RetryOptions, RetrySettings};
 use crate::ack::{Answer, Refusal, RefusalReason};
-use crate::component::{Exporter, ExporterContext, Outcome, Sender};
+use crate::component::{Exporter, ExporterContext, Outcome, Sender, Shutdown};
 use crate::config::Section;
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Gauge, names};
@@ -79,6 +79,11 @@ impl SenderSettings {
         }
     }
 
+    /// Workers per signal.
+    pub fn workers(&self) -> usize {
+        self.queue.num_consumers
+    }
+
     /// For exporters that neither queue nor retry: one worker, clients wait for it.
     pub fn direct() -> Self {
         let mut found = crate::config::Diagnostics::default();
@@ -128,6 +133,7 @@ pub fn spawn<E: Exporter>(
                 signal,
                 queue: queue.clone(),
                 settings: settings.clone(),
+                cut: context.cut.clone(),
                 metrics: Metrics::register(context, signal),
                 failing: false,
             };
@@ -174,6 +180,7 @@ struct Worker<E> {
     signal: Signal,
     queue: Queue,
     settings: SenderSettings,
+    cut: Shutdown,
     metrics: Metrics,
     /// Whether the last attempt failed: state changes are logged, not attempts.
     failing: bool,
@@ -199,7 +206,14 @@ impl<E: Exporter> Worker<E> {
         } = entry;
         let items = custody.items() as u64;
         let result = match self.exporter.prepare(self.signal, payload) {
-            Ok(mut prepared) => self.attempt_until_settled(&mut prepared).await,
+            Ok(mut prepared) => {
+                let cut = self.cut.clone();
+                tokio::select! {
+                    biased;
+                    result = self.attempt_until_settled(&mut prepared) => result,
+                    () = cut.triggered() => Err(Failure::CutShort),
+                }
+            }
             Err(cause) => Err(Failure::Rejected(cause)),
         };
         match result {
@@ -275,6 +289,7 @@ impl<E: Exporter> Worker<E> {
 enum Failure {
     Rejected(String),
     Exhausted(String),
+    CutShort,
 }
 
 impl Failure {
@@ -282,12 +297,14 @@ impl Failure {
         match self {
             Self::Rejected(_) => "rejected",
             Self::Exhausted(_) => "retries_exhausted",
+            Self::CutShort => "shutdown",
         }
     }
 
     fn cause(&self) -> &str {
         match self {
             Self::Rejected(cause) | Self::Exhausted(cause) => cause,
+            Self::CutShort => "the agent stopped before the destination took it",
         }
     }
 
@@ -300,6 +317,7 @@ impl Failure {
                 cause,
                 Refusal::DEFAULT_RETRY_AFTER,
             ),
+            Self::CutShort => Refusal::shutting_down(),
         }
     }
 }

@@ -2,6 +2,22 @@
 //!
 //! Nothing here knows of I/O, tokio, logging or configuration, and nothing is `unsafe`.
 
+mod check;
+pub mod json;
 mod reader;
+mod rewrite;
+mod schema;
+mod split;
+#[doc(hidden)]
+pub mod testing;
 
+pub use check::{Checked, check};
 pub use reader::{Field, Fields, Value, WireError};
+pub use split::{Splitter, split};
+
+/// Holds [`check`], the rewrite and [`split`] to what prost makes of `input`; panics where they differ.
+#[doc(hidden)]
+pub fn fuzz_request(signal: crate::signal::Signal, input: &[u8]) {
+    check::fuzz_check(signal, input);
+    split::fuzz_split(signal, input);
+}

@@ -2,8 +2,9 @@
 
 use thiserror::Error;
 
-/// Groups nested deeper than this are refused, as prost's recursion limit does.
-const GROUP_DEPTH_MAX: u32 = 100;
+/// How deep messages and groups may be nested: prost's limit, so that whatever passes here, every decoder with the
+/// usual protobuf limit reads too.
+pub(super) const DEPTH_MAX: u32 = 100;
 
 /// What is wrong with bytes that should be protobuf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -78,6 +79,12 @@ impl<'a> Fields<'a> {
         self.rest
     }
 
+    /// Whether all of the message has been read.
+    #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Reads one varint, for packed fields.
     ///
     /// # Errors
@@ -129,15 +136,17 @@ impl<'a> Fields<'a> {
         Ok(u64::from_le_bytes(*bytes))
     }
 
+    /// Reads four little-endian bytes.
     #[inline]
-    fn fixed32(&mut self) -> Result<u32, WireError> {
+    pub(super) fn fixed32(&mut self) -> Result<u32, WireError> {
         let (bytes, rest) = self.rest.split_first_chunk().ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(u32::from_le_bytes(*bytes))
     }
 
+    /// Reads a length and as many bytes.
     #[inline]
-    fn delimited(&mut self) -> Result<&'a [u8], WireError> {
+    pub(super) fn delimited(&mut self) -> Result<&'a [u8], WireError> {
         let length = usize::try_from(self.varint()?).map_err(|_| WireError::Truncated)?;
         let (bytes, rest) = self
             .rest
@@ -147,51 +156,68 @@ impl<'a> Fields<'a> {
         Ok(bytes)
     }
 
+    /// Reads a key: field number times eight plus wire type. Both may still be invalid; [`Self::value`] refuses them.
     #[inline]
-    fn tag(&mut self) -> Result<(u32, u8), WireError> {
-        let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).map_err(|_| WireError::FieldNumber)?;
-        if number == 0 || number > (1 << 29) - 1 {
+    pub(super) fn key(&mut self) -> Result<u32, WireError> {
+        u32::try_from(self.varint()?).map_err(|_| WireError::FieldNumber)
+    }
+
+    /// Reads the value behind `key`. Groups may be nested `depth` deep.
+    #[inline]
+    pub(super) fn value(&mut self, key: u32, depth: u32) -> Result<Value<'a>, WireError> {
+        if key < 8 {
             return Err(WireError::FieldNumber);
         }
-        Ok((number, (tag & 7) as u8))
+        Ok(match key & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => Value::Fixed64(self.fixed64()?),
+            2 => Value::Bytes(self.delimited()?),
+            3 => Value::Group(self.group(key, depth)?),
+            5 => Value::Fixed32(self.fixed32()?),
+            _ => return Err(WireError::WireType),
+        })
     }
 
     #[inline]
     fn field(&mut self) -> Result<Field<'a>, WireError> {
-        let (number, wire_type) = self.tag()?;
-        let value = match wire_type {
-            0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(self.fixed64()?),
-            2 => Value::Bytes(self.delimited()?),
-            3 => Value::Group(self.group(number)?),
-            5 => Value::Fixed32(self.fixed32()?),
-            _ => return Err(WireError::WireType),
-        };
-        Ok(Field { number, value })
+        let key = self.key()?;
+        let value = self.value(key, DEPTH_MAX)?;
+        Ok(Field {
+            number: key >> 3,
+            value,
+        })
     }
 
-    /// Skips to behind the end tag that matches `number`; without recursion, so depth costs no stack.
+    /// Skips to behind the end key that matches `start`; without recursion, so depth costs no stack.
     #[cold]
-    fn group(&mut self, number: u32) -> Result<&'a [u8], WireError> {
-        let start = self.rest;
-        let mut open = vec![number];
+    fn group(&mut self, start: u32, depth: u32) -> Result<&'a [u8], WireError> {
+        let content = self.rest;
+        let mut open = vec![start >> 3];
         while let Some(innermost) = open.last().copied() {
             let before = self.rest.len();
-            let (number, wire_type) = self.tag()?;
-            match wire_type {
+            let key = self.key()?;
+            if key < 8 {
+                return Err(WireError::FieldNumber);
+            }
+            if key & 7 == 4 {
+                if key >> 3 != innermost {
+                    return Err(WireError::WireType);
+                }
+                open.pop();
+                if open.is_empty() {
+                    return Ok(content.get(..content.len() - before).unwrap_or_default());
+                }
+                continue;
+            }
+            if open.len() >= depth as usize {
+                return Err(WireError::Depth);
+            }
+            match key & 7 {
                 0 => drop(self.varint()?),
                 1 => drop(self.fixed64()?),
                 2 => drop(self.delimited()?),
+                3 => open.push(key >> 3),
                 5 => drop(self.fixed32()?),
-                3 if open.len() >= GROUP_DEPTH_MAX as usize => return Err(WireError::Depth),
-                3 => open.push(number),
-                4 if number == innermost => {
-                    open.pop();
-                    if open.is_empty() {
-                        return Ok(start.get(..start.len() - before).unwrap_or_default());
-                    }
-                }
                 _ => return Err(WireError::WireType),
             }
         }

@@ -1,6 +1,10 @@
 //! Processors: the registry.
 
+mod batch;
+mod memory_limiter;
+
 use crate::component::{Factory, ProcessorSettings};
 
 /// Every processor.
-pub const PROCESSORS: &[Factory<dyn ProcessorSettings>] = &[];
+pub const PROCESSORS: &[Factory<dyn ProcessorSettings>] =
+    &[batch::FACTORY, memory_limiter::FACTORY];

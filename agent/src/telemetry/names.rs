@@ -87,6 +87,9 @@ table! {
     LEDGER_DROPPED = counter("tidegate_ledger_dropped_items", &["pipeline", "exporter", "otel_signal", "reason"], "Items given up, by reason.");
     CLICKHOUSE_ROWS = counter("tidegate_clickhouse_inserted_rows", &["exporter", "table"], "Rows inserted, by table.");
     CLICKHOUSE_ADJUSTED = counter("tidegate_clickhouse_adjusted_items", &["exporter", "reason"], "Items stored with a correction or left out: negative_duration, metric_without_data.");
+    FILE_FALLBACK = counter("tidegate_file_fallback_resources", &["exporter"], "Resources written to the file MISSING, because they lack the group_by attribute or no file can have its value as name.");
+    FILE_ROTATIONS = counter("tidegate_file_rotations", &["exporter"], "Files renamed because they were full.");
+    FILE_TORN_TAILS = counter("tidegate_file_torn_tails", &["exporter"], "Unfinished records cut off the end of an existing file when it was opened.");
     PROCESS_UPTIME = counter("otelcol_process_uptime", &[], "Uptime of the process in seconds.");
     PROCESS_CPU = counter("otelcol_process_cpu_seconds", &[], "Total CPU user and system time in seconds.");
     PROCESS_RSS = gauge("otelcol_process_memory_rss", &[], "Total physical memory (resident set size) in bytes.");

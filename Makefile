@@ -1,0 +1,24 @@
+# The work is in scripts and binaries; `make help` lists what there is.
+.PHONY: help demo test bench fuzz build clean
+
+help:            ## this list
+	@grep -hE '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/ *##/ -/'
+
+demo:            ## the whole flow for DEMO_SECONDS (20): ClickHouse engine, agent, service, load, report
+	@tests/scripts/demo.sh
+
+test:            ## everything: format, lints, docs, unit, component, end-to-end tests
+	@tests/scripts/test.sh
+
+bench:           ## CPU-seconds per million items, side by side with a peer
+	@tests/scripts/bench.sh
+
+fuzz:            ## each fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain and cargo-fuzz
+	@tests/scripts/fuzz.sh
+
+build:           ## release binaries in target/release
+	cargo build --release -p tidegate -p target-svc -p loadgen
+
+clean:           ## remove build output and demo data
+	cargo clean
+	rm -rf .data

@@ -1,0 +1,103 @@
+//! What a configuration may read from outside: variables, files and the standard input.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// The most bytes that one file of a configuration may have, and everything substituted into it together.
+pub(crate) const BYTES_MAX: u64 = 4 << 20;
+
+/// Where variables and files come from.
+pub trait Environment {
+    /// The value of a variable; `None` where it is not set.
+    ///
+    /// # Errors
+    /// When it is not UTF-8.
+    fn variable(&self, name: &str) -> Result<Option<String>, String>;
+
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is not UTF-8 or is larger than 4 MiB.
+    fn file(&self, path: &Path) -> Result<String, String>;
+
+    /// The `*.toml` files of a folder in the order of their names; `None` where `path` is no folder.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn folder(&self, path: &Path) -> Result<Option<Vec<PathBuf>>, String>;
+
+    /// The standard input.
+    ///
+    /// # Errors
+    /// As for a file.
+    fn stdin(&self) -> Result<String, String>;
+}
+
+/// This process's own environment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    fn variable(&self, name: &str) -> Result<Option<String>, String> {
+        match std::env::var(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => Err("is not UTF-8".to_owned()),
+        }
+    }
+
+    fn file(&self, path: &Path) -> Result<String, String> {
+        let file = std::fs::File::open(path).map_err(words)?;
+        read(file)
+    }
+
+    fn folder(&self, path: &Path) -> Result<Option<Vec<PathBuf>>, String> {
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(words)? {
+            let file = entry.map_err(words)?.path();
+            if file
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+                && file.is_file()
+            {
+                files.push(file);
+            }
+        }
+        files.sort();
+        Ok(Some(files))
+    }
+
+    fn stdin(&self) -> Result<String, String> {
+        read(io::stdin().lock())
+    }
+}
+
+fn read(source: impl Read) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    source
+        .take(BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(words)?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(format!("is larger than {} MiB", BYTES_MAX >> 20));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        format!(
+            "is not UTF-8 (byte {})",
+            error.utf8_error().valid_up_to() + 1
+        )
+    })
+}
+
+/// The system's words without its number: `cannot be read: permission denied`.
+fn words(error: io::Error) -> String {
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => "no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("cannot be read: {reason}")
+}

@@ -1,0 +1,381 @@
+//! From a tree to settings: what the configuration says as a whole.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+use super::components::{Group, check_name, words_at};
+use super::diagnostics::{Diagnostic, Diagnostics, Severity};
+use super::fault::{list, suggestion};
+use super::load::Tree;
+use super::section::Section;
+use super::settings::{
+    LogEncoding, LogLevel, LogSettings, MetricsLevel, Settings, TelemetrySettings,
+};
+use super::tree::{KeyPath, Value};
+use crate::component::{
+    ExporterSettings, ExtensionSettings, Factory, ProcessorSettings, ReceiverSettings,
+};
+use crate::exporters::EXPORTERS;
+use crate::extensions::EXTENSIONS;
+use crate::pipeline::Node;
+use crate::processors::PROCESSORS;
+use crate::receivers::RECEIVERS;
+use crate::signal::Signal;
+use crate::units::HumanDuration;
+
+/// The kinds of components that there are.
+#[derive(Debug, Clone, Copy)]
+pub struct Registries {
+    /// Receivers.
+    pub receivers: &'static [Factory<dyn ReceiverSettings>],
+    /// Processors.
+    pub processors: &'static [Factory<dyn ProcessorSettings>],
+    /// Exporters.
+    pub exporters: &'static [Factory<dyn ExporterSettings>],
+    /// Extensions.
+    pub extensions: &'static [Factory<dyn ExtensionSettings>],
+}
+
+impl Registries {
+    /// Everything that the agent has.
+    pub const BUILT_IN: Self = Self {
+        receivers: RECEIVERS,
+        processors: PROCESSORS,
+        exporters: EXPORTERS,
+        extensions: EXTENSIONS,
+    };
+}
+
+/// What a user writes under `[service]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ServiceOptions {
+    extensions: Vec<String>,
+    pipelines: BTreeMap<String, PipelineOptions>,
+    telemetry: TelemetryOptions,
+    drain_timeout: HumanDuration,
+}
+
+impl Default for ServiceOptions {
+    fn default() -> Self {
+        Self {
+            extensions: Vec::new(),
+            pipelines: BTreeMap::new(),
+            telemetry: TelemetryOptions::default(),
+            drain_timeout: HumanDuration::from_secs(30),
+        }
+    }
+}
+
+/// What a user writes under `[service.pipelines.<signal>]`. The lists are read from the tree, where they have places.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PipelineOptions {
+    receivers: Vec<String>,
+    processors: Vec<String>,
+    exporters: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TelemetryOptions {
+    logs: LogOptions,
+    metrics: MetricOptions,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LogOptions {
+    level: LogLevel,
+    encoding: LogEncoding,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MetricOptions {
+    level: MetricsLevel,
+    address: String,
+}
+
+impl Default for MetricOptions {
+    fn default() -> Self {
+        Self {
+            level: MetricsLevel::Normal,
+            address: "127.0.0.1:8888".to_owned(),
+        }
+    }
+}
+
+/// Understands the whole configuration. Problems are added to `found`; settings are there if there is no error.
+pub(crate) fn resolve(
+    tree: &Tree,
+    registries: &Registries,
+    found: &mut Diagnostics,
+) -> Option<Settings> {
+    check_top_level(tree, found);
+    let mut groups = Groups {
+        receivers: Group::read("receivers", "receiver", registries.receivers, tree, found),
+        processors: Group::read(
+            "processors",
+            "processor",
+            registries.processors,
+            tree,
+            found,
+        ),
+        exporters: Group::read("exporters", "exporter", registries.exporters, tree, found),
+        extensions: Group::read(
+            "extensions",
+            "extension",
+            registries.extensions,
+            tree,
+            found,
+        ),
+    };
+    let service = service(tree, found);
+    let enabled = extensions(tree, &mut groups, found);
+    let pipelines = pipelines(tree, &mut groups, found);
+    groups.warn_of_unused(tree, found);
+    found.sort();
+    if found.has_errors() {
+        return None;
+    }
+    let (telemetry, drain_timeout) = service?;
+    let mut extensions = groups.extensions.into_used();
+    extensions.sort_by_key(|(id, _)| enabled.iter().position(|name| name == id));
+    Some(Settings {
+        receivers: groups.receivers.into_used(),
+        processors: groups.processors.into_used(),
+        exporters: groups.exporters.into_used(),
+        extensions,
+        pipelines,
+        telemetry,
+        drain_timeout: drain_timeout.0,
+    })
+}
+
+/// Reports a problem at the key, or at the item of an array, at `path`; where there is none, at the table it should be in.
+pub(super) fn report(
+    tree: &Tree,
+    found: &mut Diagnostics,
+    severity: Severity,
+    path: &KeyPath,
+    message: String,
+) {
+    if found.is_full() {
+        return;
+    }
+    found.push(Diagnostic {
+        severity,
+        place: tree
+            .root
+            .at(path.0.get(..1).unwrap_or_default())
+            .and_then(|_| tree.place_of_key(path)),
+        key: path.to_string(),
+        message,
+    });
+}
+
+const TOP_LEVEL: [&str; 5] = [
+    "receivers",
+    "processors",
+    "exporters",
+    "extensions",
+    "service",
+];
+
+const NO_CONNECTORS: &str = "connectors are not supported by this version; a pipeline may list several receivers and exporters";
+
+fn check_top_level(tree: &Tree, found: &mut Diagnostics) {
+    let entries = tree.root.table().map(|table| table.0.as_slice());
+    for entry in entries.unwrap_or_default() {
+        if TOP_LEVEL.contains(&entry.key.as_str()) {
+            continue;
+        }
+        let message = match suggestion(&entry.key, TOP_LEVEL) {
+            _ if entry.key == "connectors" => NO_CONNECTORS.to_owned(),
+            None if suggestion(&entry.key, ["connectors"]).is_some() => NO_CONNECTORS.to_owned(),
+            Some(close) => format!("unknown key; did you mean `{close}`?"),
+            None => format!("unknown key; {}", list("valid keys are", &TOP_LEVEL)),
+        };
+        report(
+            tree,
+            found,
+            Severity::Error,
+            &KeyPath::of(&[&entry.key]),
+            message,
+        );
+    }
+}
+
+struct Groups {
+    receivers: Group<dyn ReceiverSettings>,
+    processors: Group<dyn ProcessorSettings>,
+    exporters: Group<dyn ExporterSettings>,
+    extensions: Group<dyn ExtensionSettings>,
+}
+
+impl Groups {
+    fn warn_of_unused(&self, tree: &Tree, found: &mut Diagnostics) {
+        self.receivers.warn_of_unused(tree, found);
+        self.processors.warn_of_unused(tree, found);
+        self.exporters.warn_of_unused(tree, found);
+        self.extensions.warn_of_unused(tree, found);
+    }
+}
+
+fn service(tree: &Tree, found: &mut Diagnostics) -> Option<(TelemetrySettings, HumanDuration)> {
+    let path = KeyPath::of(&["service"]);
+    let node = tree.root.at(&path.0)?;
+    let mut section = Section::new(path, node, &tree.texts, found);
+    let options: ServiceOptions = section.options()?;
+    let metrics = &options.telemetry.metrics;
+    let address = match parse_address(&metrics.address) {
+        _ if metrics.level == MetricsLevel::None => None,
+        Some(address) => Some(address),
+        None => {
+            let message = format!(
+                "`{}` is not an address to listen on: write an IP address or `localhost`, and a port, such as `127.0.0.1:8888`",
+                metrics.address
+            );
+            section.error("telemetry.metrics.address", message);
+            return None;
+        }
+    };
+    let telemetry = TelemetrySettings {
+        logs: LogSettings {
+            level: options.telemetry.logs.level,
+            encoding: options.telemetry.logs.encoding,
+        },
+        metrics_level: metrics.level,
+        metrics_address: address,
+    };
+    Some((telemetry, options.drain_timeout))
+}
+
+/// An IP address and a port. `localhost` is 127.0.0.1: where to listen does not depend on a resolver.
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),
+        None => text.parse().ok(),
+    }
+}
+
+/// Checks `service.extensions` and gives its ids in order.
+fn extensions(tree: &Tree, groups: &mut Groups, found: &mut Diagnostics) -> Vec<String> {
+    let words = words_at(tree, &KeyPath::of(&["service", "extensions"]));
+    for (id, path) in distinct(tree, &words, found) {
+        groups.extensions.reference(id, None, path, tree, found);
+    }
+    words.into_iter().map(|(id, _)| id).collect()
+}
+
+/// Reports words that stand twice and gives the others.
+fn distinct<'a>(
+    tree: &Tree,
+    words: &'a [(String, KeyPath)],
+    found: &mut Diagnostics,
+) -> Vec<(&'a str, &'a KeyPath)> {
+    let mut seen = std::collections::HashSet::new();
+    let mut distinct = Vec::new();
+    for (word, path) in words {
+        if seen.insert(word.as_str()) {
+            distinct.push((word.as_str(), path));
+            continue;
+        }
+        let message = format!("`{word}` is listed twice");
+        report(tree, found, Severity::Error, path, message);
+    }
+    distinct
+}
+
+fn pipelines(tree: &Tree, groups: &mut Groups, found: &mut Diagnostics) -> Vec<Node> {
+    let path = KeyPath::of(&["service", "pipelines"]);
+    let node = tree.root.at(&path.0);
+    let Some(entries) = node.and_then(|node| node.table()) else {
+        // A value that is no table was reported when the service was decoded.
+        if node.is_none() {
+            no_pipeline(tree, &path, found);
+        }
+        return Vec::new();
+    };
+    if entries.0.is_empty() {
+        no_pipeline(tree, &path, found);
+    }
+    entries
+        .0
+        .iter()
+        .filter_map(|entry| pipeline(&entry.key, &path.key(&entry.key), tree, groups, found))
+        .collect()
+}
+
+fn no_pipeline(tree: &Tree, path: &KeyPath, found: &mut Diagnostics) {
+    let message = "there is no pipeline; add one, such as `[service.pipelines.traces]` with `receivers` and `exporters`";
+    report(tree, found, Severity::Error, path, message.to_owned());
+}
+
+fn pipeline(
+    id: &str,
+    path: &KeyPath,
+    tree: &Tree,
+    groups: &mut Groups,
+    found: &mut Diagnostics,
+) -> Option<Node> {
+    let signal = match pipeline_signal(id) {
+        Ok(signal) => Some(signal),
+        Err(problem) => {
+            report(tree, found, Severity::Error, path, problem);
+            None
+        }
+    };
+    let lists = ["receivers", "processors", "exporters"].map(|list| {
+        let path = path.key(list);
+        let words = words_at(tree, &path);
+        let absent = match tree.root.at(&path.0).map(|node| &node.value) {
+            None => true,
+            Some(Value::List(items)) => items.is_empty(),
+            Some(_) => false,
+        };
+        (list, words, absent)
+    });
+    for (list, words, absent) in &lists {
+        if *absent && *list != "processors" {
+            let message = format!("the pipeline has no {list}; it needs at least one");
+            report(tree, found, Severity::Error, path, message);
+        }
+        for (id, path) in distinct(tree, words, found) {
+            match *list {
+                "receivers" => groups.receivers.reference(id, signal, path, tree, found),
+                "processors" => groups.processors.reference(id, signal, path, tree, found),
+                _ => groups.exporters.reference(id, signal, path, tree, found),
+            }
+        }
+    }
+    let [receivers, processors, exporters] =
+        lists.map(|(_, words, _)| words.into_iter().map(|(id, _)| id).collect());
+    Some(Node {
+        id: id.to_owned(),
+        signal: signal?,
+        receivers,
+        processors,
+        exporters,
+    })
+}
+
+/// The signal of a pipeline's id, or what is wrong with the id.
+fn pipeline_signal(id: &str) -> Result<Signal, String> {
+    check_name(id)?;
+    if let Some(signal) = Signal::of_pipeline(id) {
+        return Ok(signal);
+    }
+    let names = Signal::ALL.map(Signal::name);
+    let kind = id.split_once('/').map_or(id, |(kind, _)| kind);
+    Err(match suggestion(kind, names) {
+        Some(close) => format!("there is no signal `{kind}`; did you mean `{close}`?"),
+        None => format!(
+            "a pipeline is named after its signal; {}, or `traces/name` for a second one",
+            list("choose from", &names)
+        ),
+    })
+}

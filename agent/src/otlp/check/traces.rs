@@ -1,0 +1,78 @@
+//! The walk over spans.
+
+use super::super::reader::{Fields, WireError};
+use super::common::{self, key_value};
+use super::key::*;
+use super::{Depth, Walk, known, skip, span_id, trace_id};
+
+pub(super) fn request(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
+    common::request(walk, message, depth, span)
+}
+
+fn span(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
+    walk.items += 1;
+    let mut statuses = 0;
+    let mut fields = Fields::new(message);
+    while !fields.is_empty() {
+        match fields.key()? {
+            LEN_9 => key_value(walk, fields.delimited()?, depth.enter()?)?,
+            LEN_1 => trace_id(fields.delimited()?)?,
+            LEN_2 | LEN_4 => span_id(fields.delimited()?)?,
+            LEN_3 | LEN_5 => walk.string(fields.delimited()?),
+            VARINT_6 | VARINT_10 | VARINT_12 | VARINT_14 => drop(fields.varint()?),
+            FIXED64_7 | FIXED64_8 => drop(fields.fixed64()?),
+            LEN_11 => event(walk, fields.delimited()?, depth.enter()?)?,
+            LEN_13 => link(walk, fields.delimited()?, depth.enter()?)?,
+            LEN_15 => {
+                statuses += 1;
+                status(walk, fields.delimited()?, depth.enter()?)?;
+            }
+            FIXED32_16 => drop(fields.fixed32()?),
+            key => skip(&mut fields, key, known(1, 16), depth)?,
+        }
+    }
+    walk.singular(statuses);
+    Ok(())
+}
+
+fn event(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
+    let mut fields = Fields::new(message);
+    while !fields.is_empty() {
+        match fields.key()? {
+            FIXED64_1 => drop(fields.fixed64()?),
+            LEN_2 => walk.string(fields.delimited()?),
+            LEN_3 => key_value(walk, fields.delimited()?, depth.enter()?)?,
+            VARINT_4 => drop(fields.varint()?),
+            key => skip(&mut fields, key, known(1, 4), depth)?,
+        }
+    }
+    Ok(())
+}
+
+fn link(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
+    let mut fields = Fields::new(message);
+    while !fields.is_empty() {
+        match fields.key()? {
+            LEN_1 => trace_id(fields.delimited()?)?,
+            LEN_2 => span_id(fields.delimited()?)?,
+            LEN_3 => walk.string(fields.delimited()?),
+            LEN_4 => key_value(walk, fields.delimited()?, depth.enter()?)?,
+            VARINT_5 => drop(fields.varint()?),
+            FIXED32_6 => drop(fields.fixed32()?),
+            key => skip(&mut fields, key, known(1, 6), depth)?,
+        }
+    }
+    Ok(())
+}
+
+fn status(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
+    let mut fields = Fields::new(message);
+    while !fields.is_empty() {
+        match fields.key()? {
+            LEN_2 => walk.string(fields.delimited()?),
+            VARINT_3 => drop(fields.varint()?),
+            key => skip(&mut fields, key, known(2, 3), depth)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,488 @@
+//! Checked OTLP wire bytes to OTLP/JSON text, in one pass over each message and without an object tree.
+//!
+//! JSON wants a repeated field in one array and a singular field once; the wire promises neither. So each message is
+//! looked over first: a straight one is written as it is read; otherwise field by field, gathering what is scattered.
+
+use super::encode_schema::{FIELDS_MAX, FieldSchema, Form, Message, Presence, request};
+use super::encode_text::{base64, double, hex, signed, string, unsigned};
+use crate::otlp::{Field, Fields, Value, WireError};
+use crate::signal::Signal;
+
+/// Messages nested deeper are refused: twice what any checked request holds, and a bound for the stack.
+const DEPTH_MAX: usize = 200;
+
+/// Appends to `out` the OTLP/JSON form of `chunks`, requests of one signal, as one request object on one line.
+///
+/// Names are in lowerCamelCase, ids in hexadecimal, 64-bit integers in quotes, enums as numbers, and defaults are
+/// left out as the Collector leaves them out. Unknown fields have no name and are skipped.
+///
+/// # Errors
+/// When the bytes are not a checked request; `out` then ends in an unfinished object.
+pub fn encode<'a>(
+    signal: Signal,
+    chunks: impl Iterator<Item = &'a [u8]>,
+    out: &mut Vec<u8>,
+) -> Result<(), WireError> {
+    let parts: Vec<&[u8]> = chunks.collect();
+    write_message(out, request(signal), &parts, DEPTH_MAX)
+}
+
+/// Where the fields of one message stand, by position in its schema.
+struct Occurrences<'a> {
+    slots: [Slot<'a>; FIELDS_MAX],
+}
+
+/// The occurrences of one field that count.
+#[derive(Clone, Copy)]
+struct Slot<'a> {
+    count: usize,
+    /// Before the first occurrence.
+    first: Cursor<'a>,
+    last: Value<'a>,
+}
+
+/// A position in a message that comes in parts.
+#[derive(Clone, Copy)]
+struct Cursor<'a> {
+    part: usize,
+    fields: Fields<'a>,
+}
+
+impl<'a> Slot<'a> {
+    const EMPTY: Self = Self {
+        count: 0,
+        first: Cursor {
+            part: 0,
+            fields: Fields::new(&[]),
+        },
+        last: Value::Varint(0),
+    };
+
+    fn record(&mut self, before: Cursor<'a>, value: Value<'a>) {
+        if self.count == 0 {
+            self.first = before;
+        }
+        self.count += 1;
+        self.last = value;
+    }
+
+    /// Calls `visit` with every occurrence, in order.
+    fn each(
+        &self,
+        parts: &[&'a [u8]],
+        schema: &FieldSchema,
+        mut visit: impl FnMut(Value<'a>) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
+        let mut cursor = self.first;
+        let mut left = self.count;
+        while left > 0 {
+            let Some(field) = cursor.next(parts) else {
+                break;
+            };
+            let Field { number, value } = field?;
+            if number == schema.number {
+                visit(value)?;
+                left -= 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Cursor<'a> {
+    fn start(parts: &[&'a [u8]]) -> Self {
+        Self {
+            part: 0,
+            fields: Fields::new(parts.first().copied().unwrap_or_default()),
+        }
+    }
+
+    /// The next field, from one part into the next.
+    fn next(&mut self, parts: &[&'a [u8]]) -> Option<Result<Field<'a>, WireError>> {
+        loop {
+            if let Some(field) = self.fields.next() {
+                return Some(field);
+            }
+            self.part += 1;
+            self.fields = Fields::new(parts.get(self.part)?);
+        }
+    }
+}
+
+impl<'a> Occurrences<'a> {
+    fn scan(schema: &Message, parts: &[&'a [u8]]) -> Result<Self, WireError> {
+        let mut found = Self {
+            slots: [Slot::EMPTY; FIELDS_MAX],
+        };
+        let mut member = None;
+        let mut cursor = Cursor::start(parts);
+        loop {
+            let before = cursor;
+            let Some(field) = cursor.next(parts) else {
+                return Ok(found);
+            };
+            let Field { number, value } = field?;
+            let Some((position, field)) = schema.field(number) else {
+                continue;
+            };
+            if field.presence == Presence::Oneof && member != Some(position) {
+                // Another member of the oneof takes the place of the one before.
+                found.clear(member);
+                member = Some(position);
+            }
+            if let Some(slot) = found.slots.get_mut(position) {
+                slot.record(before, value);
+            }
+        }
+    }
+
+    fn clear(&mut self, position: Option<usize>) {
+        if let Some(slot) = position.and_then(|position| self.slots.get_mut(position)) {
+            *slot = Slot::EMPTY;
+        }
+    }
+}
+
+fn write_message(
+    out: &mut Vec<u8>,
+    schema: &Message,
+    parts: &[&[u8]],
+    depth: usize,
+) -> Result<(), WireError> {
+    let depth = depth.checked_sub(1).ok_or(WireError::Depth)?;
+    out.push(b'{');
+    match parts {
+        [part] if is_straight(schema, part)? => write_straight(out, schema, part, depth)?,
+        _ => write_gathered(out, schema, parts, depth)?,
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// Whether every field occurs once, and the elements of every list one after the other.
+///
+/// That is how SDKs write. Such a message is written as it is read, SPEEDUP. Looking ahead is shallow: the bytes of inner messages are not touched.
+fn is_straight(schema: &Message, part: &[u8]) -> Result<bool, WireError> {
+    let mut seen = 0u32;
+    let mut last = usize::MAX;
+    let mut member = false;
+    for field in Fields::new(part) {
+        let Some((position, field)) = schema.field(field?.number) else {
+            continue;
+        };
+        let is_first = seen & 1 << position == 0;
+        let goes_on = position == last && field.form.is_list();
+        let is_second_member = field.presence == Presence::Oneof && member;
+        if is_second_member || !(is_first || goes_on) {
+            return Ok(false);
+        }
+        member |= field.presence == Presence::Oneof;
+        seen |= 1 << position;
+        last = position;
+    }
+    Ok(true)
+}
+
+/// Writes the members of a straight message, in the order of the wire; those that only we add come last.
+fn write_straight(
+    out: &mut Vec<u8>,
+    schema: &Message,
+    part: &[u8],
+    depth: usize,
+) -> Result<(), WireError> {
+    let start = out.len();
+    let mut seen = 0u32;
+    let mut list = None;
+    for field in Fields::new(part) {
+        let Field { number, value } = field?;
+        let Some((position, field)) = schema.field(number) else {
+            continue;
+        };
+        if list == Some(position) {
+            out.push(b',');
+            write_element(out, field, value, depth)?;
+            continue;
+        }
+        if list.take().is_some() {
+            out.push(b']');
+        }
+        seen |= 1 << position;
+        let before = begin_member(out, start, field);
+        if field.form.is_list() {
+            list = Some(position);
+            out.push(b'[');
+            write_element(out, field, value, depth)?;
+        } else if !write_value(out, field, value, depth)? {
+            out.truncate(before);
+        }
+    }
+    if list.is_some() {
+        out.push(b']');
+    }
+    for (position, field) in schema.fields.iter().enumerate() {
+        if seen & 1 << position == 0 {
+            write_absent(out, start, field);
+        }
+    }
+    Ok(())
+}
+
+/// Writes `field` if it is there even when it is absent on the wire.
+fn write_absent(out: &mut Vec<u8>, start: usize, field: &FieldSchema) {
+    if let (Form::Message(schema), Presence::Always) = (field.form, field.presence) {
+        begin_member(out, start, field);
+        out.push(b'{');
+        let inner = out.len();
+        for field in schema.fields {
+            write_absent(out, inner, field);
+        }
+        out.push(b'}');
+    }
+}
+
+/// Writes the key, and a comma unless it is the first of the object that began at `start`; the length before.
+fn begin_member(out: &mut Vec<u8>, start: usize, field: &FieldSchema) -> usize {
+    let before = out.len();
+    if before > start {
+        out.push(b',');
+    }
+    out.extend_from_slice(field.key.as_bytes());
+    before
+}
+
+/// Writes the members of any message, and the plain version of what [`write_straight`] does. Kept out of line: its frame
+/// is large.
+#[cold]
+#[inline(never)]
+fn write_gathered(
+    out: &mut Vec<u8>,
+    schema: &Message,
+    parts: &[&[u8]],
+    depth: usize,
+) -> Result<(), WireError> {
+    let found = Occurrences::scan(schema, parts)?;
+    let start = out.len();
+    for (field, slot) in schema.fields.iter().zip(&found.slots) {
+        if slot.count == 0 {
+            write_absent(out, start, field);
+            continue;
+        }
+        let before = begin_member(out, start, field);
+        let written = match slot.count {
+            1 if !field.form.is_list() => write_value(out, field, slot.last, depth)?,
+            _ => write_occurrences(out, parts, field, slot, depth)?,
+        };
+        if !written {
+            out.truncate(before);
+        }
+    }
+    Ok(())
+}
+
+/// Writes a field that may occur several times; whether it is to be there at all.
+fn write_occurrences(
+    out: &mut Vec<u8>,
+    parts: &[&[u8]],
+    field: &FieldSchema,
+    slot: &Slot<'_>,
+    depth: usize,
+) -> Result<bool, WireError> {
+    match field.form {
+        Form::Message(schema) => {
+            // Several occurrences merge as if their bytes were concatenated.
+            let mut merged = Vec::with_capacity(slot.count);
+            slot.each(parts, field, |value| {
+                merged.push(bytes(value, field)?);
+                Ok(())
+            })?;
+            write_message(out, schema, &merged, depth)?;
+        }
+        Form::Messages(_) | Form::Strings => {
+            out.push(b'[');
+            let start = out.len();
+            slot.each(parts, field, |value| {
+                if out.len() > start {
+                    out.push(b',');
+                }
+                write_element(out, field, value, depth)
+            })?;
+            out.push(b']');
+        }
+        Form::Fixed64s | Form::Varints | Form::Doubles => {
+            out.push(b'[');
+            let start = out.len();
+            slot.each(parts, field, |value| {
+                write_numbers(out, start, field, value)
+            })?;
+            let any = out.len() > start;
+            out.push(b']');
+            return Ok(any);
+        }
+        // Of several occurrences of anything else the last counts.
+        _ => return write_value(out, field, slot.last, depth),
+    }
+    Ok(true)
+}
+
+/// Writes one element of a list.
+fn write_element(
+    out: &mut Vec<u8>,
+    field: &FieldSchema,
+    value: Value<'_>,
+    depth: usize,
+) -> Result<(), WireError> {
+    let element = bytes(value, field)?;
+    match field.form {
+        Form::Messages(schema) => write_message(out, schema, &[element], depth),
+        _ => {
+            string(out, element);
+            Ok(())
+        }
+    }
+}
+
+/// Writes a field that occurs once; whether it is to be there at all. If not, the caller takes back what was written.
+fn write_value(
+    out: &mut Vec<u8>,
+    field: &FieldSchema,
+    value: Value<'_>,
+    depth: usize,
+) -> Result<bool, WireError> {
+    let is_default = match field.form {
+        Form::Message(schema) => {
+            write_message(out, schema, &[bytes(value, field)?], depth)?;
+            return Ok(true);
+        }
+        Form::Fixed64s | Form::Varints | Form::Doubles => {
+            out.push(b'[');
+            let start = out.len();
+            write_numbers(out, start, field, value)?;
+            let any = out.len() > start;
+            out.push(b']');
+            return Ok(any);
+        }
+        Form::String => {
+            let text = bytes(value, field)?;
+            string(out, text);
+            text.is_empty()
+        }
+        Form::Base64 => {
+            let data = bytes(value, field)?;
+            base64(out, data);
+            data.is_empty()
+        }
+        Form::Id => {
+            let id = bytes(value, field)?;
+            hex(out, id);
+            id.iter().all(|byte| *byte == 0)
+        }
+        _ => write_number(out, field, number(value, field)?),
+    };
+    Ok(!is_default || field.presence != Presence::Implicit)
+}
+
+/// Writes one occurrence of repeated numbers: a number, or a packed run of them, which may be empty.
+fn write_numbers(
+    out: &mut Vec<u8>,
+    start: usize,
+    field: &FieldSchema,
+    value: Value<'_>,
+) -> Result<(), WireError> {
+    for_each_number(field, value, |number| {
+        if out.len() > start {
+            out.push(b',');
+        }
+        match field.form {
+            Form::Doubles => double(out, f64::from_bits(number)),
+            _ => quoted(out, |out| unsigned(out, number)),
+        }
+    })
+}
+
+/// Writes a scalar that stands on the wire as `bits`; whether it is the default.
+fn write_number(out: &mut Vec<u8>, field: &FieldSchema, bits: u64) -> bool {
+    // Numbers of 32 bits stand as varints of up to 64: the upper half is cut off, as every decoder does.
+    let low = bits as u32;
+    match field.form {
+        Form::Bool => {
+            out.extend_from_slice(if bits != 0 { b"true" } else { b"false" });
+            bits == 0
+        }
+        Form::Uint32 | Form::Fixed32 => {
+            unsigned(out, u64::from(low));
+            low == 0
+        }
+        Form::Int32 => {
+            signed(out, i64::from(low.cast_signed()));
+            low == 0
+        }
+        Form::Sint32 => {
+            let unzigzag = (low >> 1).cast_signed() ^ -(low & 1).cast_signed();
+            signed(out, i64::from(unzigzag));
+            low == 0
+        }
+        Form::Int64 | Form::Sfixed64 => {
+            quoted(out, |out| signed(out, bits.cast_signed()));
+            bits == 0
+        }
+        Form::Double => {
+            double(out, f64::from_bits(bits));
+            // Negative zero equals the default, but is not the default.
+            bits == 0
+        }
+        _ => {
+            quoted(out, |out| unsigned(out, bits));
+            bits == 0
+        }
+    }
+}
+
+fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    out.push(b'"');
+    write(out);
+    out.push(b'"');
+}
+
+fn bytes<'a>(value: Value<'a>, field: &FieldSchema) -> Result<&'a [u8], WireError> {
+    match value {
+        Value::Bytes(bytes) => Ok(bytes),
+        _ => Err(wrong_type(field)),
+    }
+}
+
+fn number(value: Value<'_>, field: &FieldSchema) -> Result<u64, WireError> {
+    match value {
+        Value::Varint(bits) | Value::Fixed64(bits) => Ok(bits),
+        Value::Fixed32(bits) => Ok(u64::from(bits)),
+        Value::Bytes(_) | Value::Group(_) => Err(wrong_type(field)),
+    }
+}
+
+fn for_each_number(
+    field: &FieldSchema,
+    value: Value<'_>,
+    mut visit: impl FnMut(u64),
+) -> Result<(), WireError> {
+    let Value::Bytes(packed) = value else {
+        visit(number(value, field)?);
+        return Ok(());
+    };
+    let mut packed = Fields::new(packed);
+    while !packed.rest().is_empty() {
+        visit(match field.form {
+            Form::Varints => packed.varint()?,
+            _ => packed.fixed64()?,
+        });
+    }
+    Ok(())
+}
+
+const fn wrong_type(field: &FieldSchema) -> WireError {
+    WireError::FieldType {
+        field: field.number,
+    }
+}
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

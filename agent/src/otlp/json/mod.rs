@@ -1,0 +1,12 @@
+//! OTLP/JSON: the text form of the same requests, straight from and to the wire format.
+
+mod decode;
+#[cfg(test)]
+mod decode_tests;
+mod decode_text;
+mod encode;
+mod encode_schema;
+mod encode_text;
+
+pub use decode::{DecodeError, decode, fuzz_json_decode};
+pub use encode::encode;

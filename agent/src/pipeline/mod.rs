@@ -1,0 +1,259 @@
+//! Pipelines: from a receiver's batch through the processors into the sending queues.
+//!
+//! Everything up to the queues is synchronous and runs on the task of the request. A batch is taken in two steps: every
+//! stage of every pipeline it would enter is asked whether it is ready; then all of them take it. So a batch that goes
+//! two ways is never taken one way and refused the other, and a client's retry stores nothing twice.
+
+mod intake;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+pub use intake::Inlet;
+pub use run::{Built, Node, Plan, Running};
+
+use crate::ack::{Ack, Answer, Refusal, RefusalReason};
+use crate::batch::Batch;
+use crate::component::{Output, Processor};
+use crate::exporters::queue::{Entry, Queue};
+use crate::ledger::Ledger;
+use crate::signal::Signal;
+use crate::telemetry::{Counter, Telemetry, names};
+
+/// One pipeline: its processors in order and the queues it ends in.
+pub struct Pipeline {
+    id: String,
+    signal: Signal,
+    /// Guards the processors: a batch passes all of them under one lock.
+    stages: Mutex<Vec<Stage>>,
+    exits: Vec<Exit>,
+    /// Woken when a deadline appears where there was none.
+    deadline_set: Notify,
+}
+
+/// A processor with the edges' counters.
+struct Stage {
+    processor: Box<dyn Processor>,
+    incoming: Counter,
+    outgoing: Counter,
+}
+
+/// The way out to one exporter.
+struct Exit {
+    queue: Queue,
+    ledger: Ledger,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pipeline {
+    /// A pipeline of `processors`, with their ids, into `exits`: exporter ids and their queues.
+    pub fn new(
+        telemetry: &Telemetry,
+        id: &str,
+        signal: Signal,
+        processors: Vec<(String, Box<dyn Processor>)>,
+        exits: Vec<(String, Queue)>,
+    ) -> Arc<Self> {
+        let stages = processors
+            .into_iter()
+            .map(|(name, processor)| {
+                let labels = [name.as_str(), signal.name()];
+                Stage {
+                    processor,
+                    incoming: telemetry.counter(&names::PROCESSOR_INCOMING, &labels),
+                    outgoing: telemetry.counter(&names::PROCESSOR_OUTGOING, &labels),
+                }
+            })
+            .collect();
+        let exits = exits
+            .into_iter()
+            .map(|(exporter, queue)| Exit {
+                ledger: Ledger::new(telemetry, id, &exporter, signal),
+                queue,
+            })
+            .collect();
+        Arc::new(Self {
+            id: id.to_owned(),
+            signal,
+            stages: Mutex::new(stages),
+            exits,
+            deadline_set: Notify::new(),
+        })
+    }
+
+    /// `traces` or `traces/name`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What flows through it.
+    pub fn signal(&self) -> Signal {
+        self.signal
+    }
+
+    /// Whether a batch of about `bytes` may enter now.
+    ///
+    /// # Errors
+    /// The first refusal among the queues and the processors.
+    pub fn ready(&self, bytes: usize) -> Result<(), Refusal> {
+        if self.exits.iter().any(|exit| exit.queue.is_full()) {
+            return Err(Refusal::retry(
+                RefusalReason::QueueFull,
+                "sending queue is full",
+                Refusal::DEFAULT_RETRY_AFTER,
+            ));
+        }
+        self.stages()
+            .iter()
+            .try_for_each(|stage| stage.processor.ready(bytes))
+    }
+
+    /// Items accepted and not settled yet, once for each exporter.
+    pub fn queued(&self) -> usize {
+        self.exits
+            .iter()
+            .map(|exit| usize::try_from(exit.ledger.queued()).unwrap_or(0))
+            .sum()
+    }
+
+    /// Tells the processors of items that were sent back.
+    pub fn count_refused(&self, items: usize) {
+        for stage in self.stages().iter() {
+            stage.processor.refused(items);
+        }
+    }
+
+    /// Takes a batch. The caller has asked [`Pipeline::ready`].
+    pub fn accept(&self, batch: Batch) {
+        for exit in &self.exits {
+            exit.ledger.accept(batch.items());
+        }
+        let mut stages = self.stages();
+        let idle = next_deadline(&stages).is_none();
+        let batches = self.pass(&mut stages, vec![batch]);
+        let armed = next_deadline(&stages).is_some();
+        // The queues are filled under the lock, so that batches keep their order.
+        self.leave(batches);
+        drop(stages);
+        if idle && armed {
+            self.deadline_set.notify_one();
+        }
+    }
+
+    /// Runs the processors' timers until the task is ended.
+    pub async fn run_timers(self: Arc<Self>) {
+        loop {
+            let deadline = next_deadline(&self.stages());
+            let Some(deadline) = deadline else {
+                self.deadline_set.notified().await;
+                continue;
+            };
+            tokio::time::sleep_until(deadline.into()).await;
+            self.wake(tokio::time::Instant::now().into_std());
+        }
+    }
+
+    /// Emits everything that processors hold back. Called once, when no batch can enter any more.
+    pub fn drain(&self) {
+        let mut stages = self.stages();
+        self.visit(&mut stages, |processor, output| processor.drain(output));
+    }
+
+    fn wake(&self, now: Instant) {
+        let mut stages = self.stages();
+        self.visit(&mut stages, |processor, output| processor.wake(now, output));
+    }
+
+    /// Calls each processor in order and passes what it emits through those behind it.
+    fn visit(&self, stages: &mut [Stage], mut call: impl FnMut(&mut dyn Processor, &mut Output)) {
+        for index in 0..stages.len() {
+            let Some((stage, behind)) =
+                stages.get_mut(index..).and_then(<[Stage]>::split_first_mut)
+            else {
+                return;
+            };
+            let mut output = Output::default();
+            call(stage.processor.as_mut(), &mut output);
+            let batches = self.settle(stage, output);
+            let batches = self.pass(behind, batches);
+            self.leave(batches);
+        }
+    }
+
+    fn pass(&self, stages: &mut [Stage], mut batches: Vec<Batch>) -> Vec<Batch> {
+        for stage in stages {
+            let mut output = Output::default();
+            for batch in batches {
+                stage.incoming.inc_by(batch.items() as u64);
+                stage.processor.process(batch, &mut output);
+            }
+            batches = self.settle(stage, output);
+        }
+        batches
+    }
+
+    /// Counts what a processor emitted and gave up.
+    fn settle(&self, stage: &Stage, output: Output) -> Vec<Batch> {
+        for (reason, items) in output.dropped {
+            for exit in &self.exits {
+                exit.ledger.drop_items(items, reason);
+            }
+        }
+        for batch in &output.batches {
+            stage.outgoing.inc_by(batch.items() as u64);
+        }
+        output.batches
+    }
+
+    /// Puts batches into every exporter's queue.
+    fn leave(&self, batches: Vec<Batch>) {
+        for batch in batches {
+            let acks = self.acks_for_exits(batch.ack);
+            for (exit, ack) in self.exits.iter().zip(acks) {
+                let entry = Entry {
+                    custody: exit.ledger.custody(batch.payload.items()),
+                    payload: batch.payload.clone(),
+                    ack,
+                };
+                if let Err(entry) = exit.queue.push(entry) {
+                    entry.custody.dropped("shutting_down");
+                    entry.ack.answer(Answer::Refused(Refusal::shutting_down()));
+                }
+            }
+        }
+    }
+
+    /// A sender waits for delivery only where a queue was told so; otherwise the queues take responsibility now.
+    fn acks_for_exits(&self, ack: Ack) -> Vec<Ack> {
+        let mut acks = ack.split(self.exits.len());
+        for (exit, ack) in self.exits.iter().zip(&mut acks) {
+            if !exit.queue.waits_for_result() {
+                std::mem::replace(ack, Ack::settled()).answer(Answer::Queued);
+            }
+        }
+        acks
+    }
+
+    fn stages(&self) -> MutexGuard<'_, Vec<Stage>> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn next_deadline(stages: &[Stage]) -> Option<Instant> {
+    stages
+        .iter()
+        .filter_map(|stage| stage.processor.deadline())
+        .min()
+}

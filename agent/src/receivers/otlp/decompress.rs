@@ -1,0 +1,116 @@
+//! Inflating request bodies: every encoding, bounded while it inflates, trailing bytes refused.
+
+use std::io::Read;
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use super::encoding::Encoding;
+use super::problem::Problem;
+use super::room::Room;
+
+/// The first bytes of the framed snappy format: its stream identifier.
+const SNAPPY_STREAM: &[u8] = b"\xff\x06\x00\x00sNaPpY";
+
+/// Appends what `input` expands to to `room`.
+///
+/// # Errors
+/// [`Problem::Malformed`] when `input` is truncated, damaged or followed by other bytes; [`Problem::TooLarge`] and refusals
+/// of memory as soon as the output gets there.
+pub(super) fn inflate(
+    encoding: Encoding,
+    input: &[u8],
+    room: &mut Room<'_>,
+) -> Result<(), Problem> {
+    match encoding {
+        Encoding::Identity => room.append(input),
+        Encoding::Gzip => gzip(input, room),
+        Encoding::Zstd => zstd(input, room),
+        Encoding::Zlib | Encoding::Deflate => zlib(input, room),
+        Encoding::Snappy if !input.starts_with(SNAPPY_STREAM) => snappy_block(input, room),
+        Encoding::Snappy | Encoding::SnappyFramed => {
+            drain(snap::read::FrameDecoder::new(input), "snappy", room)
+        }
+        Encoding::Lz4 => lz4(input, room),
+    }
+}
+
+fn malformed(format: &str, cause: impl std::fmt::Display) -> Problem {
+    Problem::Malformed(format!("{format}: {cause}"))
+}
+
+fn gzip(mut input: &[u8], room: &mut Room<'_>) -> Result<(), Problem> {
+    loop {
+        let mut decoder = Decompress::new_gzip(15);
+        input = deflated(&mut decoder, input, "gzip", room)?;
+        if input.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+fn zlib(input: &[u8], room: &mut Room<'_>) -> Result<(), Problem> {
+    let rest = deflated(&mut Decompress::new(true), input, "zlib", room)?;
+    if !rest.is_empty() {
+        return Err(malformed("zlib", "trailing bytes"));
+    }
+    Ok(())
+}
+
+/// Inflates one stream and returns what follows it.
+fn deflated<'i>(
+    decoder: &mut Decompress,
+    input: &'i [u8],
+    format: &str,
+    room: &mut Room<'_>,
+) -> Result<&'i [u8], Problem> {
+    let mut rest = input;
+    loop {
+        let before = (decoder.total_in(), decoder.total_out());
+        let status = decoder
+            .decompress_vec(rest, &mut room.bytes, FlushDecompress::None)
+            .map_err(|error| malformed(format, error))?;
+        let used = usize::try_from(decoder.total_in() - before.0).unwrap_or(usize::MAX);
+        rest = rest.get(used..).unwrap_or_default();
+        if status == Status::StreamEnd {
+            return Ok(rest);
+        }
+        if room.bytes.len() == room.bytes.capacity() {
+            room.more()?;
+        } else if (decoder.total_in(), decoder.total_out()) == before {
+            return Err(malformed(format, "truncated"));
+        }
+    }
+}
+
+fn zstd(input: &[u8], room: &mut Room<'_>) -> Result<(), Problem> {
+    let decoder = zstd::stream::read::Decoder::with_buffer(input)
+        .map_err(|error| malformed("zstd", error))?;
+    drain(decoder, "zstd", room)
+}
+
+fn snappy_block(input: &[u8], room: &mut Room<'_>) -> Result<(), Problem> {
+    let length = snap::raw::decompress_len(input).map_err(|error| malformed("snappy", error))?;
+    room.exactly(length)?;
+    room.bytes.resize(length, 0);
+    let written = snap::raw::Decoder::new()
+        .decompress(input, &mut room.bytes)
+        .map_err(|error| malformed("snappy", error))?;
+    room.bytes.truncate(written);
+    Ok(())
+}
+
+fn lz4(input: &[u8], room: &mut Room<'_>) -> Result<(), Problem> {
+    drain(lz4_flex::frame::FrameDecoder::new(input), "lz4", room)
+}
+
+/// Reads `decoder` to its end.
+fn drain(mut decoder: impl Read, format: &str, room: &mut Room<'_>) -> Result<(), Problem> {
+    let mut chunk = [0; 32 * 1024];
+    loop {
+        match decoder.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(length) => room.append(chunk.get(..length).unwrap_or_default())?,
+            Err(error) => return Err(malformed(format, error)),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! One signal's way in, for both protocols: read, inflate, check, hand over, wait for the answer.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::decompress;
+use super::encoding::Encoding;
+use super::problem::Problem;
+use super::room::Room;
+use crate::ack::{Ack, Answer};
+use crate::batch::{Batch, Chunk, Transport};
+use crate::component::{Intake, RequestFailure};
+use crate::memory::Reservation;
+use crate::otlp::{self, json};
+use crate::signal::Signal;
+
+/// How a request is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// The protobuf wire format.
+    Protobuf,
+    /// OTLP/JSON.
+    Json,
+}
+
+/// A request's bytes and the memory reserved for them.
+pub(super) type Held = (Bytes, Reservation);
+
+/// One signal's entrance by one protocol.
+pub(super) struct Door {
+    pub(super) signal: Signal,
+    pub(super) transport: Transport,
+    pub(super) intake: Arc<dyn Intake>,
+    /// Bytes of a request, before and after decompression.
+    pub(super) size_max: usize,
+}
+
+impl Door {
+    /// A buffer for a request.
+    pub(super) fn room(&self) -> Room<'_> {
+        Room::new(self.intake.as_ref(), self.size_max)
+    }
+
+    /// Takes the request that `read` gathers, and resolves when somebody has taken responsibility for it.
+    ///
+    /// Dropping the future before the request is complete loses nothing: nobody was told that it was accepted. Dropping it
+    /// afterwards leaves the batch on its way.
+    ///
+    /// # Errors
+    /// Why the request was not accepted. It is counted.
+    pub(super) async fn receive(
+        &self,
+        read: impl Future<Output = Result<(Held, Encoding), Problem>>,
+        format: Format,
+    ) -> Result<(), Problem> {
+        let attempt = Attempt::new(self);
+        let read = read.await;
+        match read.and_then(|(held, encoding)| self.understand(held, encoding, format)) {
+            Ok(request) => {
+                attempt.ends_well();
+                self.hand_over(request).await
+            }
+            Err(problem) => {
+                attempt.fails(problem.failure());
+                Err(problem)
+            }
+        }
+    }
+
+    fn understand(
+        &self,
+        held: Held,
+        encoding: Encoding,
+        format: Format,
+    ) -> Result<Request, Problem> {
+        let held = self.expand(held, encoding)?;
+        let (bytes, mut reserved) = match format {
+            Format::Protobuf => held,
+            Format::Json => self.decode(held)?,
+        };
+        let before = bytes.as_ptr();
+        let checked = otlp::check(self.signal, bytes)
+            .map_err(|error| Problem::Malformed(format!("unmarshal: {error}")))?;
+        if checked.bytes.as_ptr() != before {
+            reserved.resize(checked.bytes.len());
+        }
+        Ok(Request {
+            chunk: Chunk::reserved(checked.bytes, checked.items, reserved),
+            repaired: checked.repaired_strings,
+        })
+    }
+
+    fn expand(&self, held: Held, encoding: Encoding) -> Result<Held, Problem> {
+        if encoding == Encoding::Identity {
+            return Ok(held);
+        }
+        let mut room = self.room();
+        decompress::inflate(encoding, &held.0, &mut room)?;
+        room.finish()
+    }
+
+    /// The wire format of a JSON request. It is nearly always shorter than the text; arrays of numbers are not.
+    fn decode(&self, held: Held) -> Result<Held, Problem> {
+        let (text, _reserved) = held;
+        let mut reserved = self.intake.admit(text.len())?;
+        let decoded = json::decode(self.signal, &text)
+            .map_err(|error| Problem::Malformed(format!("unmarshal: {error}")))?;
+        reserved.resize(decoded.len());
+        Ok((decoded.into(), reserved))
+    }
+
+    async fn hand_over(&self, request: Request) -> Result<(), Problem> {
+        if request.repaired > 0 {
+            self.intake.count_repaired(self.transport, request.repaired);
+        }
+        if request.chunk.items() == 0 {
+            return Ok(());
+        }
+        let (ack, answered) = Ack::channel();
+        let batch = Batch {
+            signal: self.signal,
+            payload: request.chunk.into(),
+            ack,
+        };
+        self.intake.submit(batch, self.transport);
+        match answered.await {
+            Answer::Delivered | Answer::Queued => Ok(()),
+            Answer::Refused(refusal) => Err(Problem::Refused(refusal)),
+        }
+    }
+}
+
+/// A request that was understood.
+struct Request {
+    chunk: Chunk,
+    /// Strings repaired.
+    repaired: usize,
+}
+
+/// A request that has not become a batch yet. It is counted however it ends, also when its client goes away.
+struct Attempt<'a> {
+    door: &'a Door,
+    open: bool,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(door: &'a Door) -> Self {
+        Self { door, open: true }
+    }
+
+    fn ends_well(mut self) {
+        self.open = false;
+    }
+
+    fn fails(mut self, failure: RequestFailure) {
+        self.open = false;
+        self.door.intake.count_failure(self.door.transport, failure);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.door
+                .intake
+                .count_failure(self.door.transport, RequestFailure::Failed);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The OTLP receiver: gRPC and HTTP, protobuf and JSON, as the Collector serves them.
+//!
+//! A request is admitted before it is buffered and again before it is inflated, walked once by [`crate::otlp::check`], handed
+//! over as it is, and answered when somebody has taken responsibility for it.
+
+mod body;
+mod cors;
+mod decompress;
+mod door;
+mod encoding;
+mod grpc;
+mod http;
+mod options;
+mod problem;
+mod room;
+mod settings;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::TokioTimer;
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+
+use crate::batch::Transport;
+use crate::component::{
+    BoxFuture, ComponentError, Factory, Receiver, ReceiverContext, ReceiverSettings, Shutdown,
+};
+use crate::net::listen::{Endpoint, Listener};
+use crate::net::serve::{Limits, Server, Tasks};
+use crate::signal::{PerSignal, Signal};
+use door::Door;
+use grpc::GrpcService;
+use settings::{GrpcSettings, HttpSettings};
+
+pub use settings::OtlpSettings;
+
+/// The factory of `otlp`.
+pub const FACTORY: Factory<dyn ReceiverSettings> = Factory {
+    kind: "otlp",
+    summary: "Receives OTLP over gRPC and HTTP, protobuf and JSON.",
+    signals: &Signal::ALL,
+    parse: |section| Some(Box::new(OtlpSettings::parse(section)?)),
+};
+
+/// Connections at a time and listener: far more than a host or a gateway has clients, few enough that their buffers do not
+/// exhaust it.
+const CONNECTIONS_MAX: usize = 10_000;
+
+/// On shutdown, for requests under way: longer than any answer takes that is not waiting for a lost destination.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// The read buffer of an HTTP/1 connection, and with it the largest request head. Bodies pass through it on their way to
+/// their own buffer: larger saves system calls, smaller stays in the cache.
+const HTTP1_BUFFER: usize = 128 * 1024;
+
+/// Bytes of one HTTP/2 stream under way: a usual request, so that its client need not wait for a window update.
+const STREAM_WINDOW: u32 = 1 << 20;
+
+/// Bytes of one HTTP/2 connection under way.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// The largest HTTP/2 frame accepted. Clients that heed it send a request in few frames.
+const FRAME_MAX: u32 = 256 * 1024;
+
+/// The largest HTTP/2 header list.
+const HEADER_LIST_MAX: u32 = 64 * 1024;
+
+/// HTTP/2 streams under way on one connection of the HTTP port.
+const HTTP_STREAMS_MAX: u32 = 250;
+
+impl OtlpSettings {
+    /// Binds the sockets; starts nothing.
+    ///
+    /// # Errors
+    /// When a socket cannot be bound or the certificates cannot be used.
+    pub fn bind(&self, context: ReceiverContext) -> Result<OtlpReceiver, ComponentError> {
+        let grpc = self.grpc.as_ref().map(|grpc| bind_grpc(grpc, &context));
+        let http = self.http.as_ref().map(|http| bind_http(http, &context));
+        let receiver = OtlpReceiver {
+            grpc: grpc.transpose()?,
+            http: http.transpose()?,
+        };
+        for (protocol, address) in receiver.addresses() {
+            tracing::info!(receiver = context.id, protocol, address, "listening");
+        }
+        Ok(receiver)
+    }
+}
+
+impl ReceiverSettings for OtlpSettings {
+    fn build(&self, context: ReceiverContext) -> Result<Box<dyn Receiver>, ComponentError> {
+        Ok(Box::new(self.bind(context)?))
+    }
+}
+
+/// The receiver, bound to its sockets.
+#[derive(Debug)]
+pub struct OtlpReceiver {
+    grpc: Option<Server<GrpcService>>,
+    http: Option<Server<TowerToHyperService<Router>>>,
+}
+
+impl OtlpReceiver {
+    /// The protocols served, `grpc` or `http`, and the actual addresses.
+    pub fn addresses(&self) -> Vec<(&'static str, String)> {
+        let grpc = self.grpc.as_ref().map(|server| ("grpc", &server.listener));
+        let http = self.http.as_ref().map(|server| ("http", &server.listener));
+        [grpc, http]
+            .into_iter()
+            .flatten()
+            .map(|(protocol, listener)| (protocol, listener.address().to_owned()))
+            .collect()
+    }
+}
+
+impl Receiver for OtlpReceiver {
+    fn run(self: Box<Self>, shutdown: Shutdown) -> BoxFuture<'static, Result<(), ComponentError>> {
+        Box::pin(async move {
+            let Self { grpc, http } = *self;
+            let grpc = async {
+                match grpc {
+                    Some(server) => server.run(shutdown.triggered()).await,
+                    None => Ok(()),
+                }
+            };
+            let http = async {
+                match http {
+                    Some(server) => server.run(shutdown.triggered()).await,
+                    None => Ok(()),
+                }
+            };
+            let (grpc, http) = tokio::join!(grpc, http);
+            grpc.map_err(|error| ComponentError::new("serve OTLP over gRPC", error))?;
+            http.map_err(|error| ComponentError::new("serve OTLP over HTTP", error))
+        })
+    }
+}
+
+fn listen(endpoint: &Endpoint) -> Result<Listener, ComponentError> {
+    endpoint
+        .bind()
+        .map_err(|error| ComponentError::new(format!("bind {endpoint}"), error))
+}
+
+fn doors(
+    context: &ReceiverContext,
+    transport: Transport,
+    size_max: usize,
+) -> PerSignal<Option<Arc<Door>>> {
+    PerSignal::from_fn(|signal| {
+        let intake = context.intakes[signal].as_ref()?;
+        Some(Arc::new(Door {
+            signal,
+            transport,
+            intake: Arc::clone(intake),
+            size_max,
+        }))
+    })
+}
+
+fn bind_grpc(
+    settings: &GrpcSettings,
+    context: &ReceiverContext,
+) -> Result<Server<GrpcService>, ComponentError> {
+    let tls = settings.tls.as_ref().map(|tls| {
+        tls.server_config(&[b"h2"])
+            .map_err(|cause| ComponentError::new("set up TLS for gRPC", cause))
+    });
+    let tasks = Tasks::default();
+    let mut builder = auto::Builder::new(tasks.clone()).http2_only();
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_MAX)
+        .max_header_list_size(HEADER_LIST_MAX)
+        .max_concurrent_streams(settings.streams_max)
+        .keep_alive_interval(settings.ping_after)
+        .keep_alive_timeout(settings.ping_timeout);
+    let doors = doors(context, Transport::Grpc, settings.message_max);
+    Ok(Server {
+        tls: tls.transpose()?,
+        listener: listen(&settings.endpoint)?,
+        builder,
+        tasks,
+        service: GrpcService(Arc::new(doors)),
+        limits: Limits {
+            head: None,
+            idle: settings.idle,
+            write: None,
+            age: settings.age,
+            age_grace: settings.age_grace,
+            connections: CONNECTIONS_MAX,
+            drain: DRAIN_MAX,
+        },
+    })
+}
+
+fn bind_http(
+    settings: &HttpSettings,
+    context: &ReceiverContext,
+) -> Result<Server<TowerToHyperService<Router>>, ComponentError> {
+    let tls = settings.tls.as_ref().map(|tls| {
+        tls.server_config(&[b"h2", b"http/1.1"])
+            .map_err(|cause| ComponentError::new("set up TLS for HTTP", cause))
+    });
+    let tasks = Tasks::default();
+    let mut builder = auto::Builder::new(tasks.clone());
+    builder
+        .http1()
+        .keep_alive(settings.keep_alive)
+        .max_buf_size(HTTP1_BUFFER)
+        // The connection's own clock does that, without taking idleness for a slow head.
+        .header_read_timeout(None);
+    builder
+        .http2()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_MAX)
+        .max_header_list_size(HEADER_LIST_MAX)
+        .max_concurrent_streams(HTTP_STREAMS_MAX);
+    let doors = doors(context, Transport::Http, settings.body_max);
+    Ok(Server {
+        tls: tls.transpose()?,
+        listener: listen(&settings.endpoint)?,
+        builder,
+        tasks,
+        service: TowerToHyperService::new(http::router(settings, doors)),
+        limits: Limits {
+            head: settings.head_timeout,
+            idle: settings.idle_timeout,
+            write: settings.write_timeout,
+            age: None,
+            age_grace: None,
+            connections: CONNECTIONS_MAX,
+            drain: DRAIN_MAX,
+        },
+    })
+}

@@ -1,0 +1,98 @@
+//! The commands that read the configuration, as a shell meets them: exit codes, and what goes to which stream.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+/// Runs `tidegate` with `arguments` and `input` on its standard input.
+fn tidegate(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .env("TIDEGATE_TEST_PORT", "9000")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that does not read its input may be gone by now.
+    let _gone = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// Checks the exit code, and that each text is in standard output or standard error.
+fn check(arguments: &[&str], input: &str, code: i32, out: &[&str], err: &[&str]) {
+    let output = tidegate(arguments, input);
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let all = format!("{arguments:?}\n--- out\n{stdout}\n--- err\n{stderr}");
+    assert_eq!(output.status.code(), Some(code), "{all}");
+    assert_eq!(stdout.is_empty(), out.is_empty(), "{all}");
+    assert_eq!(stderr.is_empty(), err.is_empty(), "{all}");
+    for expected in out {
+        assert!(stdout.contains(expected), "{expected} not in {all}");
+    }
+    for expected in err {
+        assert!(stderr.contains(expected), "{expected} not in {all}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_78_and_every_problem() {
+    let wrong = "[service]\ndrain_timeot = '5s'\n[exporter.x]\n";
+    let expected = [
+        "stdin:2:1: error: service.drain_timeot: unknown key; did you mean `drain_timeout`?\n",
+        "stdin:3:2: error: exporter: unknown key; did you mean `exporters`?\n",
+        "tidegate: the configuration is not valid: 3 errors\n",
+    ];
+    check(&["validate", "--config", "-"], wrong, 78, &[], &expected);
+    check(&["run", "--config", "-"], wrong, 78, &[], &expected);
+    let missing = ["error: the file no/such.toml cannot be read: no such file\n"];
+    check(&["run", "-c", "no/such.toml"], "", 78, &[], &missing);
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    check(&["run"], "", 2, &[], &["--config <FILE>"]);
+    check(&["validat"], "", 2, &[], &["'validate'"]);
+}
+
+#[test]
+fn printing_shows_what_is_left_after_merging() {
+    let base = "[exporters.x]\nport = '${env:TIDEGATE_TEST_PORT}'\npassword = 'hunter2'\n";
+    let arguments = ["print-config", "-c", "-", "--set", "exporters.x.port=1"];
+    let expected = ["[exporters.x]\nport = 1\npassword = \"[REDACTED]\"\n"];
+    check(&arguments, base, 0, &expected, &[]);
+    let arguments = [
+        "print-config",
+        "-c",
+        "-",
+        "--unredacted",
+        "--format",
+        "json",
+    ];
+    check(&arguments, base, 0, &["\"port\": 9000", "\"hunter2\""], &[]);
+}
+
+#[test]
+fn components_are_listed_for_people_and_programs() {
+    check(&["components"], "", 0, &["processors\n  batch "], &[]);
+    let output = tidegate(&["components", "--format", "json"], "");
+    let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let processors = list["components"]["processors"].as_array().unwrap();
+    let batch = processors
+        .iter()
+        .find(|row| row["kind"] == "batch")
+        .unwrap();
+    assert_eq!(
+        batch["signals"],
+        serde_json::json!(["traces", "metrics", "logs"])
+    );
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    check(&["--version"], "", 0, &["tidegate ", "linux"], &[]);
+    check(&["--help"], "", 0, &["Examples:", "Exit codes:"], &[]);
+    check(&["run", "--help"], "", 0, &["${env:NAME:-default}"], &[]);
+}

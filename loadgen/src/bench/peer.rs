@@ -1,0 +1,239 @@
+//! Agents that can be measured: how each is started, as data.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Serialize;
+
+use super::cell::Cell;
+
+/// The release of Rotel that figures are compared with.
+pub(crate) const ROTEL_VERSION: &str = "0.0.1a15";
+
+/// How to start an agent. In arguments, configuration and environment, `{http_port}`, `{grpc_port}`,
+/// `{sink}` (host:port of a ClickHouse server), `{config}` (the rendered configuration's path) and `{dir}` (an
+/// empty directory of its own) stand for what they say.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Peer {
+    pub(crate) name: String,
+    pub(crate) binary: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    /// Name and text of its configuration file.
+    pub(crate) config: Option<(String, String)>,
+    /// What makes the binary tell its version.
+    #[serde(skip)]
+    version_argument: &'static str,
+    pub(crate) version: String,
+    /// Whether it writes what it receives to the sink.
+    pub(crate) delivers: bool,
+    /// Measured in every cell, or only where agents are compared.
+    pub(crate) everywhere: bool,
+    /// What a reader should know about its figures.
+    pub(crate) note: String,
+}
+
+/// The ports and paths of one start.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    pub(crate) http_port: u16,
+    pub(crate) grpc_port: u16,
+    pub(crate) sink: SocketAddr,
+    pub(crate) dir: PathBuf,
+}
+
+impl Peer {
+    /// Tidegate with its batch processor; `config` replaces the built-in configuration.
+    pub(crate) fn tidegate(binary: PathBuf, config: Option<String>) -> Self {
+        Self {
+            name: "tidegate".to_owned(),
+            binary,
+            arguments: words(&["run", "--config", "{config}"]),
+            environment: Vec::new(),
+            config: Some((
+                "tidegate.toml".to_owned(),
+                config.unwrap_or_else(|| TIDEGATE.to_owned()),
+            )),
+            version_argument: "--version",
+            version: String::new(),
+            delivers: true,
+            everywhere: true,
+            note: "batch processor and sending queue at their defaults, no memory limiter"
+                .to_owned(),
+        }
+    }
+
+    pub(crate) fn rotel(binary: PathBuf) -> Self {
+        Self {
+            name: "rotel".to_owned(),
+            binary,
+            arguments: words(&[
+                "start",
+                "--otlp-http-endpoint",
+                "127.0.0.1:{http_port}",
+                "--otlp-grpc-endpoint",
+                "127.0.0.1:{grpc_port}",
+                "--exporter",
+                "clickhouse",
+                "--clickhouse-exporter-endpoint",
+                "http://{sink}",
+            ]),
+            environment: Vec::new(),
+            config: None,
+            version_argument: "--version",
+            version: String::new(),
+            delivers: true,
+            everywhere: false,
+            note: format!(
+                "release {ROTEL_VERSION} of PyPI (its binary names an older one), all settings at their defaults (batch 8192 or 200 ms, LZ4, RowBinary, \
+                 internal telemetry off); it may run on one core, so it has one worker thread of each kind"
+            ),
+        }
+    }
+
+    /// The floor: a web server that reads requests and throws them away.
+    pub(crate) fn nginx(binary: PathBuf) -> Self {
+        Self {
+            name: "nginx (floor)".to_owned(),
+            binary,
+            arguments: words(&["-p", "{dir}", "-e", "stderr", "-c", "{config}"]),
+            environment: Vec::new(),
+            config: Some(("nginx.conf".to_owned(), NGINX.to_owned())),
+            version_argument: "-v",
+            version: String::new(),
+            delivers: false,
+            everywhere: false,
+            note: "receives and discards the same requests: what the kernel and HTTP alone cost; it answers before it \
+                   has read the body, so its latency says nothing"
+                .to_owned(),
+        }
+    }
+
+    /// Whether it is measured in this cell.
+    pub(crate) fn takes_part(&self, cell: Cell) -> bool {
+        self.everywhere || cell.is_compared()
+    }
+
+    /// Asks the binary for its version; the version stays unknown when it does not say.
+    pub(crate) fn ask_version(&mut self) {
+        let said = Command::new(&self.binary)
+            .arg(self.version_argument)
+            .env_clear()
+            .output();
+        let text = said.map(|said| {
+            let whole = [said.stdout, said.stderr].concat();
+            String::from_utf8_lossy(&whole)
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        });
+        self.version = text.unwrap_or_else(|error| format!("unknown ({error})"));
+    }
+
+    pub(crate) fn render(&self, template: &str, places: &Places) -> String {
+        let config = self.config_path(&places.dir);
+        template
+            .replace("{http_port}", &places.http_port.to_string())
+            .replace("{grpc_port}", &places.grpc_port.to_string())
+            .replace("{sink}", &places.sink.to_string())
+            .replace("{config}", &config.display().to_string())
+            .replace("{dir}", &places.dir.display().to_string())
+    }
+
+    pub(crate) fn config_path(&self, dir: &Path) -> PathBuf {
+        dir.join(self.config.as_ref().map_or("none", |(name, _)| name))
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+const TIDEGATE: &str = r#"[receivers.otlp.protocols.grpc]
+endpoint = "127.0.0.1:{grpc_port}"
+
+[receivers.otlp.protocols.http]
+endpoint = "127.0.0.1:{http_port}"
+
+[processors.batch]
+
+[exporters.clickhouse]
+endpoint = "http://{sink}"
+
+[service.pipelines.traces]
+receivers = ["otlp"]
+processors = ["batch"]
+exporters = ["clickhouse"]
+
+[service.pipelines.logs]
+receivers = ["otlp"]
+processors = ["batch"]
+exporters = ["clickhouse"]
+
+[service.pipelines.metrics]
+receivers = ["otlp"]
+processors = ["batch"]
+exporters = ["clickhouse"]
+
+[service.telemetry.metrics]
+address = "127.0.0.1:0"
+"#;
+
+const NGINX: &str = "daemon off;
+master_process off;
+worker_processes 1;
+pid {dir}/nginx.pid;
+events { worker_connections 4096; }
+http {
+    access_log off;
+    keepalive_requests 1000000000;
+    client_max_body_size 0;
+    client_body_temp_path {dir}/body;
+    proxy_temp_path {dir}/proxy;
+    fastcgi_temp_path {dir}/fastcgi;
+    uwsgi_temp_path {dir}/uwsgi;
+    scgi_temp_path {dir}/scgi;
+    server {
+        listen 127.0.0.1:{http_port};
+        location / { return 200; }
+    }
+}
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_rendered_completely() {
+        let places = Places {
+            http_port: 1,
+            grpc_port: 2,
+            sink: "127.0.0.1:3".parse().unwrap(),
+            dir: PathBuf::from("/x"),
+        };
+        let peers = [
+            Peer::tidegate(PathBuf::new(), None),
+            Peer::rotel(PathBuf::new()),
+            Peer::nginx(PathBuf::new()),
+        ];
+        for peer in peers {
+            let config = peer.config.clone().map(|(_, text)| text);
+            for template in peer.arguments.iter().chain(&config) {
+                let text = peer.render(template, &places);
+                for placeholder in ["{http_port}", "{grpc_port}", "{sink}", "{config}", "{dir}"] {
+                    assert!(!text.contains(placeholder), "{}: {text}", peer.name);
+                }
+            }
+        }
+        let peer = Peer::tidegate(PathBuf::new(), Some("a = {sink}".to_owned()));
+        assert_eq!(
+            peer.render(&peer.config.clone().unwrap().1, &places),
+            "a = 127.0.0.1:3"
+        );
+        assert_eq!(peer.render("{config}", &places), "/x/tidegate.toml");
+    }
+}

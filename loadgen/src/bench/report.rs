@@ -1,0 +1,164 @@
+//! The result of a bench: every run, and the figures drawn from them.
+
+use serde::Serialize;
+
+use super::cell::Cell;
+use super::environment::Environment;
+use super::measure::Measurement;
+use super::peer::Peer;
+use crate::otlp::payload::Facts;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) environment: Environment,
+    pub(crate) conditions: Conditions,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) payloads: Vec<Facts>,
+    pub(crate) results: Vec<CellResult>,
+    pub(crate) failures: Vec<Failure>,
+    /// Agents that were not measured, and why.
+    pub(crate) skipped: Vec<String>,
+}
+
+/// How every measurement was made.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Conditions {
+    pub(crate) items: u64,
+    pub(crate) warm_up_items: u64,
+    pub(crate) repetitions: usize,
+    pub(crate) connections: usize,
+    /// Items due per second; absent in a closed loop.
+    pub(crate) rate: Option<f64>,
+    pub(crate) agent_core: Option<usize>,
+    pub(crate) load_core: Option<usize>,
+}
+
+/// The repetitions of one agent in one cell.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct CellResult {
+    pub(crate) peer: String,
+    pub(crate) cell: Cell,
+    pub(crate) runs: Vec<Measurement>,
+}
+
+/// A measurement that could not be made.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Failure {
+    pub(crate) peer: String,
+    pub(crate) cell: Cell,
+    pub(crate) error: String,
+}
+
+/// Median, least and greatest of the repetitions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Spread {
+    pub(super) median: f64,
+    pub(super) least: f64,
+    pub(super) greatest: f64,
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<_> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let (least, greatest) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let upper = *values.get(middle)?;
+        let median = if values.len() % 2 == 1 {
+            upper
+        } else {
+            (values.get(middle - 1)? + upper) / 2.0
+        };
+        Some(Self {
+            median,
+            least,
+            greatest,
+        })
+    }
+}
+
+impl Failure {
+    pub(crate) fn new(peer: &Peer, cell: Cell, error: &anyhow::Error) -> Self {
+        Self {
+            peer: peer.name.clone(),
+            cell,
+            error: format!("{error:#}"),
+        }
+    }
+}
+
+impl CellResult {
+    /// A result without runs so far.
+    pub(crate) fn new(peer: &Peer, cell: Cell) -> Self {
+        Self {
+            peer: peer.name.clone(),
+            cell,
+            runs: Vec::new(),
+        }
+    }
+
+    pub(super) fn spread(&self, figure: impl Fn(&Measurement) -> f64) -> Option<Spread> {
+        Spread::of(self.runs.iter().map(figure))
+    }
+
+    pub(super) fn median(&self, figure: impl Fn(&Measurement) -> f64) -> f64 {
+        self.spread(figure).map_or(0.0, |spread| spread.median)
+    }
+
+    pub(super) fn sum(&self, figure: impl Fn(&Measurement) -> u64) -> u64 {
+        self.runs.iter().map(figure).sum()
+    }
+
+    pub(super) fn greatest(&self, figure: impl Fn(&Measurement) -> u64) -> u64 {
+        self.runs.iter().map(figure).max().unwrap_or(0)
+    }
+}
+
+impl Report {
+    /// Describes a payload, unless the same has been described.
+    pub(crate) fn note_payload(&mut self, facts: &Facts) {
+        let kind = |facts: &Facts| (facts.signal, facts.compression);
+        if !self.payloads.iter().any(|known| kind(known) == kind(facts)) {
+            self.payloads.push(facts.clone());
+        }
+    }
+
+    /// The agent that the others are compared with.
+    pub(super) fn reference(&self) -> Option<&str> {
+        self.peers.first().map(|peer| peer.name.as_str())
+    }
+
+    pub(super) fn result(&self, peer: &str, cell: Cell) -> Option<&CellResult> {
+        self.results
+            .iter()
+            .find(|result| result.peer == peer && result.cell == cell)
+    }
+
+    /// How many times the reference's CPU time this agent took, by the medians.
+    pub(crate) fn ratio(&self, result: &CellResult) -> Option<f64> {
+        let reference = self.result(self.reference()?, result.cell)?;
+        let reference = reference.spread(|run| run.cpu_seconds_per_million)?.median;
+        let own = result.spread(|run| run.cpu_seconds_per_million)?.median;
+        (reference > 0.0).then_some(own / reference)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_between_least_and_greatest() {
+        let check = |values: &[f64], expected| {
+            let spread = Spread::of(values.iter().copied());
+            assert_eq!(
+                spread.map(|spread| (spread.median, spread.least, spread.greatest)),
+                expected
+            );
+        };
+        check(&[], None);
+        check(&[2.0], Some((2.0, 2.0, 2.0)));
+        check(&[3.0, 1.0], Some((2.0, 1.0, 3.0)));
+        check(&[9.0, 1.0, 2.0], Some((2.0, 1.0, 9.0)));
+    }
+}

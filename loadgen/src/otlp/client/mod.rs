@@ -1,0 +1,228 @@
+//! One connection to an OTLP endpoint, and what its answers mean.
+
+mod grpc;
+mod http;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use ::http::Uri;
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::compression::Compression;
+use super::payload::Request;
+use super::signal::Signal;
+
+/// An answer longer than this is not read to its end.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+pub(crate) enum Protocol {
+    #[serde(rename = "grpc")]
+    Grpc,
+    /// Protobuf over HTTP/1.1.
+    #[value(name = "http", alias = "http/protobuf")]
+    #[serde(rename = "http")]
+    Http,
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Grpc => "gRPC",
+            Self::Http => "HTTP",
+        })
+    }
+}
+
+/// How one request ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Outcome {
+    /// The server took it; of its items it `rejected` this many (OTLP partial success).
+    Accepted { rejected: u64 },
+    /// The server answered that it did not take it.
+    Refused(Refusal),
+    /// No answer: what became of the items is not known.
+    Failed(Cow<'static, str>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Refusal {
+    /// HTTP status code or gRPC status name.
+    pub(crate) status: Cow<'static, str>,
+    /// Whether OTLP lets the sender try again.
+    pub(crate) may_retry: bool,
+    /// The server's hint (`Retry-After`, `RetryInfo`) on when.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// Where requests go and in which form.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// host:port to connect to and to name in requests.
+    pub(crate) authority: String,
+    pub(crate) path: String,
+    pub(crate) protocol: Protocol,
+    pub(crate) compression: Compression,
+}
+
+impl Target {
+    /// Reads an endpoint such as `127.0.0.1:4318` or `http://localhost:4318/prefix`.
+    ///
+    /// # Errors
+    /// When it is no URL, or one with a scheme other than http.
+    pub(crate) fn new(
+        endpoint: &str,
+        protocol: Protocol,
+        compression: Compression,
+        signal: Signal,
+    ) -> anyhow::Result<Self> {
+        let uri: Uri = endpoint
+            .parse()
+            .with_context(|| format!("`{endpoint}` is no address"))?;
+        if uri.scheme_str().is_some_and(|scheme| scheme != "http") {
+            bail!("`{endpoint}`: only plain http is supported");
+        }
+        let host = uri
+            .host()
+            .with_context(|| format!("`{endpoint}` has no host"))?;
+        let (port, path) = match protocol {
+            Protocol::Grpc => (4317, signal.grpc_path().to_owned()),
+            Protocol::Http => (
+                4318,
+                format!("{}{}", uri.path().trim_end_matches('/'), signal.http_path()),
+            ),
+        };
+        let authority = format!("{host}:{}", uri.port_u16().unwrap_or(port));
+        Ok(Self {
+            authority,
+            path,
+            protocol,
+            compression,
+        })
+    }
+}
+
+/// A connection that is opened when first needed and again after it broke.
+pub(crate) enum Connection {
+    Http(http::HttpConnection),
+    Grpc(grpc::GrpcConnection),
+}
+
+impl Connection {
+    pub(crate) fn new(target: &Target) -> anyhow::Result<Self> {
+        Ok(match target.protocol {
+            Protocol::Http => Self::Http(http::HttpConnection::new(target)?),
+            Protocol::Grpc => Self::Grpc(grpc::GrpcConnection::new(target)?),
+        })
+    }
+
+    /// Sends one request and waits for its answer, for `timeout` at most. A connection that timed out is
+    /// closed.
+    pub(crate) async fn send(&mut self, request: &Request, timeout: Duration) -> Outcome {
+        let sent = match self {
+            Self::Http(connection) => {
+                tokio::time::timeout(timeout, connection.send(request.message())).await
+            }
+            Self::Grpc(connection) => {
+                tokio::time::timeout(timeout, connection.send(request.grpc_message())).await
+            }
+        };
+        match sent {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(failure)) => {
+                self.close();
+                Outcome::Failed(failure)
+            }
+            Err(_) => {
+                self.close();
+                Outcome::Failed("timeout".into())
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        match self {
+            Self::Http(connection) => connection.close(),
+            Self::Grpc(connection) => connection.close(),
+        }
+    }
+}
+
+/// Names the kind of failure without details that differ each time, so that failures can be counted.
+fn describe(error: &hyper::Error) -> Cow<'static, str> {
+    if error.is_incomplete_message() {
+        return "connection closed before the answer".into();
+    }
+    if error.is_canceled() || error.is_closed() {
+        return "connection closed".into();
+    }
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref::<std::io::Error>() {
+            return cause.kind().to_string().into();
+        }
+        source = cause.source();
+    }
+    error.to_string().into()
+}
+
+async fn connect(authority: &str) -> Result<tokio::net::TcpStream, Cow<'static, str>> {
+    let stream = tokio::net::TcpStream::connect(authority)
+        .await
+        .map_err(|error| format!("connect: {}", error.kind()))?;
+    stream
+        .set_nodelay(true)
+        .map_err(|error| format!("connect: {}", error.kind()))?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_read_with_default_ports_and_prefixes() {
+        let check = |endpoint, protocol, authority: &str, path: &str| {
+            let target = Target::new(endpoint, protocol, Compression::None, Signal::Logs).unwrap();
+            assert_eq!(
+                (target.authority.as_str(), target.path.as_str()),
+                (authority, path)
+            );
+        };
+        check(
+            "127.0.0.1:5000",
+            Protocol::Http,
+            "127.0.0.1:5000",
+            "/v1/logs",
+        );
+        check(
+            "http://localhost",
+            Protocol::Http,
+            "localhost:4318",
+            "/v1/logs",
+        );
+        check(
+            "http://localhost:1/in/",
+            Protocol::Http,
+            "localhost:1",
+            "/in/v1/logs",
+        );
+        check(
+            "http://[::1]",
+            Protocol::Grpc,
+            "[::1]:4317",
+            Signal::Logs.grpc_path(),
+        );
+    }
+
+    #[test]
+    fn other_schemes_are_refused() {
+        for endpoint in ["https://localhost:4318", "ftp://x", "", "http://"] {
+            let target = Target::new(endpoint, Protocol::Http, Compression::None, Signal::Logs);
+            assert!(target.is_err(), "{endpoint}");
+        }
+    }
+}

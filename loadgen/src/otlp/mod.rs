@@ -1,0 +1,205 @@
+//! `loadgen otlp`: sends telemetry to an OTLP endpoint under measured load.
+
+pub(crate) mod client;
+pub(crate) mod compression;
+pub(crate) mod drive;
+pub(crate) mod payload;
+pub(crate) mod report;
+pub(crate) mod signal;
+pub(crate) mod tally;
+pub(crate) mod wire;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use rand::Rng as _;
+use tokio::sync::watch;
+
+use crate::cli::{EXIT_FAILED, parse_duration};
+use client::{Protocol, Target};
+use compression::Compression;
+use drive::Load;
+use payload::{Numbering, Pool, Shape};
+use report::Report;
+use signal::Signal;
+
+/// How long a run takes when neither --items nor --duration is given.
+const DURATION_DEFAULT: Duration = Duration::from_secs(10);
+/// When a run of --items ends at the latest if no --duration is given.
+const DURATION_MAX: Duration = Duration::from_secs(600);
+
+/// Send traces, logs or metrics to an OTLP endpoint and measure it.
+///
+/// Without --rate the load is a closed loop: each connection sends its next request when the last one is
+/// answered. With --rate items fall due at a constant rate over all connections whatever the server does
+/// (open loop); latency then counts from when a request was due, so a stall shows in every request it
+/// delayed, and what was due but never sent is reported as unsent.
+///
+/// The payload is built before the run: --pool different requests with attributes of the semantic
+/// conventions. Uncompressed, each send gets fresh ids and times, and each item a number of its own (attribute
+/// `loadgen.item`, counting from 4398046511104, 2^42). Compressed requests are sent as built: their items are
+/// unique until the pool has been through once.
+///
+/// The exit status is 1 if nothing was accepted.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to send: host:port, or http://host:port with a path prefix
+    endpoint: String,
+    /// What to send
+    #[arg(short, long, value_enum, default_value = "traces")]
+    signal: Signal,
+    /// Transport: gRPC, or protobuf over HTTP/1.1
+    #[arg(short, long, value_enum, default_value = "http")]
+    protocol: Protocol,
+    /// Body compression
+    #[arg(short, long, value_enum, default_value = "none")]
+    compression: Compression,
+    /// Connections, each with one request at a time
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    connections: u16,
+    /// Items (spans, log records, data points) in a request
+    #[arg(short, long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    batch_size: u32,
+    /// Stop after this many items
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    items: Option<u64>,
+    /// Stop after this long [default: 10s; with --items 10m at most]
+    #[arg(short, long, value_parser = parse_duration)]
+    duration: Option<Duration>,
+    /// Open loop: items per second in total [default: closed loop]
+    #[arg(short, long, value_parser = parse_rate)]
+    rate: Option<f64>,
+    /// Give up on an answer after this long
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    timeout: Duration,
+    /// Send refused requests again where OTLP allows it, after Retry-After or RetryInfo if given
+    #[arg(long)]
+    retry: bool,
+    /// Attributes of an item, its number included [default: 10 for spans, 8 for records, 4 for points]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    attributes: Option<u16>,
+    /// Length of every string attribute's value in bytes [default: natural lengths]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    attribute_size: Option<u32>,
+    /// Different requests to build; at least one for each connection
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pool: u32,
+    /// Insist on unique items (true), or send requests as built (false) [default: unique if uncompressed]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    unique: Option<bool>,
+    /// Name of the run: resource attribute `loadgen.run`, and what ids are derived from [default: random]
+    #[arg(long)]
+    run: Option<String>,
+    /// Chooses the payload: the same seed gives the same names, values and sizes
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Args {
+    fn shape(&self) -> Shape {
+        Shape {
+            signal: self.signal,
+            items: self.batch_size as usize,
+            attributes: self
+                .attributes
+                .map_or_else(|| Shape::default_attributes(self.signal), usize::from),
+            attribute_size: self.attribute_size.map(|size| size as usize),
+            run: self.run.clone().unwrap_or_else(random_run),
+            seed: self.seed,
+        }
+    }
+
+    fn load(&self, run: &str) -> anyhow::Result<Load> {
+        let cap = if self.items.is_some() {
+            DURATION_MAX
+        } else {
+            DURATION_DEFAULT
+        };
+        ensure!(!self.timeout.is_zero(), "--timeout must be more than 0");
+        Ok(Load {
+            target: Target::new(&self.endpoint, self.protocol, self.compression, self.signal)?,
+            connections: usize::from(self.connections),
+            items: self.items,
+            duration: self.duration.unwrap_or(cap),
+            rate: self.rate,
+            timeout: self.timeout,
+            retry: self.retry,
+            stamp: self.unique != Some(false),
+            numbering: Numbering::for_run(run),
+            first_item: 0,
+        })
+    }
+
+    /// # Errors
+    /// When unique items are asked for and the pool would have to be sent twice as it is.
+    fn check_unique(&self) -> anyhow::Result<()> {
+        let enough = u64::from(self.pool) * u64::from(self.batch_size);
+        let repeats = self.items.is_none_or(|items| items > enough);
+        if self.unique == Some(true) && self.compression != Compression::None && repeats {
+            bail!(
+                "compressed requests are sent as built: unique items need --items, and a --pool that holds \
+                 them all"
+            );
+        }
+        Ok(())
+    }
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    args.check_unique()?;
+    let shape = args.shape();
+    let load = args.load(&shape.run)?;
+    let size = args.pool.max(u32::from(args.connections)) as usize;
+    let (stop, stopped) = watch::channel(false);
+    let sending = {
+        let load = load.clone();
+        tokio::task::spawn_blocking(move || {
+            let now = drive::unix_nanos();
+            let pool = Pool::build(&shape, size, load.target.compression, load.numbering, now)?;
+            drive::run(load, pool, stopped)
+        })
+    };
+    let interrupted = tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            stop.send_replace(true);
+        }
+        // Without a sender the workers would see the channel closed, which is no reason to stop.
+        std::future::pending::<()>().await;
+    });
+    let finished = sending.await;
+    interrupted.abort();
+    let (run, pool) = finished.context("the sending thread panicked")??;
+    let report = Report::new(&load, pool.facts(), &run);
+    std::io::stdout().write_all(report.to_string().as_bytes())?;
+    if let Some(file) = &args.json {
+        let json = serde_json::to_vec_pretty(&report)?;
+        std::fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let nothing = report.tally.accepted.requests == 0;
+    Ok(if nothing {
+        ExitCode::from(EXIT_FAILED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+pub(crate) fn random_run() -> String {
+    format!("{:08x}", rand::rng().random::<u32>())
+}
+
+pub(crate) fn parse_rate(text: &str) -> anyhow::Result<f64> {
+    let rate: f64 = text
+        .parse()
+        .context("a rate is a number of items per second")?;
+    ensure!(
+        (1e-3..=1e12).contains(&rate),
+        "a rate is between 0.001 and 1e12 items per second"
+    );
+    Ok(rate)
+}

@@ -1,0 +1,314 @@
+//! Pre-built requests: realistic, varied, encoded once, and numbered in place each time they are sent.
+
+mod logs;
+mod metrics;
+mod stamp;
+mod traces;
+mod vocabulary;
+use std::collections::VecDeque;
+
+use anyhow::{Context as _, bail};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use prost::Message as _;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+pub(crate) use stamp::{FIRST_ITEM, Numbering};
+
+use super::compression::Compression;
+use super::signal::Signal;
+use stamp::Site;
+
+/// A gRPC message starts with a flag (compressed or not) and four bytes of length. It stands before
+/// every body, so that the same buffer serves both protocols.
+const GRPC_PREFIX: usize = 5;
+/// More would not tell anything new and would push the agent out of memory on a small machine.
+const POOL_BYTES_MAX: usize = 4 << 30;
+/// The attribute that carries an item's number.
+pub(crate) const ITEM_KEY: &str = "loadgen.item";
+
+/// What a request looks like.
+#[derive(Debug, Clone)]
+pub(crate) struct Shape {
+    pub(crate) signal: Signal,
+    /// Spans, log records or data points in a request.
+    pub(crate) items: usize,
+    /// Attributes of an item, its number included.
+    pub(crate) attributes: usize,
+    /// Length of every string attribute's value, in bytes; their natural lengths when absent.
+    pub(crate) attribute_size: Option<usize>,
+    /// Value of the resource attribute `loadgen.run`.
+    pub(crate) run: String,
+    /// Chooses names, values and sizes; the same seed gives the same payload.
+    pub(crate) seed: u64,
+}
+
+impl Shape {
+    /// Attributes of an item when nobody says otherwise: spans have ten, of 427 bytes a span in all.
+    pub(crate) fn default_attributes(signal: Signal) -> usize {
+        match signal {
+            Signal::Traces => 10,
+            Signal::Logs => 8,
+            Signal::Metrics => 4,
+        }
+    }
+
+    fn encode(&self, index: usize) -> Vec<u8> {
+        let seed = self
+            .seed
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(index as u64);
+        let random = &mut StdRng::seed_from_u64(seed);
+        match self.signal {
+            Signal::Traces => traces::request(self, index, random).encode_to_vec(),
+            Signal::Logs => logs::request(self, index, random).encode_to_vec(),
+            Signal::Metrics => metrics::request(self, index, random).encode_to_vec(),
+        }
+    }
+
+    /// Brings attributes to the number and size asked for; the last one carries the item's number.
+    fn fit(&self, mut attributes: Vec<KeyValue>, random: &mut StdRng) -> Vec<KeyValue> {
+        let wanted = self.attributes.saturating_sub(1);
+        attributes.truncate(wanted);
+        for index in attributes.len()..wanted {
+            let value = format!("{:016x}", random.random::<u64>());
+            attributes.push(vocabulary::string(
+                &format!("app.attribute.{index:02}"),
+                value,
+            ));
+        }
+        if let Some(size) = self.attribute_size {
+            for attribute in &mut attributes {
+                resize(attribute, size, random);
+            }
+        }
+        attributes.push(vocabulary::int(ITEM_KEY, FIRST_ITEM.cast_signed()));
+        attributes
+    }
+}
+
+/// Cuts or fills a string value to `size` bytes; other values stay as they are.
+fn resize(attribute: &mut KeyValue, size: usize, random: &mut StdRng) {
+    let Some(Value::StringValue(text)) =
+        attribute.value.as_mut().and_then(|any| any.value.as_mut())
+    else {
+        return;
+    };
+    text.truncate(size);
+    while text.len() < size {
+        text.push(char::from(random.random_range(b'a'..=b'z')));
+    }
+}
+
+/// One pre-built request.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// gRPC prefix, then the (perhaps compressed) message.
+    buffer: Bytes,
+    sites: Vec<Site>,
+    items: usize,
+    /// The time its timestamps were last moved to, nanoseconds since 1970.
+    stamped_at: u64,
+}
+
+impl Request {
+    fn build(shape: &Shape, index: usize) -> anyhow::Result<Self> {
+        let message = shape.encode(index);
+        let sites = stamp::find_sites(shape.signal, &message, GRPC_PREFIX)
+            .context("payload as encoded does not have the expected form")?;
+        if sites.len() != shape.items {
+            bail!(
+                "payload has {} items instead of {}",
+                sites.len(),
+                shape.items
+            );
+        }
+        Ok(Self {
+            buffer: frame(&message, false)?,
+            sites,
+            items: shape.items,
+            stamped_at: stamp::TEMPLATE_TIME,
+        })
+    }
+
+    /// Gives its items the numbers from `first_item` on, fresh ids, and times just before `now`
+    /// (nanoseconds since 1970).
+    ///
+    /// In place: the buffer is only copied when an earlier send of it has not finished.
+    pub(crate) fn stamp(&mut self, numbering: Numbering, first_item: u64, now: u64) {
+        let mut buffer = std::mem::take(&mut self.buffer)
+            .try_into_mut()
+            .unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
+        let shift = now.wrapping_sub(self.stamped_at);
+        stamp::patch(&mut buffer, &self.sites, numbering, first_item, shift);
+        self.stamped_at = now;
+        self.buffer = buffer.freeze();
+    }
+
+    fn compress(&mut self, compression: Compression) -> anyhow::Result<()> {
+        let message = compression.compress(&self.message())?;
+        self.buffer = frame(&message, compression != Compression::None)?;
+        self.sites = Vec::new();
+        Ok(())
+    }
+
+    /// Compressed requests cannot: they are sent as they were built.
+    pub(crate) fn can_be_stamped(&self) -> bool {
+        !self.sites.is_empty()
+    }
+
+    /// The body of an OTLP/HTTP request.
+    pub(crate) fn message(&self) -> Bytes {
+        self.buffer.slice(GRPC_PREFIX..)
+    }
+
+    /// The body of a gRPC request: the message with its length before it.
+    pub(crate) fn grpc_message(&self) -> Bytes {
+        self.buffer.clone()
+    }
+
+    pub(crate) fn items(&self) -> usize {
+        self.items
+    }
+
+    /// Bytes of the message as sent, without any framing.
+    pub(crate) fn bytes(&self) -> usize {
+        self.buffer.len() - GRPC_PREFIX
+    }
+}
+
+fn frame(message: &[u8], compressed: bool) -> anyhow::Result<Bytes> {
+    let length = u32::try_from(message.len()).context("a request of 4 GiB or more")?;
+    let mut buffer = BytesMut::with_capacity(GRPC_PREFIX + message.len());
+    buffer.put_u8(u8::from(compressed));
+    buffer.put_u32(length);
+    buffer.put_slice(message);
+    Ok(buffer.freeze())
+}
+
+/// The requests of a run, taken in turn.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    idle: VecDeque<Request>,
+    /// For making requests of another size.
+    shape: Shape,
+    numbering: Numbering,
+    /// Nanoseconds since 1970.
+    built_at: u64,
+    facts: Facts,
+}
+
+/// What the payload of a run is like; printed beside its figures.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct Facts {
+    pub(crate) signal: Signal,
+    pub(crate) compression: Compression,
+    pub(crate) requests: usize,
+    pub(crate) items_per_request: usize,
+    pub(crate) attributes_per_item: usize,
+    /// Uncompressed request bytes divided by items, over the whole pool.
+    pub(crate) bytes_per_item: f64,
+    /// The same, as sent.
+    pub(crate) bytes_per_item_sent: f64,
+    /// Whether ids, times and item numbers are made new at each send.
+    pub(crate) stamped_at_each_send: bool,
+    pub(crate) seed: u64,
+    pub(crate) run: String,
+}
+
+impl Pool {
+    /// Builds `size` different requests, numbered from item 0 on.
+    ///
+    /// # Errors
+    /// When the pool would not fit in memory, or compression fails.
+    pub(crate) fn build(
+        shape: &Shape,
+        size: usize,
+        compression: Compression,
+        numbering: Numbering,
+        now: u64,
+    ) -> anyhow::Result<Self> {
+        let (mut plain, mut sent) = (0, 0);
+        let mut idle = VecDeque::with_capacity(size);
+        for index in 0..size {
+            let mut request = Request::build(shape, index)?;
+            request.stamp(numbering, (index * shape.items) as u64, now);
+            plain += request.bytes();
+            if compression != Compression::None {
+                request.compress(compression)?;
+            }
+            sent += request.bytes();
+            if sent > POOL_BYTES_MAX {
+                bail!(
+                    "{size} requests of {} items take more than 4 GiB: use a smaller --pool or --batch-size",
+                    shape.items
+                );
+            }
+            idle.push_back(request);
+        }
+        let items = (size * shape.items) as f64;
+        let facts = Facts {
+            signal: shape.signal,
+            compression,
+            requests: size,
+            items_per_request: shape.items,
+            attributes_per_item: shape.attributes,
+            bytes_per_item: plain as f64 / items,
+            bytes_per_item_sent: sent as f64 / items,
+            stamped_at_each_send: compression == Compression::None,
+            seed: shape.seed,
+            run: shape.run.clone(),
+        };
+        Ok(Self {
+            idle,
+            shape: shape.clone(),
+            numbering,
+            built_at: now,
+            facts,
+        })
+    }
+
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The request that was idle for longest, or one made now when `items` is not the pool's size: the
+    /// last request of a run is often smaller.
+    ///
+    /// # Errors
+    /// When all requests are being sent.
+    pub(crate) fn take(&mut self, items: u64) -> anyhow::Result<Request> {
+        if items != self.shape.items as u64 {
+            return self.build_one(usize::try_from(items)?);
+        }
+        self.idle
+            .pop_front()
+            .context("the pool has fewer requests than are sent at once")
+    }
+
+    fn build_one(&self, items: usize) -> anyhow::Result<Request> {
+        let shape = Shape {
+            items,
+            ..self.shape.clone()
+        };
+        let mut request = Request::build(&shape, 0)?;
+        if self.facts.compression != Compression::None {
+            let number = self.facts.requests * self.shape.items;
+            request.stamp(self.numbering, number as u64, self.built_at);
+            request.compress(self.facts.compression)?;
+        }
+        Ok(request)
+    }
+
+    /// Takes a request back after it was sent.
+    pub(crate) fn give_back(&mut self, request: Request) {
+        if request.items == self.shape.items {
+            self.idle.push_back(request);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

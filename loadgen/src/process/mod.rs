@@ -1,0 +1,9 @@
+//! Other processes: what `/proc` says of them, and where they run.
+
+mod proc;
+mod sys;
+
+pub(crate) use proc::{Process, machine_cpu, serving};
+pub(crate) use sys::{
+    allowed_cores, kill_group, pin_and_bind_life, pin_to, terminate, thread_cpu_time,
+};

@@ -1,0 +1,280 @@
+//! A ClickHouse HTTP endpoint that answers like a server, takes inserts and throws them away.
+
+mod answer;
+mod query;
+mod rows;
+mod schema;
+mod types;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::serve::{Body, drain, full, read};
+use super::stats::Stats;
+use query::{Insert, Reply, VERSION};
+pub(crate) use rows::Packing;
+use schema::Schema;
+pub(crate) use types::Type;
+
+/// A statement in a body is not longer than this; inserts with the statement before the data are bounded
+/// by what an insert may be.
+const STATEMENT_BYTES_MAX: usize = 1 << 20;
+const INSERT_BYTES_MAX: usize = 1 << 30;
+/// `NOT_IMPLEMENTED` among ClickHouse's error codes.
+const NOT_IMPLEMENTED: &str = "48";
+
+/// An insert whose rows are counted when somebody asks.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) table: String,
+    format: String,
+    packing: Packing,
+    types: Option<Vec<Type>>,
+    chunks: Vec<Bytes>,
+}
+
+impl Pending {
+    pub(crate) fn bytes(&self) -> usize {
+        self.chunks.iter().map(Bytes::len).sum()
+    }
+
+    /// # Errors
+    /// Why the rows cannot be counted.
+    pub(crate) fn count(&self) -> Result<u64, String> {
+        let body = self.chunks.concat();
+        rows::count(&body, self.packing, &self.format, self.types.as_deref())
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// The endpoint's state.
+#[derive(Debug)]
+pub(crate) struct ClickHouse {
+    stats: Arc<Stats>,
+    count: bool,
+    /// Held for the time of one look-up only.
+    schema: Mutex<Schema>,
+}
+
+/// What a request's URL and headers say.
+struct Asked {
+    statement: String,
+    default_format: Option<String>,
+    packing: Packing,
+}
+
+impl ClickHouse {
+    pub(crate) fn new(stats: Arc<Stats>, count: bool) -> Self {
+        Self {
+            stats,
+            count,
+            schema: Mutex::new(Schema::of_the_collector()),
+        }
+    }
+
+    pub(crate) async fn handle(
+        &self,
+        head: Parts,
+        body: Incoming,
+    ) -> Result<Response<Body>, hyper::Error> {
+        if matches!(head.uri.path(), "/ping" | "/replicas_status") {
+            drain(body).await?;
+            return Ok(answer(StatusCode::OK, "Ok.\n".into()));
+        }
+        let asked = Asked::new(&head);
+        if let Some(insert) = Insert::parse(&asked.statement) {
+            return self.insert(insert, asked.packing, body).await;
+        }
+        if asked.statement.is_empty() && head.method == http::Method::GET {
+            return Ok(answer(StatusCode::OK, "Ok.\n".into()));
+        }
+        let limit = if asked.statement.is_empty() {
+            INSERT_BYTES_MAX
+        } else {
+            STATEMENT_BYTES_MAX
+        };
+        let Some(body) = read(body, limit).await? else {
+            return Ok(answer(StatusCode::PAYLOAD_TOO_LARGE, "too large\n".into()));
+        };
+        Ok(self.statement(&asked, &body))
+    }
+
+    async fn insert(
+        &self,
+        insert: Insert,
+        packing: Packing,
+        mut body: Incoming,
+    ) -> Result<Response<Body>, hyper::Error> {
+        use http_body_util::BodyExt as _;
+
+        let mut chunks = Vec::new();
+        let mut bytes = 0;
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                bytes += data.len() as u64;
+                if self.count {
+                    chunks.push(data);
+                }
+            }
+        }
+        self.received(insert, packing, chunks, bytes);
+        Ok(answer(StatusCode::OK, Bytes::new()))
+    }
+
+    fn received(&self, insert: Insert, packing: Packing, chunks: Vec<Bytes>, bytes: u64) {
+        if !self.count {
+            return self.stats.inserted(insert.table, bytes);
+        }
+        let types = self
+            .schema
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .types(&insert.table, &insert.columns);
+        let pending = Pending {
+            table: insert.table,
+            format: insert.format,
+            packing,
+            types,
+            chunks,
+        };
+        self.stats.inserted_to_count(pending, bytes);
+    }
+
+    /// A statement from the URL or from the body, with the data of an insert behind it.
+    fn statement(&self, asked: &Asked, body: &Bytes) -> Response<Body> {
+        let mut statement = asked.statement.clone();
+        if statement.is_empty() {
+            let line = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let first = String::from_utf8_lossy(line);
+            if let Some(insert) = Insert::parse(&first) {
+                let data = body.slice(body.len().min(line.len() + 1)..);
+                let bytes = data.len() as u64;
+                self.received(insert, asked.packing, vec![data], bytes);
+                return answer(StatusCode::OK, Bytes::new());
+            }
+            statement = String::from_utf8_lossy(body).into_owned();
+        }
+        let reply = {
+            let mut schema = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
+            query::reply(&statement, &mut schema)
+        };
+        let rendered = match &reply {
+            Reply::Done => Some(Vec::new()),
+            Reply::Rows(rows) => {
+                let format = query::format_of(&statement).or(asked.default_format.as_deref());
+                answer::render(rows, format.unwrap_or("TabSeparated"))
+            }
+            Reply::Unknown => None,
+        };
+        self.stats.asked(&statement, rendered.is_some());
+        match rendered {
+            Some(body) => answer(StatusCode::OK, body.into()),
+            None => unknown(&statement),
+        }
+    }
+}
+
+impl Asked {
+    fn new(head: &Parts) -> Self {
+        let mut asked = Self {
+            statement: String::new(),
+            default_format: None,
+            packing: Packing::Plain,
+        };
+        asked.packing = match head
+            .headers
+            .get(CONTENT_ENCODING)
+            .map(HeaderValue::as_bytes)
+        {
+            Some(b"lz4") => Packing::Lz4,
+            Some(b"gzip") => Packing::Gzip,
+            Some(b"zstd") => Packing::Zstd,
+            _ => Packing::Plain,
+        };
+        for pair in head.uri.query().unwrap_or_default().split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match name {
+                "query" => asked.statement = percent_decoded(value),
+                "default_format" => asked.default_format = Some(percent_decoded(value)),
+                "decompress" if value == "1" => asked.packing = Packing::Blocks,
+                _ => {}
+            }
+        }
+        asked
+    }
+}
+
+fn answer(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/tab-separated-values; charset=UTF-8"),
+    );
+    headers.insert(
+        "x-clickhouse-server-display-name",
+        HeaderValue::from_static("loadgen-sink"),
+    );
+    headers.insert("x-clickhouse-timezone", HeaderValue::from_static("UTC"));
+    response
+}
+
+/// The answer to what the sink does not know: an exception as the server would word it.
+fn unknown(statement: &str) -> Response<Body> {
+    let start: String = statement.chars().take(200).collect();
+    let text = format!(
+        "Code: {NOT_IMPLEMENTED}. DB::Exception: loadgen's sink cannot answer: {start}. (NOT_IMPLEMENTED) \
+         (version {VERSION})\n"
+    );
+    let mut response = answer(StatusCode::NOT_IMPLEMENTED, text.into());
+    response.headers_mut().insert(
+        "x-clickhouse-exception-code",
+        HeaderValue::from_static(NOT_IMPLEMENTED),
+    );
+    response
+}
+
+/// Undoes percent encoding of a query string's value; what is not UTF-8 after that is replaced.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let code = tail
+            .first_chunk::<2>()
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        match (
+            first,
+            code.and_then(|digits| u8::from_str_radix(digits, 16).ok()),
+        ) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = tail.get(2..).unwrap_or_default();
+                continue;
+            }
+            (b'+', _) => bytes.push(b' '),
+            _ => bytes.push(*first),
+        }
+        rest = tail;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_encoding_is_undone() {
+        let check = |text: &str, expected: &str| assert_eq!(percent_decoded(text), expected);
+        check("INSERT+INTO%20t%28a%29", "INSERT INTO t(a)");
+        check("100%", "100%");
+        check("%zz%4", "%zz%4");
+        check("%C3%A9", "é");
+    }
+}

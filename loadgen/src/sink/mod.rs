@@ -1,0 +1,319 @@
+//! `loadgen sink`: receives telemetry like a ClickHouse server or an OTLP backend, and throws it away.
+
+mod clickhouse;
+mod otlp;
+mod serve;
+mod stats;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use rand::Rng as _;
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use crate::cli::parse_duration;
+use crate::otlp::client::Protocol;
+use clickhouse::ClickHouse;
+use otlp::Otlp;
+use serve::{Body, Handler, Version, drain, full, listen, serve};
+pub(crate) use stats::Stats;
+
+/// Receive telemetry, count it and throw it away: a ClickHouse and OTLP endpoint.
+///
+/// The ClickHouse endpoint answers what agents ask at their start (version, tables, columns) like a server
+/// that has the Collector's tables and those it was told to create; inserts are read and forgotten.
+/// Once it listens, one line of JSON with the real addresses goes to standard output. `GET /stats` on any HTTP
+/// endpoint answers what has been received; the same is printed at the end (Ctrl-C).
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true, id = "endpoints")]
+pub(crate) struct Args {
+    /// Listen here as a ClickHouse server (HTTP); port 0 takes a free one
+    #[arg(long, value_name = "ADDR", group = "endpoints")]
+    clickhouse: Option<SocketAddr>,
+    /// Listen here for OTLP over HTTP
+    #[arg(long, value_name = "ADDR", group = "endpoints")]
+    otlp_http: Option<SocketAddr>,
+    /// Listen here for OTLP over gRPC
+    #[arg(long, value_name = "ADDR", group = "endpoints")]
+    otlp_grpc: Option<SocketAddr>,
+    /// Count rows and items, not only requests and bytes
+    #[arg(long)]
+    count: bool,
+    /// Wait this long before each answer to data
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    delay: Duration,
+    /// Share of data requests, 0 to 1, to answer with an error
+    #[arg(long, default_value_t = 0.0, value_parser = parse_share)]
+    error_rate: f64,
+    /// HTTP status of those errors (gRPC: the status that stands for it)
+    #[arg(long, default_value = "503", value_parser = parse_status)]
+    status: StatusCode,
+    /// Retry hint that goes with those errors: Retry-After, over gRPC RetryInfo
+    #[arg(long, value_name = "SECONDS")]
+    retry_after: Option<u32>,
+    /// Stop after this long [default: when interrupted]
+    #[arg(long, value_parser = parse_duration)]
+    duration: Option<Duration>,
+}
+
+/// What a sink does; see [`Args`] for the fields.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) clickhouse: Option<SocketAddr>,
+    pub(crate) otlp_http: Option<SocketAddr>,
+    pub(crate) otlp_grpc: Option<SocketAddr>,
+    pub(crate) count: bool,
+    pub(crate) faults: Faults,
+}
+
+/// Slowness and errors on purpose.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Faults {
+    pub(crate) delay: Duration,
+    pub(crate) error_rate: f64,
+    pub(crate) status: StatusCode,
+    pub(crate) retry_after: Option<u32>,
+}
+
+impl Faults {
+    pub(crate) const NONE: Self = Self {
+        delay: Duration::ZERO,
+        error_rate: 0.0,
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        retry_after: None,
+    };
+}
+
+/// Where a sink really listens.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Addresses {
+    pub(crate) clickhouse: Option<SocketAddr>,
+    pub(crate) otlp_http: Option<SocketAddr>,
+    pub(crate) otlp_grpc: Option<SocketAddr>,
+}
+
+/// A sink at work; dropping it closes its listeners and connections.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    pub(crate) addresses: Addresses,
+    pub(crate) stats: Arc<Stats>,
+    listeners: JoinSet<()>,
+}
+
+impl Sink {
+    /// Starts to listen, on the current runtime.
+    ///
+    /// # Errors
+    /// When an address is taken or not ours.
+    pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let stats = Arc::new(Stats::default());
+        let mut listeners = JoinSet::new();
+        let mut addresses = Addresses::default();
+        let endpoint = |work| Endpoint {
+            work,
+            faults: settings.faults,
+            stats: Arc::clone(&stats),
+        };
+        if let Some(address) = settings.clickhouse {
+            let (listener, address) = listen(address).await?;
+            addresses.clickhouse = Some(address);
+            let work = Work::ClickHouse(Arc::new(ClickHouse::new(
+                Arc::clone(&stats),
+                settings.count,
+            )));
+            listeners.spawn(serve(listener, Version::Http1, endpoint(work)));
+        }
+        if let Some(address) = settings.otlp_http {
+            let (listener, address) = listen(address).await?;
+            addresses.otlp_http = Some(address);
+            let otlp = Otlp::new(Arc::clone(&stats), Protocol::Http, settings.count);
+            listeners.spawn(serve(
+                listener,
+                Version::Http1,
+                endpoint(Work::Http(Arc::new(otlp))),
+            ));
+        }
+        if let Some(address) = settings.otlp_grpc {
+            let (listener, address) = listen(address).await?;
+            addresses.otlp_grpc = Some(address);
+            let otlp = Otlp::new(Arc::clone(&stats), Protocol::Grpc, settings.count);
+            listeners.spawn(serve(
+                listener,
+                Version::Http2,
+                endpoint(Work::Grpc(Arc::new(otlp))),
+            ));
+        }
+        Ok(Self {
+            addresses,
+            stats,
+            listeners,
+        })
+    }
+
+    /// Waits as long as its listeners work, which is until it is dropped.
+    pub(crate) async fn serve(&mut self) {
+        while self.listeners.join_next().await.is_some() {}
+    }
+}
+
+/// One of the sink's listeners.
+#[derive(Debug, Clone)]
+struct Endpoint {
+    work: Work,
+    faults: Faults,
+    stats: Arc<Stats>,
+}
+
+#[derive(Debug, Clone)]
+enum Work {
+    ClickHouse(Arc<ClickHouse>),
+    Http(Arc<Otlp>),
+    Grpc(Arc<Otlp>),
+}
+
+impl Handler for Endpoint {
+    async fn handle(self, request: Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
+        let (head, body) = request.into_parts();
+        if head.uri.path() == "/stats" {
+            drain(body).await?;
+            return Ok(self.stats_answer());
+        }
+        if head.method == http::Method::POST && self.faults.error_rate > 0.0 {
+            let fails = rand::rng().random_bool(self.faults.error_rate);
+            if fails && self.is_data(&head) {
+                drain(body).await?;
+                tokio::time::sleep(self.faults.delay).await;
+                return Ok(self.error());
+            }
+        }
+        if !self.faults.delay.is_zero() && self.is_data(&head) {
+            tokio::time::sleep(self.faults.delay).await;
+        }
+        match &self.work {
+            Work::ClickHouse(clickhouse) => clickhouse.handle(head, body).await,
+            Work::Http(otlp) | Work::Grpc(otlp) => otlp.handle(head, body).await,
+        }
+    }
+}
+
+impl Endpoint {
+    /// Statements of an agent's start are never disturbed: faults are for data.
+    fn is_data(&self, head: &http::request::Parts) -> bool {
+        match self.work {
+            Work::ClickHouse(_) => head
+                .uri
+                .query()
+                .is_some_and(|query| query.to_ascii_uppercase().contains("INSERT")),
+            Work::Http(_) | Work::Grpc(_) => true,
+        }
+    }
+
+    fn error(&self) -> Response<Body> {
+        self.stats.error_injected();
+        let protocol = if matches!(self.work, Work::Grpc(_)) {
+            Protocol::Grpc
+        } else {
+            Protocol::Http
+        };
+        let mut response = otlp::refusal(protocol, self.faults.status);
+        if let Some(seconds) = self.faults.retry_after {
+            otlp::hint(protocol, &mut response, seconds);
+        }
+        response
+    }
+
+    fn stats_answer(&self) -> Response<Body> {
+        let json = serde_json::to_vec_pretty(&self.stats.snapshot()).unwrap_or_default();
+        let mut response = Response::new(full(Bytes::from(json)));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let settings = Settings {
+        clickhouse: args.clickhouse,
+        otlp_http: args.otlp_http,
+        otlp_grpc: args.otlp_grpc,
+        count: args.count,
+        faults: Faults {
+            delay: args.delay,
+            error_rate: args.error_rate,
+            status: args.status,
+            retry_after: args.retry_after,
+        },
+    };
+    // One thread: the sink shares a core with the generator, and threads would only wake each other.
+    let serving = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(serve_until_stopped(&settings, args.duration))
+    });
+    serving.await.context("the sink panicked")?
+}
+
+async fn serve_until_stopped(
+    settings: &Settings,
+    duration: Option<Duration>,
+) -> anyhow::Result<ExitCode> {
+    let mut sink = Sink::start(settings).await?;
+    print_json(&serde_json::to_vec(&sink.addresses)?)?;
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let time_is_up = async {
+        match duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = sink.serve() => {}
+        () = time_is_up => {}
+        _ = terminated.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    print_json(&serde_json::to_vec_pretty(&sink.stats.snapshot())?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_json(json: &[u8]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(json)?;
+    out.write_all(b"\n")?;
+    out.flush()?;
+    Ok(())
+}
+
+fn parse_share(text: &str) -> anyhow::Result<f64> {
+    let share: f64 = text.parse().context("a share is a number from 0 to 1")?;
+    ensure!(
+        (0.0..=1.0).contains(&share),
+        "a share is a number from 0 to 1"
+    );
+    Ok(share)
+}
+
+fn parse_status(text: &str) -> anyhow::Result<StatusCode> {
+    let status: StatusCode = text
+        .parse()
+        .context("a status is a number from 400 to 599")?;
+    ensure!(
+        status.is_client_error() || status.is_server_error(),
+        "a status to fail with is a number from 400 to 599"
+    );
+    Ok(status)
+}
+
+#[cfg(test)]
+mod tests;

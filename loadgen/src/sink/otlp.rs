@@ -1,0 +1,159 @@
+//! OTLP endpoints that count what arrives and throw it away.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::serve::{Body, drain, full, read, with_trailers};
+use super::stats::Stats;
+use crate::otlp::client::Protocol;
+use crate::otlp::compression::Compression;
+use crate::otlp::signal::Signal;
+
+/// A request, as sent and unpacked.
+const REQUEST_BYTES_MAX: usize = 1 << 30;
+/// Flag and length before a gRPC message.
+const PREFIX: usize = 5;
+/// An empty `Export…ServiceResponse` with its gRPC prefix.
+const EMPTY_MESSAGE: [u8; PREFIX] = [0; PREFIX];
+
+#[derive(Debug)]
+pub(crate) struct Otlp {
+    stats: Arc<Stats>,
+    protocol: Protocol,
+    count: bool,
+}
+
+impl Otlp {
+    pub(crate) fn new(stats: Arc<Stats>, protocol: Protocol, count: bool) -> Self {
+        Self {
+            stats,
+            protocol,
+            count,
+        }
+    }
+
+    pub(crate) async fn handle(
+        &self,
+        head: Parts,
+        body: Incoming,
+    ) -> Result<Response<Body>, hyper::Error> {
+        let Some(signal) = Signal::from_path(head.uri.path()) else {
+            drain(body).await?;
+            return Ok(refusal(self.protocol, StatusCode::NOT_FOUND));
+        };
+        let (bytes, items) = if self.count {
+            match read(body, REQUEST_BYTES_MAX).await? {
+                Some(body) => (body.len() as u64, self.items(signal, &head.headers, &body)),
+                None => (0, Err("longer than 1 GiB".to_owned())),
+            }
+        } else {
+            (drain(body).await?, Ok(0))
+        };
+        self.stats
+            .received(&format!("{signal} over {}", self.protocol), bytes, items);
+        Ok(success(self.protocol))
+    }
+
+    fn items(&self, signal: Signal, headers: &HeaderMap, body: &Bytes) -> Result<u64, String> {
+        let (message, encoding) = match self.protocol {
+            Protocol::Http => (Some(body.as_ref()), headers.get(CONTENT_ENCODING)),
+            Protocol::Grpc => {
+                let compressed = body.first() == Some(&1);
+                (
+                    body.get(PREFIX..),
+                    headers.get("grpc-encoding").filter(|_| compressed),
+                )
+            }
+        };
+        let message = message.ok_or("shorter than a gRPC prefix")?;
+        let Some(encoding) = encoding else {
+            return signal.count(message).map_err(|error| error.to_string());
+        };
+        let compression = encoding.to_str().ok().and_then(Compression::from_name);
+        let compression = compression.ok_or_else(|| format!("cannot decompress {encoding:?}"))?;
+        let plain = compression
+            .decompress(message, REQUEST_BYTES_MAX as u64)
+            .map_err(|error| format!("cannot decompress: {error}"))?;
+        signal.count(&plain).map_err(|error| error.to_string())
+    }
+}
+
+fn success(protocol: Protocol) -> Response<Body> {
+    let mut response = match protocol {
+        Protocol::Http => Response::new(full(Bytes::new())),
+        Protocol::Grpc => {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from_static("0"));
+            Response::new(with_trailers(Bytes::from_static(&EMPTY_MESSAGE), trailers))
+        }
+    };
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, content_type(protocol));
+    response
+}
+
+/// An answer that refuses a request with an HTTP status, or its gRPC counterpart.
+pub(super) fn refusal(protocol: Protocol, status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::new()));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, content_type(protocol));
+    match protocol {
+        Protocol::Http => *response.status_mut() = status,
+        Protocol::Grpc => {
+            let code = match status.as_u16() {
+                400 => "3",
+                401 => "16",
+                403 => "7",
+                404 => "12",
+                429 => "8",
+                502..=504 => "14",
+                _ => "13",
+            };
+            response
+                .headers_mut()
+                .insert("grpc-status", HeaderValue::from_static(code));
+        }
+    }
+    response
+}
+
+/// Adds the hint on when to try again, as the protocol words it.
+pub(super) fn hint(protocol: Protocol, response: &mut Response<Body>, seconds: u32) {
+    let headers = response.headers_mut();
+    match protocol {
+        Protocol::Http => headers.insert(RETRY_AFTER, HeaderValue::from(seconds)),
+        Protocol::Grpc => headers.insert("grpc-status-details-bin", retry_info(seconds)),
+    };
+}
+
+/// A `google.rpc.Status` whose only detail is a `RetryInfo`, in base64.
+fn retry_info(seconds: u32) -> HeaderValue {
+    const URL: &[u8] = b"type.googleapis.com/google.rpc.RetryInfo";
+    let mut duration = vec![0x08];
+    prost::encoding::encode_varint(u64::from(seconds), &mut duration);
+    let field = |number: u8, bytes: &[u8]| {
+        let mut field = vec![number << 3 | 2];
+        prost::encoding::encode_varint(bytes.len() as u64, &mut field);
+        field.extend(bytes);
+        field
+    };
+    let info = field(1, &duration);
+    let any = [field(1, URL), field(2, &info)].concat();
+    let status = field(3, &any);
+    let value = tonic::metadata::MetadataValue::<tonic::metadata::Binary>::from_bytes(&status);
+    HeaderValue::from_bytes(value.as_encoded_bytes()).expect("base64 is valid in a header")
+}
+
+fn content_type(protocol: Protocol) -> HeaderValue {
+    HeaderValue::from_static(match protocol {
+        Protocol::Http => "application/x-protobuf",
+        Protocol::Grpc => "application/grpc",
+    })
+}

@@ -1,0 +1,191 @@
+//! What the sink has received.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::clickhouse::Pending;
+
+/// Inserts wait in memory to be counted when somebody asks, up to this many bytes; further ones are counted
+/// as they come. Counting later keeps the sink cheap while a measurement runs.
+const PENDING_BYTES_MAX: usize = 512 << 20;
+/// Statements the sink could not answer, kept as examples.
+const EXAMPLES_MAX: usize = 16;
+const EXAMPLE_CHARACTERS_MAX: usize = 300;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Received {
+    pub(crate) requests: u64,
+    /// Body bytes as received, without HTTP framing.
+    pub(crate) bytes: u64,
+    /// Rows or items, where they are counted.
+    pub(crate) items: u64,
+    /// Requests whose items could not be counted.
+    pub(crate) uncounted: u64,
+    /// Why the last of them could not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Snapshot {
+    /// Inserts by table.
+    pub(crate) tables: BTreeMap<String, Received>,
+    /// OTLP requests by signal and protocol, such as `traces over HTTP`.
+    pub(crate) otlp: BTreeMap<String, Received>,
+    /// Statements other than inserts by their first word.
+    pub(crate) statements: BTreeMap<String, u64>,
+    /// Some statements that the sink could not answer.
+    pub(crate) unknown_statements: Vec<String>,
+    /// Requests answered with an error on purpose.
+    pub(crate) injected_errors: u64,
+}
+
+impl Snapshot {
+    /// Rows in all of the tables that carry items, and OTLP items.
+    pub(crate) fn items(&self) -> u64 {
+        self.tables
+            .values()
+            .chain(self.otlp.values())
+            .map(|received| received.items)
+            .sum()
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.tables
+            .values()
+            .chain(self.otlp.values())
+            .map(|received| received.requests)
+            .sum()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.tables
+            .values()
+            .chain(self.otlp.values())
+            .map(|received| received.bytes)
+            .sum()
+    }
+
+    pub(crate) fn uncounted(&self) -> u64 {
+        self.tables
+            .values()
+            .chain(self.otlp.values())
+            .map(|received| received.uncounted)
+            .sum()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    /// Held while a few numbers are added.
+    inner: Mutex<Inner>,
+    /// Held while pending inserts are counted, so that nobody reads between taking and adding.
+    counting: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    snapshot: Snapshot,
+    pending: Vec<Pending>,
+    pending_bytes: usize,
+}
+
+impl Stats {
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts an insert whose rows nobody asks for.
+    pub(super) fn inserted(&self, table: String, bytes: u64) {
+        let mut inner = self.inner();
+        let received = inner.snapshot.tables.entry(table).or_default();
+        received.requests += 1;
+        received.bytes += bytes;
+    }
+
+    /// Counts an insert, its rows later.
+    pub(super) fn inserted_to_count(&self, pending: Pending, bytes: u64) {
+        let is_full = {
+            let mut inner = self.inner();
+            let received = inner
+                .snapshot
+                .tables
+                .entry(pending.table.clone())
+                .or_default();
+            received.requests += 1;
+            received.bytes += bytes;
+            inner.pending_bytes += pending.bytes();
+            inner.pending.push(pending);
+            inner.pending_bytes > PENDING_BYTES_MAX
+        };
+        if is_full {
+            self.count_pending();
+        }
+    }
+
+    /// Counts an OTLP request; `items` is why they could not be counted, or their number if asked for.
+    pub(super) fn received(&self, kind: &str, bytes: u64, items: Result<u64, String>) {
+        let mut inner = self.inner();
+        let received = inner.snapshot.otlp.entry(kind.to_owned()).or_default();
+        received.requests += 1;
+        received.bytes += bytes;
+        received.add(items);
+    }
+
+    pub(super) fn asked(&self, statement: &str, answered: bool) {
+        let word = statement
+            .split_ascii_whitespace()
+            .next()
+            .unwrap_or("")
+            .to_ascii_uppercase();
+        let word = word.chars().take(20).collect();
+        let mut inner = self.inner();
+        *inner.snapshot.statements.entry(word).or_default() += 1;
+        if !answered && inner.snapshot.unknown_statements.len() < EXAMPLES_MAX {
+            let example = statement.chars().take(EXAMPLE_CHARACTERS_MAX).collect();
+            inner.snapshot.unknown_statements.push(example);
+        }
+    }
+
+    pub(super) fn error_injected(&self) {
+        self.inner().snapshot.injected_errors += 1;
+    }
+
+    fn count_pending(&self) {
+        let _one_at_a_time = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = {
+            let mut inner = self.inner();
+            inner.pending_bytes = 0;
+            std::mem::take(&mut inner.pending)
+        };
+        for insert in pending {
+            let rows = insert.count();
+            self.inner()
+                .snapshot
+                .tables
+                .entry(insert.table)
+                .or_default()
+                .add(rows);
+        }
+    }
+
+    /// Everything received so far, with all rows counted.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.count_pending();
+        self.inner().snapshot.clone()
+    }
+}
+
+impl Received {
+    fn add(&mut self, items: Result<u64, String>) {
+        match items {
+            Ok(items) => self.items += items,
+            Err(problem) => {
+                self.uncounted += 1;
+                self.problem = Some(problem);
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What the service answers.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use serde_json::json;
+use support::{Client, Collector, Service};
+
+#[tokio::test]
+async fn vectors_are_added() {
+    let collector = Collector::start().await;
+    let service = Service::start(&collector.endpoint, &[], &[]).await;
+    let mut client = service.client().await;
+    let answer = client.add(r#"{"a":[1,2.5,-3],"b":[4,5.5,3]}"#).await;
+    assert_eq!(
+        (answer.status, answer.kind.as_str()),
+        (200, "application/json")
+    );
+    assert_eq!(answer.body, json!({"result": [5.0, 8.0, 0.0]}));
+
+    let answer = client.send("GET", "/health", &[], "").await;
+    assert_eq!((answer.status, answer.body), (200, json!({"status": "ok"})));
+    assert!(service.stop().await.success);
+}
+
+/// Sends `body` with `content_type` and checks the problem in the answer.
+async fn check_refused(
+    client: &mut Client,
+    request: &str,
+    content_type: &str,
+    body: &str,
+    expected: (u16, &str),
+) {
+    let (method, path) = request.split_once(' ').unwrap();
+    let headers = [("content-type", content_type)];
+    let headers = if content_type.is_empty() {
+        &[]
+    } else {
+        &headers[..]
+    };
+    let answer = client.send(method, path, headers, body).await;
+    assert_eq!(
+        (answer.status, answer.kind.as_str()),
+        (expected.0, "application/problem+json"),
+        "{body}"
+    );
+    assert_eq!(answer.body["status"], expected.0);
+    assert!(answer.body["title"].is_string());
+    let text = answer.body["detail"].as_str().unwrap();
+    assert!(
+        text.contains(expected.1),
+        "{text} does not contain {}",
+        expected.1
+    );
+}
+
+#[tokio::test]
+async fn refused_bodies_say_what_is_wrong() {
+    let collector = Collector::start().await;
+    let service = Service::start(&collector.endpoint, &["--max-body-bytes", "100"], &[]).await;
+    let mut client = service.client().await;
+    let large = format!("{{\"a\":[{}1],\"b\":[1]}}", "1,".repeat(100));
+    for (body, status, detail) in [
+        (
+            r#"{"a":[1],"b":[1,2]}"#,
+            422,
+            "`a` has 1 numbers and `b` has 2",
+        ),
+        (
+            r#"{"a":[1e308],"b":[1e308]}"#,
+            422,
+            "index 0 is beyond the range",
+        ),
+        (r#"{"a":[1e999],"b":[1]}"#, 422, "number out of range"),
+        (r#"{"a":["x"],"b":[1]}"#, 422, "expected f64"),
+        (r#"{"a":[1]}"#, 422, "missing field `b`"),
+        (r#"{"a":[NaN],"b":[1]}"#, 400, "not valid JSON"),
+        ("{", 400, "not valid JSON"),
+        ("", 400, "not valid JSON"),
+        (large.as_str(), 413, "limit of 100 bytes"),
+    ] {
+        let request = "POST /api/vector/add";
+        check_refused(
+            &mut client,
+            request,
+            "application/json",
+            body,
+            (status, detail),
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn refused_requests_say_what_is_wrong() {
+    let collector = Collector::start().await;
+    let service = Service::start(&collector.endpoint, &[], &[]).await;
+    let mut client = service.client().await;
+    for (request, content_type, status, detail) in [
+        (
+            "POST /api/vector/add",
+            "text/plain",
+            415,
+            "it is `text/plain`",
+        ),
+        ("POST /api/vector/add", "", 415, "it is none"),
+        ("GET /api/vector/add", "", 405, "does not answer GET"),
+        ("POST /health", "", 405, "does not answer POST"),
+        ("GET /other", "", 404, "nothing at /other"),
+    ] {
+        check_refused(&mut client, request, content_type, "", (status, detail)).await;
+    }
+    let kind = [("content-type", "Application/JSON; charset=utf-8")];
+    let answer = client
+        .send("POST", "/api/vector/add", &kind, r#"{"a":[],"b":[]}"#)
+        .await;
+    assert_eq!(answer.status, 200);
+}
