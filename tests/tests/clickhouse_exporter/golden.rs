@@ -1,6 +1,11 @@
 //! The rows that the Collector writes, and ours: the same, order inside a map aside.
 
 use anyhow::{Context, Result};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as AttributeValue;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message as _;
 use serde_json::Value;
 use tidegate::signal::Signal;
 
@@ -79,6 +84,67 @@ async fn assert_golden(database: &Database, schema: &str) -> Result<()> {
         assert_eq!(rows.len(), expected.len(), "rows of {table}");
     }
     Ok(())
+}
+
+/// Spans with ids that do not compress, more than fit into one frame of any column.
+fn many_spans(count: u64) -> Vec<u8> {
+    let hashed = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
+    let spans = (0..count)
+        .map(|index| Span {
+            trace_id: [
+                hashed(index).to_be_bytes(),
+                hashed(index + count).to_be_bytes(),
+            ]
+            .concat(),
+            span_id: hashed(!index).to_be_bytes().to_vec(),
+            name: format!("span {}", index % 700),
+            start_time_unix_nano: 1_780_000_000_000_000_000 + index,
+            end_time_unix_nano: 1_780_000_000_000_000_000 + 3 * index,
+            attributes: vec![KeyValue {
+                key: format!("key.{}", index % 300),
+                value: Some(AnyValue {
+                    value: Some(AttributeValue::IntValue(hashed(index).cast_signed())),
+                }),
+                ..KeyValue::default()
+            }],
+            ..Span::default()
+        })
+        .collect();
+    let scope_spans = vec![ScopeSpans {
+        spans,
+        ..ScopeSpans::default()
+    }];
+    let resource_spans = vec![ResourceSpans {
+        scope_spans,
+        ..ResourceSpans::default()
+    }];
+    ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+}
+
+/// What the engine read is what was sent, by sums over every column that differs from row to row.
+#[tokio::test]
+async fn large_batches_arrive_whole() -> Result<()> {
+    const COUNT: u64 = 20_000;
+    let database = Database::start()?;
+    let exporter = Exporter::to(&database.localdb.url, "")?;
+    let request = many_spans(COUNT);
+    for _ in 0..2 {
+        exporter.store(Signal::Traces, request.clone()).await?;
+    }
+    let found = database
+        .query(
+            "SELECT count(), uniqExact(TraceId), uniqExact(SpanId), uniqExact(SpanName), sum(Duration),
+                 uniqExact(mapKeys(SpanAttributes)), uniqExact(mapValues(SpanAttributes)),
+                 countIf(match(TraceId, '^[0-9a-f]{32}$') AND match(SpanId, '^[0-9a-f]{16}$'))
+             FROM otel_traces",
+        )
+        .await?;
+    let durations = 2 * COUNT * (COUNT - 1);
+    assert_eq!(
+        found,
+        format!("40000\t20000\t20000\t700\t{durations}\t300\t20000\t40000")
+    );
+    database.localdb.stop()
 }
 
 #[tokio::test]

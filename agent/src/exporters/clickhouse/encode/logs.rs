@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::super::native::{Columns, Compressor, Labels, Maps, Stream, Visit};
 use super::hex::push_id;
-use super::shared::{Resource, Scope, fill_text, push_attribute};
+use super::shared::{Resource, Scope, fill_text, next_field, push_attribute, tag};
 use super::value::{append_value, merged};
 use super::{EncodeError, LABEL, MAP, SEAL_ROWS, low_u8, seal};
 use crate::otlp::{Field, Fields, Value};
@@ -154,7 +154,8 @@ impl Logs {
 
     fn record(&mut self, message: &[u8]) -> Result<(), EncodeError> {
         let mut record = Scalars::default();
-        for field in Fields::new(message) {
+        let mut fields = Fields::new(message);
+        while let Some(field) = next_field(&mut fields, &mut self.log_attributes, tag(6)) {
             let Field { number, value } = field?;
             match (number, value) {
                 (1, Value::Fixed64(time)) => record.time = time,

@@ -34,19 +34,28 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// Appends the attributes that `rest` starts with, fields of the one-byte tag `tag`; gives what follows them.
+/// The next field of an item; attributes of the usual form before it, fields of the one-byte tag `tag`, are appended
+/// to `column` on the way. They are most of an item: this path costs half of what [`push_attribute`] does.
 #[inline]
-pub(super) fn push_attributes<'a>(
+pub(super) fn next_field<'a>(
+    fields: &mut Fields<'a>,
     column: &mut Maps,
-    rest: &'a [u8],
     tag: u8,
-) -> Result<&'a [u8], WireError> {
-    let mut rest = rest;
+) -> Option<Result<Field<'a>, WireError>> {
+    let mut rest = fields.rest();
     while let Some((key, value, next)) = plain_attribute(rest, tag) {
-        value.append(column.key(key))?;
+        if let Err(error) = value.append(column.key(key)) {
+            return Some(Err(error));
+        }
         rest = next;
     }
-    Ok(rest)
+    *fields = Fields::new(rest);
+    fields.next()
+}
+
+/// The tag of a field with a length.
+pub(super) const fn tag(number: u8) -> u8 {
+    number << 3 | 2
 }
 
 /// Appends an attribute of an item.

@@ -71,7 +71,12 @@ impl<'a> BlockWriter<'a> {
             self.flush()?;
             self.out.extend_from_slice(stream.sealed());
         }
-        self.bytes(stream.open())
+        if stream.open().len() < GATHERED_MAX {
+            return self.bytes(stream.open());
+        }
+        self.flush()?;
+        self.compressor
+            .append_worth(stream.open(), &mut stream.worth(), &mut self.out)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -90,6 +90,7 @@ pub(crate) fn unframed(body: &[u8]) -> Vec<u8> {
         assert_eq!(sum, checksum);
         let data = reader.take(compressed - 9);
         match method {
+            0x02 => content.extend_from_slice(data),
             0x82 => content.extend(lz4_flex::block::decompress(data, plain).unwrap()),
             0x90 => content.extend(zstd::bulk::decompress(data, plain).unwrap()),
             other => panic!("unknown method {other:#x}"),

@@ -38,8 +38,36 @@ const ZSTD_LEVEL: i32 = 1;
 const CHECKSUM: usize = 16;
 /// Method, compressed size and content size.
 const HEADER: usize = 9;
+const METHOD_NONE: u8 = 0x02;
 const METHOD_LZ4: u8 = 0x82;
 const METHOD_ZSTD: u8 = 0x90;
+
+/// What compressing a stream has been worth lately. Ids are random: trying again and again would cost 25 ns a span
+/// and 50 ns a log record, measured, for nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Worth {
+    /// Frames to store as they are before compression is tried again.
+    plain_frames: u8,
+}
+
+/// After a frame that compression hardly made smaller, this many are stored as they are.
+const PLAIN_FRAMES: u8 = 15;
+
+impl Worth {
+    /// Takes note of a frame: worth it is a sixteenth less.
+    fn note(&mut self, compressed: usize, content: usize) {
+        if compressed > content - content / 16 {
+            self.plain_frames = PLAIN_FRAMES;
+        }
+    }
+
+    /// Whether the next frame is to be compressed.
+    fn try_next(&mut self) -> bool {
+        let tried = self.plain_frames == 0;
+        self.plain_frames = self.plain_frames.saturating_sub(1);
+        tried
+    }
+}
 
 /// Makes frames, and keeps what compression needs between them.
 pub struct Compressor {
@@ -100,7 +128,32 @@ impl Compressor {
         Ok(())
     }
 
-    fn append_frame(&mut self, content: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
+    /// The same, for a stream whose `worth` is remembered: what does not compress is stored as it is.
+    ///
+    /// # Errors
+    /// As [`Compressor::append`].
+    pub fn append_worth(
+        &mut self,
+        content: &[u8],
+        worth: &mut Worth,
+        out: &mut Vec<u8>,
+    ) -> std::io::Result<()> {
+        if self.method == Method::None {
+            return self.append(content, out);
+        }
+        for piece in content.chunks(self.method.content_max()) {
+            if worth.try_next() {
+                let compressed = self.append_frame(piece, out)?;
+                worth.note(compressed, piece.len());
+            } else {
+                append_framed(METHOD_NONE, piece, piece.len(), out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends one frame; gives the size of its content compressed.
+    fn append_frame(&mut self, content: &[u8], out: &mut Vec<u8>) -> std::io::Result<usize> {
         let (method, length) = match &mut self.zstd {
             Some(zstd) => (
                 METHOD_ZSTD,
@@ -114,7 +167,7 @@ impl Compressor {
         };
         let compressed = self.room.get(..length).unwrap_or_default();
         append_framed(method, compressed, content.len(), out);
-        Ok(())
+        Ok(length)
     }
 }
 
@@ -144,6 +197,35 @@ fn append_framed(method: u8, compressed: &[u8], content_length: usize, out: &mut
 mod tests {
     use super::super::decode::unframed;
     use super::*;
+
+    #[test]
+    fn what_does_not_compress_is_stored_as_it_is_until_it_is_tried_again() {
+        let size = Method::Lz4.content_max();
+        let mut state = 1u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (state >> 56) as u8
+        })
+        .take(size)
+        .collect();
+        let zeros = vec![0; size];
+        let mut compressor = Compressor::new(Method::Lz4).unwrap();
+        let mut worth = Worth::default();
+        let (mut content, mut out, mut methods) = (Vec::new(), Vec::new(), Vec::new());
+        for frame in std::iter::once(&noise).chain(std::iter::repeat_n(&zeros, 18)) {
+            let start = out.len();
+            compressor
+                .append_worth(frame, &mut worth, &mut out)
+                .unwrap();
+            methods.push(out[start + CHECKSUM]);
+            content.extend_from_slice(frame);
+        }
+        let plain = usize::from(PLAIN_FRAMES);
+        assert_eq!(methods[0], METHOD_LZ4);
+        assert_eq!(methods[1..=plain], vec![METHOD_NONE; plain]);
+        assert_eq!(methods[plain + 1..], [METHOD_LZ4; 3]);
+        assert!(unframed(&out) == content);
+    }
 
     #[test]
     fn frames_hold_what_went_in() {

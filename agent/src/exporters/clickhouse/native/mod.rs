@@ -13,5 +13,5 @@ mod stream;
 
 pub use block::{BlockWriter, Columns, Visit, assemble, reset};
 pub use columns::{Array, Column, Labels, Maps, Offsets};
-pub use frame::{Compressor, Method};
+pub use frame::{Compressor, Method, Worth};
 pub use stream::{Stream, append_text};

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::frame::Compressor;
+use super::frame::{Compressor, Worth};
 
 /// What a stream may keep allocated between batches; more goes back to the allocator.
 const KEPT_MAX: usize = 512 << 10;
@@ -12,6 +12,8 @@ const KEPT_MAX: usize = 512 << 10;
 pub struct Stream {
     open: Vec<u8>,
     sealed: Vec<u8>,
+    /// Outlives the batch: a column of ids is one in the next batch too.
+    worth: Worth,
 }
 
 impl Stream {
@@ -23,6 +25,11 @@ impl Stream {
     /// The frames made so far.
     pub fn sealed(&self) -> &[u8] {
         &self.sealed
+    }
+
+    /// What compressing it has been worth.
+    pub fn worth(&self) -> Worth {
+        self.worth
     }
 
     /// Whether nothing was written.
@@ -84,7 +91,7 @@ impl Stream {
         let size = compressor.method().content_max();
         let full = self.open.len() - self.open.len() % size;
         let (whole, rest) = self.open.split_at(full);
-        compressor.append(whole, &mut self.sealed)?;
+        compressor.append_worth(whole, &mut self.worth, &mut self.sealed)?;
         let rest = rest.len();
         self.open.copy_within(full.., 0);
         self.open.truncate(rest);

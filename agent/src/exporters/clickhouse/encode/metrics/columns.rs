@@ -4,10 +4,10 @@ use super::super::super::native::{
     Array, Column, Compressor, Labels, Maps, Offsets, Stream, Visit,
 };
 use super::super::hex::push_id_or_zeros;
-use super::super::shared::{Resource, Scope, fill_text, push_attribute};
+use super::super::shared::{Resource, Scope, fill_text, next_field, push_attribute, tag};
 use super::super::{EncodeError, LABEL, MAP, MAPS};
 use super::Metric;
-use crate::otlp::{Field, Fields, Value};
+use crate::otlp::{Field, Fields, Value, WireError};
 
 /// Times are sent in full: the server rounds them down where the table has whole seconds.
 pub(super) const TIME: &str = "DateTime64(9)";
@@ -62,6 +62,16 @@ impl Common {
         visit("StartTimeUnix", TIME, &mut self.start_time)?;
         visit("TimeUnix", TIME, &mut self.time)?;
         visit("Flags", "UInt32", &mut self.flags)
+    }
+
+    /// The next field of a point whose attributes are field `number`; see [`next_field`].
+    #[inline]
+    pub(super) fn next_field<'a>(
+        &mut self,
+        fields: &mut Fields<'a>,
+        number: u8,
+    ) -> Option<Result<Field<'a>, WireError>> {
+        next_field(fields, &mut self.attributes, tag(number))
     }
 
     /// Adds an attribute to the row under way.

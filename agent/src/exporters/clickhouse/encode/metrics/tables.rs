@@ -33,7 +33,8 @@ impl Gauges {
     pub(super) fn point(&mut self, message: &[u8]) -> Result<(), EncodeError> {
         let mut point = Point::default();
         let mut number = 0.0;
-        for field in Fields::new(message) {
+        let mut fields = Fields::new(message);
+        while let Some(field) = self.common.next_field(&mut fields, 7) {
             let Field {
                 number: field,
                 value,
@@ -119,7 +120,8 @@ impl Histograms {
     pub(super) fn point(&mut self, message: &[u8]) -> Result<(), EncodeError> {
         let mut point = Point::default();
         let (mut count, mut sum, mut min, mut max) = (0, 0, 0, 0);
-        for field in Fields::new(message) {
+        let mut fields = Fields::new(message);
+        while let Some(field) = self.common.next_field(&mut fields, 9) {
             let Field { number, value } = field?;
             match (number, value) {
                 (2, Value::Fixed64(time)) => point.start_time = time,
@@ -200,7 +202,8 @@ impl ExponentialHistograms {
         let mut point = Point::default();
         let (mut count, mut sum, mut scale, mut zero_count) = (0, 0, 0, 0);
         let (mut min, mut max, mut positive, mut negative) = (0, 0, 0, 0);
-        for field in Fields::new(message) {
+        let mut fields = Fields::new(message);
+        while let Some(field) = self.common.next_field(&mut fields, 1) {
             let Field { number, value } = field?;
             match (number, value) {
                 (1, Value::Bytes(pair)) => self.common.attribute(pair)?,
@@ -313,7 +316,8 @@ impl Summaries {
     pub(super) fn point(&mut self, message: &[u8]) -> Result<(), EncodeError> {
         let mut point = Point::default();
         let (mut count, mut sum) = (0, 0);
-        for field in Fields::new(message) {
+        let mut fields = Fields::new(message);
+        while let Some(field) = self.common.next_field(&mut fields, 7) {
             let Field { number, value } = field?;
             match (number, value) {
                 (2, Value::Fixed64(time)) => point.start_time = time,
