@@ -29,7 +29,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let mut side = SideTasks::start(&settings, &telemetry, &held, &health)?;
     let mut running = plan(&settings).build(&telemetry, &held)?.start();
     health.enter(Phase::Ready);
-    info!(pipelines = settings.pipelines.len(), "everything is ready, running");
+    info!(
+        pipelines = settings.pipelines.len(),
+        "everything is ready, running"
+    );
 
     let failure = tokio::select! {
         name = signals.stop() => {
@@ -45,7 +48,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     health.enter(Phase::Stopping);
     let clean = drain(running, &settings, &mut signals).await;
     side.stop().await;
-    Ok(if clean && failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if clean && failure.is_none() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Whether everything that was accepted was delivered.
@@ -76,7 +83,10 @@ fn plan(settings: &Settings) -> Plan<'_> {
 }
 
 fn by_id<S: ?Sized>(components: &[(String, Box<S>)]) -> BTreeMap<&str, &S> {
-    components.iter().map(|(id, settings)| (id.as_str(), settings.as_ref())).collect()
+    components
+        .iter()
+        .map(|(id, settings)| (id.as_str(), settings.as_ref()))
+        .collect()
 }
 
 /// Without a memory limiter, telemetry held may take a quarter of the memory there is: the rest is for encoding it,
@@ -92,11 +102,17 @@ struct SideTasks {
 }
 
 impl SideTasks {
-    fn start(settings: &Settings, telemetry: &Telemetry, held: &HeldBytes, health: &Health) -> anyhow::Result<Self> {
+    fn start(
+        settings: &Settings,
+        telemetry: &Telemetry,
+        held: &HeldBytes,
+        health: &Health,
+    ) -> anyhow::Result<Self> {
         let shutdown = Shutdown::default();
         let mut tasks = JoinSet::new();
         if let Some(address) = &settings.telemetry.metrics_address {
-            let endpoint = server::bind(address).with_context(|| format!("bind the metrics endpoint {address}"))?;
+            let endpoint = server::bind(address)
+                .with_context(|| format!("bind the metrics endpoint {address}"))?;
             let work = endpoint.run(telemetry.clone(), held.clone(), shutdown.clone());
             tasks.spawn(async move { ("metrics".to_owned(), work.await) });
         }

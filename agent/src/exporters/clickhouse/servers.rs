@@ -64,7 +64,12 @@ impl Servers {
     ///
     /// # Errors
     /// The failure of the last server tried.
-    pub(crate) async fn insert(&self, signal: Signal, block: &Block, token: &str) -> Result<(), Failure> {
+    pub(crate) async fn insert(
+        &self,
+        signal: Signal,
+        block: &Block,
+        token: &str,
+    ) -> Result<(), Failure> {
         let mut last = None;
         for server in self.order() {
             let mut attempt = Attempt {
