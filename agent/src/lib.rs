@@ -4,6 +4,7 @@
 //! obligation to answer, and no stage builds per-item objects. `docs/architecture.md` is the map.
 
 pub mod ack;
+mod admin;
 pub mod allocator;
 pub mod app;
 pub mod batch;

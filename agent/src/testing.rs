@@ -1,6 +1,6 @@
 //! Helpers for tests of components, and the conformance tests that walk the registries.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::ack::{Ack, Answer, Answered};
 use crate::batch::{Chunk, Payload};
@@ -259,6 +261,18 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
     };
     let waited = tokio::time::timeout(DEADLINE, waiting).await;
     assert!(waited.is_ok(), "{what} did not happen");
+}
+
+/// Status and body of `GET path`.
+pub(crate) async fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
 }
 
 mod conformance {

@@ -2,6 +2,7 @@
 
 pub mod logs;
 pub mod names;
+pub mod reference;
 mod registry;
 pub mod server;
 

@@ -1,191 +1,131 @@
-//! The Prometheus endpoint: `GET /metrics` in the text format, version 0.0.4.
-//!
-//! Bounds: [`CONNECTIONS_MAX`] connections, further ones wait to be accepted; [`HEADER_TIMEOUT`] to send a request's head.
+//! The Prometheus endpoint: `GET /metrics`, with what the process uses read anew for every scrape.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tracing::{debug, info, warn};
+use http::StatusCode;
+use tracing::info;
 
 use super::{Telemetry, names};
+use crate::admin::{self, Answer, Endpoint};
 use crate::component::{ComponentError, Shutdown};
 use crate::memory::HeldBytes;
 use crate::process;
 
-const CONNECTIONS_MAX: usize = 32;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait after the system could not accept a connection, as when it is out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A bound endpoint that does not answer yet.
+/// A bound metrics endpoint.
 #[derive(Debug)]
-pub struct Endpoint {
-    listener: TcpListener,
-    address: SocketAddr,
-}
+pub struct Server(Endpoint);
 
-/// Binds the endpoint. Port 0 takes a free one. To be called on a runtime.
+/// Binds `address`; port 0 takes a free one. To be called on a runtime.
 ///
 /// # Errors
 /// When the address is taken or not this machine's.
-pub fn bind(address: &SocketAddr) -> io::Result<Endpoint> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
-    let address = listener.local_addr()?;
-    Ok(Endpoint { listener, address })
+pub fn bind(address: &SocketAddr) -> io::Result<Server> {
+    admin::bind(address).map(Server)
 }
 
-impl Endpoint {
-    /// Answers until `shutdown`; answers under way are finished.
+impl Server {
+    /// Where it listens.
     ///
     /// # Errors
-    /// None today: what fails is one connection's business.
+    /// When the system cannot tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.address()
+    }
+
+    /// Serves until `shutdown`.
+    ///
+    /// # Errors
+    /// None today: the signature is that of everything that runs beside the pipelines.
     pub async fn run(
         self,
         telemetry: Telemetry,
         held: HeldBytes,
         shutdown: Shutdown,
     ) -> Result<(), ComponentError> {
-        info!(address = %self.address, "metrics endpoint listening");
-        let page = Page {
-            telemetry,
-            held,
-            started: Instant::now(),
-        };
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = shutdown.triggered() => break,
-                Some(_ended) = connections.join_next() => {}
-                accepted = self.listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                    Ok((stream, _)) => {
-                        connections.spawn(serve(stream, page.clone(), shutdown.clone()));
-                    }
-                    Err(error) => {
-                        warn!(%error, "metrics endpoint cannot accept a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-            }
+        if let Ok(address) = self.address() {
+            info!(%address, "metrics endpoint listening");
         }
-        while connections.join_next().await.is_some() {}
+        let started = Instant::now();
+        let respond = move |path: &str| match path {
+            "/metrics" => {
+                refresh(&telemetry, &held, started);
+                encode(&telemetry)
+            }
+            _ => admin::not_found(),
+        };
+        self.0.serve(respond, shutdown).await;
         Ok(())
     }
 }
 
-async fn serve(stream: TcpStream, page: Page, shutdown: Shutdown) {
-    let service = service_fn(|request| {
-        let answer = page.answer(&request);
-        async { Ok::<_, Infallible>(answer) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = shutdown.triggered() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+/// The text format's version, which Prometheus asks for.
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+fn encode(telemetry: &Telemetry) -> Answer {
+    match telemetry.encode() {
+        Ok(text) => admin::answer(StatusCode::OK, CONTENT_TYPE, text),
+        Err(error) => admin::answer(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "text/plain; charset=utf-8",
+            format!("encode the metrics: {error}\n"),
+        ),
+    }
+}
+
+/// Takes over the figures that nobody counts as they change.
+fn refresh(telemetry: &Telemetry, held: &HeldBytes, started: Instant) {
+    let gauge = |spec, value: u64| {
+        telemetry
+            .gauge(spec, &[])
+            .set(i64::try_from(value).unwrap_or(i64::MAX));
     };
-    if let Err(error) = outcome {
-        debug!(%error, "metrics connection ended early");
-    }
-}
-
-/// What an answer is made from.
-#[derive(Debug, Clone)]
-struct Page {
-    telemetry: Telemetry,
-    held: HeldBytes,
-    started: Instant,
-}
-
-impl Page {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if request.uri().path() != "/metrics" {
-            return plain(StatusCode::NOT_FOUND, "the metrics are at /metrics\n");
-        }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
-        }
-        self.read_process();
-        match self.telemetry.encode() {
-            Ok(text) => {
-                let mut answer = Response::new(Full::new(Bytes::from(text)));
-                answer.headers_mut().insert(
-                    header::CONTENT_TYPE,
-                    header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
-                );
-                answer
-            }
-            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
-        }
-    }
-
-    /// Brings figures about the process up to date.
-    fn read_process(&self) {
-        let seconds = |spec, seconds| self.telemetry.set_seconds(spec, seconds);
-        seconds(&names::PROCESS_UPTIME, self.started.elapsed().as_secs_f64());
-        seconds(&names::PROCESS_CPU, process::cpu_seconds());
-        let bytes = |spec, bytes: u64| {
-            let gauge = self.telemetry.gauge(spec, &[]);
-            gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        };
-        bytes(&names::PROCESS_RSS, process::resident_bytes());
-        bytes(&names::HELD_BYTES, self.held.bytes() as u64);
-    }
-}
-
-fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
-    *answer.status_mut() = status;
-    answer
+    gauge(&names::HELD_BYTES, held.bytes() as u64);
+    gauge(&names::PROCESS_RSS, process::resident_bytes());
+    telemetry.set_seconds(&names::PROCESS_CPU, process::cpu_seconds());
+    telemetry.set_seconds(&names::PROCESS_UPTIME, started.elapsed().as_secs_f64());
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
     use super::*;
-
-    async fn get(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
+    use crate::testing::{http_get, metric};
 
     #[tokio::test]
-    async fn metrics_are_served_until_shutdown() {
-        let endpoint = bind(&SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let address = endpoint.address;
-        let shutdown = Shutdown::default();
-        let run = endpoint.run(Telemetry::default(), HeldBytes::default(), shutdown.clone());
-        let server = tokio::spawn(run);
-        let answer = get(address, "/metrics").await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-        assert!(answer.contains("\notelcol_process_memory_rss "), "{answer}");
-        let answer = get(address, "/").await;
-        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    async fn a_scrape_shows_the_process_as_it_is_now() {
+        let server = bind(&SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = server.address().unwrap();
+        let (telemetry, held, shutdown) = (
+            Telemetry::default(),
+            HeldBytes::default(),
+            Shutdown::default(),
+        );
+        let serving = tokio::spawn(server.run(telemetry.clone(), held.clone(), shutdown.clone()));
+        telemetry
+            .counter(&names::CONFIG_RELOADS, &["success"])
+            .inc();
+        let reserved = held.reserve(4096);
+        let (status, text) = http_get(address, "/metrics").await;
+        assert_eq!(status, 200);
+        for line in [
+            "tidegate_held_bytes 4096",
+            "tidegate_config_reloads{outcome=\"success\"} 1",
+            "# TYPE otelcol_process_cpu_seconds counter",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} not in\n{text}"
+            );
+        }
+        let first = metric(&telemetry, "otelcol_process_uptime");
+        assert!(first > 0.0 && metric(&telemetry, "otelcol_process_memory_rss") > 1e6);
+        drop(reserved);
+        let (_, text) = http_get(address, "/metrics").await;
+        assert!(text.contains("\ntidegate_held_bytes 0\n"), "{text}");
+        assert!(metric(&telemetry, "otelcol_process_uptime") > first);
+        assert_eq!(http_get(address, "/").await.0, 404);
         shutdown.trigger();
-        server.await.unwrap().unwrap();
-        assert!(TcpStream::connect(address).await.is_err());
+        serving.await.unwrap().unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! The OTLP 1.x messages as JSON objects: field numbers, names and the form of each value.
 //!
 //! Source: `opentelemetry/proto/{common,resource,trace,logs,metrics}/v1` and the OTLP/JSON rules of the protocol
-//! specification. Fields stand in the order in which the Collector writes them.
+//! specification.
 
 use crate::signal::Signal;
 
@@ -46,6 +46,13 @@ pub(super) enum Form {
     Messages(&'static Message),
 }
 
+impl Form {
+    /// Whether each occurrence on the wire is one element of an array.
+    pub(super) const fn is_list(self) -> bool {
+        matches!(self, Self::Messages(_) | Self::Strings)
+    }
+}
+
 /// When a field that holds its default value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
@@ -81,10 +88,11 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// The position in `fields` of the field of that number; `None` if it is unknown.
-    pub(super) fn position(&self, number: u32) -> Option<usize> {
+    /// The field of that number and its position in `fields`; `None` if it is unknown.
+    pub(super) fn field(&self, number: u32) -> Option<(usize, &'static FieldSchema)> {
         let found = self.positions.get(usize::try_from(number).ok()?)?;
-        usize::from(*found).checked_sub(1)
+        let position = usize::from(*found).checked_sub(1)?;
+        Some((position, self.fields.get(position)?))
     }
 }
 

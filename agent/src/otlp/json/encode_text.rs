@@ -3,18 +3,27 @@
 /// Appends `text` in quotes. Bytes that are not UTF-8 become U+FFFD, so that the output is JSON whatever comes in.
 pub(super) fn string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
+    if simdutf8::basic::from_utf8(text).is_ok() {
+        escaped(out, text);
+    } else {
+        repaired(out, text);
+    }
+    out.push(b'"');
+}
+
+#[cold]
+fn repaired(out: &mut Vec<u8>, text: &[u8]) {
     for chunk in text.utf8_chunks() {
         escaped(out, chunk.valid().as_bytes());
         if !chunk.invalid().is_empty() {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
-    out.push(b'"');
 }
 
 /// Appends `text`, copying the runs between characters that need an escape.
 fn escaped(out: &mut Vec<u8>, mut text: &[u8]) {
-    while let Some(at) = text.iter().position(|byte| needs_escape(*byte)) {
+    while let Some(at) = first_to_escape(text) {
         let (run, rest) = text.split_at(at);
         out.extend_from_slice(run);
         let Some((special, rest)) = rest.split_first() else {
@@ -24,6 +33,33 @@ fn escaped(out: &mut Vec<u8>, mut text: &[u8]) {
         text = rest;
     }
     out.extend_from_slice(text);
+}
+
+/// The position of the first byte that needs an escape. Eight bytes at a time: most text needs none.
+fn first_to_escape(text: &[u8]) -> Option<usize> {
+    let mut checked = 0;
+    let (words, _) = text.as_chunks::<8>();
+    for word in words {
+        if holds_special(u64::from_le_bytes(*word)) {
+            break;
+        }
+        checked += 8;
+    }
+    let rest = text.get(checked..).unwrap_or_default();
+    let at = rest.iter().position(|byte| needs_escape(*byte))?;
+    Some(checked + at)
+}
+
+/// Whether one of eight bytes is a control character, a quote or a backslash; may also be true when none is.
+const fn holds_special(word: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    let below_space = word.wrapping_sub(ONES * 0x20);
+    let is_quote = quote.wrapping_sub(ONES) & !quote;
+    let is_backslash = backslash.wrapping_sub(ONES) & !backslash;
+    (below_space & !word | is_quote | is_backslash) & HIGHS != 0
 }
 
 const fn needs_escape(byte: u8) -> bool {
@@ -56,10 +92,12 @@ pub(super) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
 
 fn hex_digits(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 15)]);
-    }
+    let digit = |half: u8| DIGITS[usize::from(half & 15)];
+    out.extend(
+        bytes
+            .iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(*byte)]),
+    );
 }
 
 /// Appends `bytes` in standard base64 with padding, in quotes.
@@ -141,6 +179,22 @@ mod tests {
             "\"a\\\"b\\\\c\\n\\r\\t\\b\\f\\u0000\\u001f\x7f\"",
         );
         check(b"x\xffy\xe2\x82", "\"x\u{fffd}y\u{fffd}\"");
+    }
+
+    #[test]
+    fn the_first_special_byte_is_found_anywhere() {
+        for special in [0, 1, 0x1f, b'"', b'\\'] {
+            for length in 1..20 {
+                for at in 0..length {
+                    for filler in [b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xff, 0xa2, 0xdc] {
+                        let mut text = vec![filler; length];
+                        assert_eq!(first_to_escape(&text), None, "{filler}");
+                        text[at] = special;
+                        assert_eq!(first_to_escape(&text), Some(at), "{special} {filler}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
