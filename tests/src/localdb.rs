@@ -70,7 +70,7 @@ pub struct LocalDb {
 }
 
 impl LocalDb {
-    /// Starts a localdb on the data in `path` and waits until it listens.
+    /// Starts a localdb on the data in `path`, an existing folder, and waits until it listens.
     ///
     /// # Errors
     /// What it says when it does not start, such as how to install the engine.
@@ -87,6 +87,7 @@ impl LocalDb {
             .args(["localdb", "--listen", "127.0.0.1:0", "--path"])
             .arg(path)
             .args(arguments)
+            .current_dir(path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -237,7 +237,7 @@ impl Display for Found {
 }
 
 /// Past this many there is no point in listing them.
-const LISTED_MAX: usize = 16;
+const LISTED_MAX: usize = 24;
 
 /// `valid keys are: a, b, c`.
 pub(crate) fn list(start: &str, words: &[&str]) -> String {
@@ -253,7 +253,8 @@ pub(crate) fn list(start: &str, words: &[&str]) -> String {
     format!("{start}: {}{more}", shown.join(", "))
 }
 
-/// The one of `known` that was probably meant by `word`: at most a third of its letters differ, or `word` is how it starts.
+/// The one of `known` that was probably meant by `word`: at most a third of its letters differ, or one is how
+/// the other starts.
 pub(crate) fn suggestion<'a>(
     word: &str,
     known: impl IntoIterator<Item = &'a str>,
@@ -269,7 +270,9 @@ pub(crate) fn suggestion<'a>(
             let normal = normal(candidate);
             let distance = strsim::damerau_levenshtein(&word, &normal);
             let close = distance <= candidate.chars().count().max(3) / 3;
-            let start = word.len() >= START_LENGTH_MIN && normal.starts_with(&word);
+            let shorter = word.len().min(normal.len());
+            let start = shorter >= START_LENGTH_MIN
+                && (normal.starts_with(&word) || word.starts_with(&normal));
             (close || start).then_some((distance, candidate))
         })
         .min_by_key(|(distance, _)| *distance)
@@ -299,6 +302,7 @@ mod tests {
         check("tlss", Some("tls"));
         check("end", None);
         check("send", Some("sending_queue"));
+        check("timeouts_ms", Some("timeout"));
         check("database", None);
         check("", None);
         check(&"x".repeat(10_000), None);

@@ -1,6 +1,6 @@
 //! Configuration: from TOML text to what components trust.
 //!
-//! [`load`] reads, merges and expands; every key and value keeps the place where it was written. [`resolve`] then
+//! [`load()`] reads, merges and expands; every key and value keeps the place where it was written. [`settings_of`] then
 //! understands the tree as a whole. Neither stops at a problem: all of them are reported, each with file, line, column,
 //! key, and what to do.
 

@@ -1,8 +1,10 @@
 //! An answer on its way out: held back while an error could still change its status, then streamed.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::encode::{Encoder, Encoding};
@@ -18,6 +20,8 @@ pub(super) const HOLD_BYTES_MAX: usize = 256 << 20;
 const PIECE_BYTES: usize = 256 << 10;
 /// How many pieces wait for a slow client.
 const PIECES_WAITING: usize = 4;
+/// How long a client may not read before its query is given up: it holds a slot.
+const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 /// Length of the random mark around an exception in the middle of an answer.
 pub(super) const EXCEPTION_TAG_BYTES: usize = 16;
 
@@ -58,16 +62,18 @@ pub(super) struct AnswerWriter {
     held: Vec<u8>,
     head: Option<oneshot::Sender<Answer>>,
     stream: Option<Encoder<PieceWriter>>,
+    runtime: Handle,
 }
 
 impl AnswerWriter {
-    pub(super) fn new(plan: AnswerPlan, head: oneshot::Sender<Answer>) -> Self {
+    pub(super) fn new(plan: AnswerPlan, head: oneshot::Sender<Answer>, runtime: Handle) -> Self {
         Self {
             plan,
             format: String::new(),
             held: Vec::new(),
             head: Some(head),
             stream: None,
+            runtime,
         }
     }
 
@@ -125,6 +131,7 @@ impl AnswerWriter {
         let writer = PieceWriter {
             piece: Vec::with_capacity(PIECE_BYTES),
             sender,
+            runtime: self.runtime.clone(),
         };
         let mut encoder = Encoder::new(self.plan.encoding, writer)?;
         encoder.write_all(&std::mem::take(&mut self.held))?;
@@ -152,7 +159,7 @@ impl Write for AnswerWriter {
 fn gone() -> io::Error {
     io::Error::new(
         io::ErrorKind::BrokenPipe,
-        "the client closed the connection",
+        "the client closed the connection or does not read",
     )
 }
 
@@ -172,6 +179,7 @@ fn tagged(text: &str, tag: &str) -> String {
 pub(super) struct PieceWriter {
     piece: Vec<u8>,
     sender: mpsc::Sender<Bytes>,
+    runtime: Handle,
 }
 
 impl PieceWriter {
@@ -180,9 +188,8 @@ impl PieceWriter {
             return Ok(());
         }
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES));
-        self.sender
-            .blocking_send(Bytes::from(piece))
-            .map_err(|_| gone())
+        let sent = self.sender.send_timeout(Bytes::from(piece), SEND_TIMEOUT);
+        self.runtime.block_on(sent).map_err(|_| gone())
     }
 
     fn finish(mut self) -> io::Result<()> {
@@ -210,7 +217,17 @@ mod tests {
     use super::super::exception::SYNTAX_ERROR;
     use super::*;
 
-    fn writer(hold_bytes: usize) -> (AnswerWriter, oneshot::Receiver<Answer>) {
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+    }
+
+    fn writer(
+        runtime: &tokio::runtime::Runtime,
+        hold_bytes: usize,
+    ) -> (AnswerWriter, oneshot::Receiver<Answer>) {
         let (head, receiver) = oneshot::channel();
         let plan = AnswerPlan {
             encoding: Encoding {
@@ -221,14 +238,15 @@ mod tests {
             exception_tag: "abcdefghijklmnop".to_owned(),
             version: "1".to_owned(),
         };
-        let mut writer = AnswerWriter::new(plan, head);
+        let mut writer = AnswerWriter::new(plan, head, runtime.handle().clone());
         writer.set_format("CSV");
         (writer, receiver)
     }
 
     #[test]
     fn a_short_answer_is_complete() {
-        let (mut writer, mut head) = writer(10);
+        let runtime = runtime();
+        let (mut writer, mut head) = writer(&runtime, 10);
         writer.write_all(b"0123456789").unwrap();
         writer.finish(Ok(Statistics::default())).unwrap();
         let Ok(Answer::Complete { format, body, .. }) = head.try_recv() else {
@@ -242,7 +260,8 @@ mod tests {
 
     #[test]
     fn an_early_exception_replaces_what_is_held() {
-        let (mut writer, mut head) = writer(10);
+        let runtime = runtime();
+        let (mut writer, mut head) = writer(&runtime, 10);
         writer.write_all(b"rows").unwrap();
         writer
             .finish(Err(Exception::new(SYNTAX_ERROR, "x")))
@@ -261,7 +280,8 @@ mod tests {
 
     #[test]
     fn a_late_exception_ends_the_stream_between_marks() {
-        let (mut writer, mut head) = writer(3);
+        let runtime = runtime();
+        let (mut writer, mut head) = writer(&runtime, 3);
         writer.write_all(b"rows").unwrap();
         writer
             .finish(Err(Exception::new(SYNTAX_ERROR, "x")))
@@ -279,10 +299,11 @@ mod tests {
 
     #[test]
     fn a_client_that_left_is_noticed() {
-        let (mut gone_writer, head) = writer(3);
+        let runtime = runtime();
+        let (mut gone_writer, head) = writer(&runtime, 3);
         drop(head);
         assert!(gone_writer.write_all(b"rows").is_err());
-        let (held, head) = writer(3);
+        let (held, head) = writer(&runtime, 3);
         drop(head);
         assert!(held.finish(Ok(Statistics::default())).is_err());
     }

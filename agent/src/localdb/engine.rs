@@ -21,6 +21,9 @@ const SESSION_ARGUMENTS: [&str; 5] = [
     "--progress=off",
 ];
 
+const CONFIG_FILE: &str = "localdb.xml";
+const CONFIG: &str = "<!-- Server settings of ClickHouse for this data, read at start. -->\n<clickhouse>\n</clickhouse>\n";
+
 /// The engine, one per process.
 pub(super) struct Engine {
     chdb: Arc<Chdb>,
@@ -56,7 +59,16 @@ impl Engine {
                 path.display()
             );
         };
-        let mut arguments = vec![format!("--path={path_text}")];
+        // Without one of its own, the engine would take a config.xml from the working directory.
+        let config = path.join(CONFIG_FILE);
+        if !config.exists() {
+            std::fs::write(&config, CONFIG)
+                .with_context(|| format!("cannot write {}", config.display()))?;
+        }
+        let mut arguments = vec![
+            format!("--path={path_text}"),
+            format!("--config-file={path_text}/{CONFIG_FILE}"),
+        ];
         arguments.extend(SESSION_ARGUMENTS.map(str::to_owned));
         let Some(mut keeper) = chdb.connect(&arguments) else {
             bail!("the ClickHouse engine does not open {path_text}; its reason, if any, is above");

@@ -13,6 +13,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::engine::Engine;
@@ -24,12 +25,16 @@ const LOCK_FILE: &str = "tidegate.lock";
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// What killed queries get to notice it.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// What stopped requests get to answer.
+const CUT_TIMEOUT: Duration = Duration::from_secs(2);
 const SESSION_SWEEP: Duration = Duration::from_secs(1);
 
 /// A running database. The engine allows one in the life of a process.
 pub struct Server {
     address: SocketAddr,
     stop: watch::Sender<bool>,
+    /// Ends connections whatever they are doing.
+    cut: CancellationToken,
     accepting: JoinHandle<GracefulShutdown>,
     service: Arc<Service>,
     _lock: File,
@@ -61,15 +66,18 @@ impl Server {
         let service = Arc::new(Service::new(engine, credentials, options.max_queries));
         let (stop, stopping) = watch::channel(false);
         let connections = Arc::new(Semaphore::new(options.max_connections as usize));
+        let cut = CancellationToken::new();
         let accepting = tokio::spawn(accept(
             listener,
             Arc::clone(&service),
             connections,
             stopping,
+            cut.clone(),
         ));
         Ok(Self {
             address,
             stop,
+            cut,
             accepting,
             service,
             _lock: lock,
@@ -88,14 +96,16 @@ impl Server {
     pub async fn stop(self, bound: Duration) -> Result<()> {
         self.stop.send_replace(true);
         let connections = self.accepting.await?;
-        if tokio::time::timeout(bound, connections.shutdown())
-            .await
-            .is_err()
-        {
+        let mut closing = std::pin::pin!(connections.shutdown());
+        if tokio::time::timeout(bound, &mut closing).await.is_err() {
             tracing::warn!("requests still running after {bound:?} are stopped");
+            let service = Arc::clone(&self.service);
+            tokio::task::spawn_blocking(move || service.engine.kill_all()).await?;
+            // Stopped queries still answer; clients that neither send nor read do not hold us up.
+            let answered = tokio::time::timeout(CUT_TIMEOUT, &mut closing).await;
+            tracing::debug!(all = answered.is_ok(), "stopped requests answered");
         }
-        let service = Arc::clone(&self.service);
-        tokio::task::spawn_blocking(move || service.engine.kill_all()).await?;
+        self.cut.cancel();
         if !self.service.settle(KILL_TIMEOUT).await {
             bail!(
                 "a statement did not stop within {KILL_TIMEOUT:?}; the data is as after a crash, which is safe"
@@ -163,6 +173,7 @@ async fn accept(
     service: Arc<Service>,
     connections: Arc<Semaphore>,
     mut stopping: watch::Receiver<bool>,
+    cut: CancellationToken,
 ) -> GracefulShutdown {
     let graceful = GracefulShutdown::new();
     let mut sweep = tokio::time::interval(SESSION_SWEEP);
@@ -171,7 +182,7 @@ async fn accept(
             _ = stopping.changed() => return graceful,
             _ = sweep.tick() => service.sessions.expire(),
             accepted = next_connection(&listener, &connections) => match accepted {
-                Ok((stream, permit)) => serve(stream, permit, Arc::clone(&service), &graceful),
+                Ok((stream, permit)) => serve(stream, permit, Arc::clone(&service), &graceful, cut.clone()),
                 Err(error) => {
                     // Out of descriptors, most likely: others must end first.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -201,6 +212,7 @@ fn serve(
     permit: OwnedSemaphorePermit,
     service: Arc<Service>,
     graceful: &GracefulShutdown,
+    cut: CancellationToken,
 ) {
     let handler = service_fn(move |request| Arc::clone(&service).handle(request));
     let connection = hyper::server::conn::http1::Builder::new()
@@ -209,8 +221,10 @@ fn serve(
         .serve_connection(TokioIo::new(stream), handler);
     let watched = graceful.watch(connection);
     tokio::spawn(async move {
-        if let Err(error) = watched.await {
-            tracing::debug!(%error, "connection ended");
+        match cut.run_until_cancelled(watched).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::debug!(%error, "connection ended"),
+            None => tracing::debug!("connection cut"),
         }
         drop(permit);
     });

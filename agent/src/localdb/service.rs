@@ -23,6 +23,9 @@ use super::sessions::Sessions;
 /// How long a request waits for one of the slots for running statements.
 const SLOT_WAIT: Duration = Duration::from_secs(30);
 
+/// How long a body may stall before its statement is given up: it holds a slot.
+const BODY_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// User and password that requests must bring.
 #[derive(Clone)]
 pub(super) struct Credentials {
@@ -192,12 +195,13 @@ impl Service {
     ) -> Option<Answer> {
         let (head, mut answer) = oneshot::channel();
         let service = Arc::clone(self);
+        let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
             execute::run(
                 &service.engine,
                 &service.sessions,
                 work,
-                AnswerWriter::new(plan, head),
+                AnswerWriter::new(plan, head, runtime),
             );
             drop(permit);
         });
@@ -209,10 +213,17 @@ impl Service {
     }
 }
 
-/// Sends the body on. A body that breaks off is not announced as ended.
+/// Sends the body on. A body that breaks off or stalls is not announced as ended.
 async fn forward(mut body: Incoming, chunks: mpsc::Sender<Chunk>) {
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return };
+    loop {
+        let Ok(next) = tokio::time::timeout(BODY_TIMEOUT, body.frame()).await else {
+            return;
+        };
+        let frame = match next {
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => return,
+            None => break,
+        };
         let Ok(data) = frame.into_data() else {
             continue;
         };

@@ -120,6 +120,14 @@ impl Pipeline {
             .try_for_each(|stage| stage.processor.ready(bytes))
     }
 
+    /// Items accepted and not settled yet, once for each exporter.
+    pub fn queued(&self) -> usize {
+        self.exits
+            .iter()
+            .map(|exit| usize::try_from(exit.ledger.queued()).unwrap_or(0))
+            .sum()
+    }
+
     /// Tells the processors of items that were sent back.
     pub fn count_refused(&self, items: usize) {
         for stage in self.stages().iter() {

@@ -8,6 +8,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use super::{Inlet, Pipeline};
+use crate::ack::{Answer, Refusal};
 use crate::component::{
     ComponentError, ExporterContext, ExporterSettings, Intake, ProcessorContext, ProcessorSettings,
     Receiver, ReceiverContext, ReceiverSettings, Sender, Shutdown,
@@ -265,42 +266,52 @@ impl Running {
             sender.queue.close();
         }
         info!("draining: receivers have stopped");
-        drain_senders(self.senders, &self.cut, deadline).await
+        let unfinished = wait_for_workers(&mut self.senders, deadline).await;
+        let given_up = self
+            .pipelines
+            .iter()
+            .map(|pipeline| pipeline.queued())
+            .sum();
+        self.cut.trigger();
+        give_up(&self.senders, unfinished).await;
+        given_up
     }
 }
 
 /// How long workers may take to notice that the drain was cut short.
 const CUT_GRACE: Duration = Duration::from_secs(2);
 
-async fn drain_senders(
-    senders: Vec<Sender>,
-    cut: &Shutdown,
+/// Waits for the workers to empty their queues; those that did not in time.
+async fn wait_for_workers(
+    senders: &mut [Sender],
     deadline: tokio::time::Instant,
-) -> usize {
-    let mut given_up = 0;
+) -> Vec<JoinHandle<()>> {
     let mut unfinished = Vec::new();
-    for sender in senders {
-        for mut worker in sender.workers {
-            if tokio::time::timeout_at(deadline, &mut worker)
-                .await
-                .is_err()
-            {
-                unfinished.push(worker);
-            }
-        }
-        for entry in sender.queue.take_all() {
-            given_up += entry.custody.items();
-            entry.custody.dropped("shutdown");
+    for mut worker in senders
+        .iter_mut()
+        .flat_map(|sender| sender.workers.drain(..))
+    {
+        match tokio::time::timeout_at(deadline, &mut worker).await {
+            Ok(Ok(())) => {}
+            Ok(Err(panic)) => error!("a worker's task failed: {panic}"),
+            Err(_) => unfinished.push(worker),
         }
     }
-    cut.trigger();
+    unfinished
+}
+
+/// Settles what was not delivered in time as dropped.
+async fn give_up(senders: &[Sender], unfinished: Vec<JoinHandle<()>>) {
+    for entry in senders.iter().flat_map(|sender| sender.queue.take_all()) {
+        entry.custody.dropped("shutdown");
+        entry.ack.answer(Answer::Refused(Refusal::shutting_down()));
+    }
     for worker in unfinished {
         let abort = worker.abort_handle();
         if tokio::time::timeout(CUT_GRACE, worker).await.is_err() {
             abort.abort();
         }
     }
-    given_up
 }
 
 fn describe_end(ended: Result<ReceiverEnd, JoinError>) -> Option<String> {

@@ -303,7 +303,7 @@ async fn a_drain_cut_short_counts_what_it_gives_up() {
         bench.submit(byte, 2).await;
     }
     tokio::time::sleep(Duration::from_millis(1)).await;
-    assert_eq!(bench.running.stop(Duration::from_secs(1)).await, 4);
+    assert_eq!(bench.running.stop(Duration::from_secs(1)).await, 6);
     let text = String::from_utf8(bench.telemetry.encode().unwrap()).unwrap();
     let dropped = r#"tidegate_ledger_dropped_items{exporter="keeper",otel_signal="traces",pipeline="traces",reason="shutdown"} 6"#;
     assert!(text.lines().any(|line| line == dropped), "{text}");

@@ -177,6 +177,9 @@ exporters = ["clickhouse"]
 receivers = ["otlp"]
 processors = ["batch"]
 exporters = ["clickhouse"]
+
+[service.telemetry.metrics]
+address = "127.0.0.1:0"
 "#;
 
 const NGINX: &str = "daemon off;

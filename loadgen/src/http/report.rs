@@ -238,7 +238,7 @@ impl Report {
             (
                 "error rate",
                 format!(
-                    "{percent:.2} % of at most {} %{failed}",
+                    "{percent:.2} % failed or unsent, limit {} %{failed}",
                     self.error_rate_max * 100.0
                 ),
             ),

@@ -324,3 +324,38 @@ async fn statements_are_answered_while_inserts_fail() {
     );
     assert_eq!(sink.stats.snapshot().items(), 0);
 }
+
+#[tokio::test]
+async fn the_official_client_is_at_home() {
+    let sink = sink(Faults::NONE).await;
+    let client = ::clickhouse::Client::default()
+        .with_url(format!("http://{}", sink.addresses.clickhouse.unwrap()));
+    let version: String = client.query("SELECT version()").fetch_one().await.unwrap();
+    assert!(version.starts_with("26."), "{version}");
+    client
+        .query("CREATE DATABASE IF NOT EXISTS otel")
+        .execute()
+        .await
+        .unwrap();
+    let columns: Vec<String> = client
+        .query("SELECT name FROM system.columns WHERE database = 'otel' AND table = ? AND default_kind != 'ALIAS'")
+        .bind("otel_traces_trace_id_ts")
+        .fetch_all()
+        .await
+        .unwrap();
+    assert_eq!(columns, ["TraceId", "Start", "End"]);
+    let error = client
+        .query("SELECT sleep(1)")
+        .execute()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("NOT_IMPLEMENTED"), "{error}");
+
+    let mut insert = client
+        .insert_formatted_with("INSERT INTO otel.otel_logs FORMAT JSONEachRow")
+        .buffered();
+    insert.write_buffered(b"{}\n{}\n");
+    insert.end().await.unwrap();
+    assert_eq!(sink.stats.snapshot().tables["otel_logs"].items, 2);
+}

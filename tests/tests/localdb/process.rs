@@ -3,8 +3,10 @@
 use std::process::Command;
 
 use anyhow::Result;
+use e2e::http::escape;
 use e2e::localdb::{LocalDb, tidegate};
 use tempfile::tempdir;
+use tokio::io::AsyncWriteExt;
 
 use crate::interface::eventually;
 
@@ -87,6 +89,28 @@ async fn a_request_that_does_not_end_is_stopped() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_stalled_insert_does_not_hold_up_the_end() -> Result<()> {
+    let folder = tempdir()?;
+    let database = LocalDb::start_with(folder.path(), &["--shutdown-timeout", "1"])?;
+    database.query(TABLE).await?;
+    let address = database.url.trim_start_matches("http://").to_owned();
+    let mut client = tokio::net::TcpStream::connect(&address).await?;
+    let rows = "1\n".repeat(10_000);
+    let query = escape("INSERT INTO t FORMAT CSV");
+    let head = format!("POST /?query={query} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000");
+    client
+        .write_all(format!("{head}\r\n\r\n{rows}").as_bytes())
+        .await?;
+    let running = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO t %'";
+    let begun = || async { Ok(database.query(running).await? == "1") };
+    eventually("the insert has begun", begun).await?;
+    database.stop()?;
+    let database = LocalDb::start(folder.path())?;
+    assert_eq!(database.query("SELECT count() FROM t").await?, "0");
+    database.stop()
+}
+
+#[tokio::test]
 async fn one_process_at_a_time_has_the_data() -> Result<()> {
     let folder = tempdir()?;
     let database = LocalDb::start(folder.path())?;
@@ -102,6 +126,15 @@ async fn one_process_at_a_time_has_the_data() -> Result<()> {
         error.contains(&folder.path().display().to_string()),
         "{error}"
     );
+    assert_eq!(database.query("SELECT 1").await?, "1");
+    database.stop()
+}
+
+#[tokio::test]
+async fn a_stray_configuration_is_not_read() -> Result<()> {
+    let folder = tempdir()?;
+    std::fs::write(folder.path().join("config.xml"), "<clickhouse><broken")?;
+    let database = LocalDb::start(folder.path())?;
     assert_eq!(database.query("SELECT 1").await?, "1");
     database.stop()
 }

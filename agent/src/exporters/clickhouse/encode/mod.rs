@@ -9,6 +9,8 @@ mod logs;
 mod metrics;
 mod number;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod traces;
 mod value;
 

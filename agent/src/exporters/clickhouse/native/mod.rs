@@ -5,6 +5,8 @@
 
 mod block;
 mod columns;
+#[cfg(test)]
+pub(crate) mod decode;
 mod dictionary;
 mod frame;
 mod stream;

@@ -1,0 +1,6 @@
+//! The ClickHouse exporter against the real engine: schema, rows, queries, retries, failover.
+
+mod golden;
+mod outage;
+mod schema;
+mod support;
