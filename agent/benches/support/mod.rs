@@ -26,7 +26,7 @@ use prost::Message as _;
 use tidegate::batch::{Chunk, Payload};
 
 /// Counts allocations and hands them on.
-pub struct Counting;
+pub(crate) struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -49,12 +49,12 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// Allocations so far.
-pub fn allocations() -> u64 {
+pub(crate) fn allocations() -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
 }
 
 /// A small generator (xorshift64*), so that payloads are the same everywhere.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -301,7 +301,7 @@ fn spans(random: &mut Random, count: usize) -> Vec<Span> {
 }
 
 /// Spans of ten attributes, `per_request` to a request.
-pub fn traces(requests: usize, per_request: usize) -> Payload {
+pub(crate) fn traces(requests: usize, per_request: usize) -> Payload {
     let random = &mut Random(0x7157_8d9d_2a2b_1c3f);
     payload(requests, per_request, || {
         let spans = spans(random, per_request);
@@ -362,7 +362,7 @@ fn record(random: &mut Random, item: usize) -> LogRecord {
 }
 
 /// Log records of eight attributes, `per_request` to a request.
-pub fn logs(requests: usize, per_request: usize) -> Payload {
+pub(crate) fn logs(requests: usize, per_request: usize) -> Payload {
     let random = &mut Random(0x1234_5678_9abc_def1);
     payload(requests, per_request, || {
         let log_records = (0..per_request).map(|item| record(random, item)).collect();
@@ -432,7 +432,7 @@ fn data(random: &mut Random, index: usize, points: usize) -> Data {
 }
 
 /// Data points of four attributes, `per_request` to a request.
-pub fn metrics(requests: usize, per_request: usize) -> Payload {
+pub(crate) fn metrics(requests: usize, per_request: usize) -> Payload {
     let random = &mut Random(0x0fed_cba9_8765_4321);
     payload(requests, per_request, || {
         let metrics = (0..20)

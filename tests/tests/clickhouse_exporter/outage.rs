@@ -16,7 +16,11 @@ use tokio::task::JoinHandle;
 use crate::support::{DEADLINE, Database, Exporter, golden_request};
 
 fn address_of(database: &Database) -> Result<SocketAddr> {
-    let address = database.localdb.url.strip_prefix("http://").context("an http URL")?;
+    let address = database
+        .localdb
+        .url
+        .strip_prefix("http://")
+        .context("an http URL")?;
     Ok(address.parse()?)
 }
 
@@ -52,7 +56,11 @@ impl Forgetful {
                 tokio::spawn(relay(client, to, Arc::clone(&seen), lost));
             }
         });
-        Ok(Self { url, inserts, accepting })
+        Ok(Self {
+            url,
+            inserts,
+            accepting,
+        })
     }
 }
 
@@ -101,15 +109,27 @@ async fn an_insert_whose_answer_got_lost_is_stored_once() -> Result<()> {
     let database = Database::start()?;
     let proxy = Forgetful::start(address_of(&database)?, 3).await?;
     let exporter = Exporter::to(&proxy.url, "")?;
-    exporter.store(Signal::Traces, golden_request(Signal::Traces)?).await?;
+    exporter
+        .store(Signal::Traces, golden_request(Signal::Traces)?)
+        .await?;
     assert_eq!(proxy.inserts.load(Ordering::SeqCst), 4);
-    assert_eq!(database.query("SELECT count() FROM otel_traces").await?, "62");
-    let lookups = database.query("SELECT count(), uniqExact(TraceId) FROM otel_traces_trace_id_ts").await?;
+    assert_eq!(
+        database.query("SELECT count() FROM otel_traces").await?,
+        "62"
+    );
+    let lookups = database
+        .query("SELECT count(), uniqExact(TraceId) FROM otel_traces_trace_id_ts")
+        .await?;
     let (rows, traces) = lookups.split_once('\t').context("two numbers")?;
     assert_eq!(rows, traces, "each trace is looked up once");
     // The same request again is another batch: it is stored again.
-    exporter.store(Signal::Traces, golden_request(Signal::Traces)?).await?;
-    assert_eq!(database.query("SELECT count() FROM otel_traces").await?, "124");
+    exporter
+        .store(Signal::Traces, golden_request(Signal::Traces)?)
+        .await?;
+    assert_eq!(
+        database.query("SELECT count() FROM otel_traces").await?,
+        "124"
+    );
     database.localdb.stop()
 }
 
@@ -118,9 +138,16 @@ async fn of_five_tables_only_those_that_failed_are_sent_again() -> Result<()> {
     let database = Database::start()?;
     let proxy = Forgetful::start(address_of(&database)?, 1).await?;
     let exporter = Exporter::to(&proxy.url, "")?;
-    exporter.store(Signal::Metrics, golden_request(Signal::Metrics)?).await?;
+    exporter
+        .store(Signal::Metrics, golden_request(Signal::Metrics)?)
+        .await?;
     assert_eq!(proxy.inserts.load(Ordering::SeqCst), 6);
-    for (table, rows) in [("gauge", "104"), ("sum", "72"), ("histogram", "32"), ("summary", "24")] {
+    for (table, rows) in [
+        ("gauge", "104"),
+        ("sum", "72"),
+        ("histogram", "32"),
+        ("summary", "24"),
+    ] {
         let count = format!("SELECT count() FROM otel_metrics_{table}");
         assert_eq!(database.query(&count).await?, rows, "{table}");
     }
@@ -148,8 +175,14 @@ async fn data_waits_for_a_server_that_is_away_at_the_start() -> Result<()> {
             });
         }
     });
-    assert_eq!(tokio::time::timeout(DEADLINE, answered).await?, Answer::Delivered);
-    assert_eq!(database.query("SELECT count() FROM otel_logs").await?, "310");
+    assert_eq!(
+        tokio::time::timeout(DEADLINE, answered).await?,
+        Answer::Delivered
+    );
+    assert_eq!(
+        database.query("SELECT count() FROM otel_logs").await?,
+        "310"
+    );
     proxy.abort();
     database.localdb.stop()
 }
@@ -168,7 +201,9 @@ async fn a_server_that_is_down_is_passed_over() -> Result<()> {
             ),
         )?;
         for _ in 0..3 {
-            exporter.store(Signal::Logs, golden_request(Signal::Logs)?).await?;
+            exporter
+                .store(Signal::Logs, golden_request(Signal::Logs)?)
+                .await?;
         }
         let count = format!("SELECT count() FROM {strategy}.otel_logs");
         assert_eq!(database.query(&count).await?, "930", "{strategy}");
@@ -182,11 +217,20 @@ async fn a_wrong_password_keeps_the_data() -> Result<()> {
     let localdb = e2e::localdb::LocalDb::start_with(folder.path(), &["--password", "secret"])?;
     let exporter = Exporter::to(&localdb.url, "username = \"default\"\npassword = \"wrong\"")?;
     exporter.push(Signal::Logs, batch(Signal::Logs)?)?;
-    let attempts = "tidegate_exporter_attempts{exporter=\"clickhouse\",otel_signal=\"logs\",outcome=";
+    let attempts =
+        "tidegate_exporter_attempts{exporter=\"clickhouse\",otel_signal=\"logs\",outcome=";
     let retried = format!("{attempts}\"retry\"}}");
     until(|| Ok(exporter.metric(&retried)?.is_some_and(|count| count >= 2))).await?;
-    assert_eq!(exporter.metric(&format!("{attempts}\"rejected\"}}"))?, Some(0));
-    let right = Exporter::to(&localdb.url, "username = \"default\"\npassword = \"secret\"")?;
-    right.store(Signal::Logs, golden_request(Signal::Logs)?).await?;
+    assert_eq!(
+        exporter.metric(&format!("{attempts}\"rejected\"}}"))?,
+        Some(0)
+    );
+    let right = Exporter::to(
+        &localdb.url,
+        "username = \"default\"\npassword = \"secret\"",
+    )?;
+    right
+        .store(Signal::Logs, golden_request(Signal::Logs)?)
+        .await?;
     localdb.stop()
 }

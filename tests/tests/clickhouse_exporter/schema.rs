@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
 use tidegate::signal::Signal;
 
-use crate::support::{Database, Exporter, golden_request};
+use crate::support::{Database, Exporter, golden_path, golden_request};
 
 /// 2026-05-28 20:26:40 UTC.
 const TIME: u64 = 1_780_000_000_000_000_000;
@@ -24,7 +24,9 @@ const TIME: u64 = 1_780_000_000_000_000_000;
 fn attribute(key: &str, value: &str) -> KeyValue {
     KeyValue {
         key: key.to_owned(),
-        value: Some(AnyValue { value: Some(Value::StringValue(value.to_owned())) }),
+        value: Some(AnyValue {
+            value: Some(Value::StringValue(value.to_owned())),
+        }),
         ..KeyValue::default()
     }
 }
@@ -41,8 +43,14 @@ fn spans() -> Vec<u8> {
             ..Span::default()
         })
         .collect();
-    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
-    let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+    let scope_spans = vec![ScopeSpans {
+        spans,
+        ..ScopeSpans::default()
+    }];
+    let resource_spans = vec![ResourceSpans {
+        scope_spans,
+        ..ResourceSpans::default()
+    }];
     ExportTraceServiceRequest { resource_spans }.encode_to_vec()
 }
 
@@ -50,13 +58,21 @@ fn records() -> Vec<u8> {
     let log_records = (0..100)
         .map(|index| LogRecord {
             time_unix_nano: TIME + index,
-            body: Some(AnyValue { value: Some(Value::StringValue(format!("line {index}"))) }),
+            body: Some(AnyValue {
+                value: Some(Value::StringValue(format!("line {index}"))),
+            }),
             attributes: vec![attribute("user.id", &format!("u{}", index % 10))],
             ..LogRecord::default()
         })
         .collect();
-    let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
-    let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+    let scope_logs = vec![ScopeLogs {
+        log_records,
+        ..ScopeLogs::default()
+    }];
+    let resource_logs = vec![ResourceLogs {
+        scope_logs,
+        ..ResourceLogs::default()
+    }];
     ExportLogsServiceRequest { resource_logs }.encode_to_vec()
 }
 
@@ -79,15 +95,24 @@ fn points() -> Vec<u8> {
         }
     };
     let metrics = vec![metric("cpu"), metric("memory")];
-    let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
-    let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
+    let scope_metrics = vec![ScopeMetrics {
+        metrics,
+        ..ScopeMetrics::default()
+    }];
+    let resource_metrics = vec![ResourceMetrics {
+        scope_metrics,
+        ..ResourceMetrics::default()
+    }];
     ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
 }
 
 #[tokio::test]
 async fn the_queries_of_users_find_their_rows() -> Result<()> {
     let database = Database::start()?;
-    let exporter = Exporter::to(&database.localdb.url, "database = \"otel\"\nttl = \"438000h\"")?;
+    let exporter = Exporter::to(
+        &database.localdb.url,
+        "database = \"otel\"\nttl = \"438000h\"",
+    )?;
     exporter.store(Signal::Traces, spans()).await?;
     exporter.store(Signal::Logs, records()).await?;
     exporter.store(Signal::Metrics, points()).await?;
@@ -160,12 +185,17 @@ async fn tables_of_the_older_generation_are_written_to() -> Result<()> {
         database.query(sql).await?;
     }
     let exporter = Exporter::to(&database.localdb.url, "database = \"old\"")?;
-    exporter.store(Signal::Logs, golden_request(Signal::Logs)?).await?;
+    exporter
+        .store(Signal::Logs, golden_request(Signal::Logs)?)
+        .await?;
     exporter.store(Signal::Metrics, points()).await?;
     let logs = "SELECT count(), min(TimestampTime) FROM old.otel_logs";
     assert_eq!(database.query(logs).await?, "310\t1970-01-01 00:00:00");
     let gauge = "SELECT DISTINCT TimeUnix FROM old.otel_metrics_gauge";
-    assert_eq!(database.query(gauge).await?, "2026-05-28 20:26:40.000000000");
+    assert_eq!(
+        database.query(gauge).await?,
+        "2026-05-28 20:26:40.000000000"
+    );
     database.localdb.stop()
 }
 
@@ -178,7 +208,10 @@ async fn tables_in_plain_types_are_written_to() -> Result<()> {
     for sql in ["CREATE DATABASE plain", &plain] {
         database.query(sql).await?;
     }
-    let exporter = Exporter::to(&database.localdb.url, "database = \"plain\"\ncreate_schema = false")?;
+    let exporter = Exporter::to(
+        &database.localdb.url,
+        "database = \"plain\"\ncreate_schema = false",
+    )?;
     exporter.store(Signal::Logs, records()).await?;
     let logs = "SELECT count(), uniqExact(LogAttributes['user.id']) FROM plain.otel_logs";
     assert_eq!(database.query(logs).await?, "100\t10");
@@ -193,7 +226,35 @@ async fn names_that_need_quotes_are_quoted() -> Result<()> {
         "database = \"a`b\"\nlogs_table_name = \"logs of 'us'\"",
     )?;
     exporter.store(Signal::Logs, records()).await?;
-    assert_eq!(database.query("SELECT count() FROM `a\\`b`.`logs of 'us'`").await?, "100");
+    assert_eq!(
+        database
+            .query("SELECT count() FROM `a\\`b`.`logs of 'us'`")
+            .await?,
+        "100"
+    );
+    database.localdb.stop()
+}
+
+/// The statements for servers before 26.2, but for the engine and the cluster, which one machine cannot have.
+#[tokio::test]
+async fn statements_for_older_servers_are_taken() -> Result<()> {
+    let database = Database::start()?;
+    for signal in Signal::ALL {
+        let path = golden_path(&format!("../ddl/replicated_older_{signal}.sql"));
+        let statements = std::fs::read_to_string(path)?
+            .replace(" ON CLUSTER `main`", "")
+            .replace("Replicated", "")
+            .replace("'/clickhouse/tables/{shard}/{uuid}', '{replica}'", "");
+        for statement in statements
+            .split(";\n")
+            .filter(|text| !text.trim().is_empty())
+        {
+            database.query(statement).await?;
+        }
+    }
+    let exporter = Exporter::to(&database.localdb.url, "database = \"otel\"")?;
+    exporter.store(Signal::Logs, records()).await?;
+    exporter.store(Signal::Metrics, points()).await?;
     database.localdb.stop()
 }
 
@@ -205,9 +266,17 @@ async fn a_dropped_table_is_made_again_and_a_new_column_is_used() -> Result<()> 
     exporter.store(Signal::Logs, records()).await?;
     database.query("DROP TABLE otel.otel_logs SYNC").await?;
     exporter.store(Signal::Logs, records()).await?;
-    assert_eq!(database.query("SELECT count() FROM otel.otel_logs").await?, "100");
-    database.query("ALTER TABLE otel.otel_logs DROP COLUMN EventName").await?;
+    assert_eq!(
+        database.query("SELECT count() FROM otel.otel_logs").await?,
+        "100"
+    );
+    database
+        .query("ALTER TABLE otel.otel_logs DROP COLUMN EventName")
+        .await?;
     exporter.store(Signal::Logs, records()).await?;
-    assert_eq!(database.query("SELECT count() FROM otel.otel_logs").await?, "200");
+    assert_eq!(
+        database.query("SELECT count() FROM otel.otel_logs").await?,
+        "200"
+    );
     database.localdb.stop()
 }

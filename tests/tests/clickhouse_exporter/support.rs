@@ -8,7 +8,7 @@ use e2e::localdb::LocalDb;
 use serde_json::Value;
 use tidegate::ack::{Ack, Answer, Answered};
 use tidegate::batch::{Chunk, Payload};
-use tidegate::component::{ExporterContext, Sender};
+use tidegate::component::{ExporterContext, Sender, Shutdown};
 use tidegate::config::{Diagnostics, Section};
 use tidegate::exporters::EXPORTERS;
 use tidegate::exporters::queue::Entry;
@@ -17,46 +17,51 @@ use tidegate::signal::Signal;
 use tidegate::telemetry::Telemetry;
 
 /// Longer than anything here takes, short enough to fail.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A database in a folder of its own.
-pub struct Database {
-    pub localdb: LocalDb,
-    pub folder: tempfile::TempDir,
+pub(crate) struct Database {
+    pub(crate) localdb: LocalDb,
+    _folder: tempfile::TempDir,
 }
 
 impl Database {
-    pub fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let localdb = LocalDb::start(folder.path())?;
-        Ok(Self { localdb, folder })
+        Ok(Self {
+            localdb,
+            _folder: folder,
+        })
     }
 
-    pub async fn query(&self, sql: &str) -> Result<String> {
+    pub(crate) async fn query(&self, sql: &str) -> Result<String> {
         self.localdb.query(sql).await
     }
 
     /// The rows of a table as JSON, maps as lists of keys and values.
-    pub async fn rows(&self, table: &str) -> Result<Vec<Value>> {
+    pub(crate) async fn rows(&self, table: &str) -> Result<Vec<Value>> {
         let sql = format!(
             "SELECT * FROM {table} FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers=1, \
              output_format_json_quote_denormals=1, output_format_json_map_as_array_of_tuples=1"
         );
         let text = self.query(&sql).await?;
-        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        text.lines()
+            .map(|line| Ok(serde_json::from_str(line)?))
+            .collect()
     }
 }
 
 /// A running exporter.
-pub struct Exporter {
-    pub telemetry: Telemetry,
+pub(crate) struct Exporter {
+    pub(crate) telemetry: Telemetry,
     senders: Vec<Sender>,
     ledger: Ledger,
 }
 
 impl Exporter {
     /// Builds an exporter from its table of the configuration.
-    pub fn build(config: &str) -> Result<Self> {
+    pub(crate) fn build(config: &str) -> Result<Self> {
         let factory = EXPORTERS
             .iter()
             .find(|factory| factory.kind == "clickhouse")
@@ -70,14 +75,21 @@ impl Exporter {
             id: "clickhouse".to_owned(),
             signals: Signal::ALL.to_vec(),
             telemetry: telemetry.clone(),
+            cut: Shutdown::default(),
         };
-        let senders = settings.context("the settings are valid")?.build(&context)?;
+        let senders = settings
+            .context("the settings are valid")?
+            .build(&context)?;
         let ledger = Ledger::new(&telemetry, "test", "clickhouse", Signal::Traces);
-        Ok(Self { telemetry, senders, ledger })
+        Ok(Self {
+            telemetry,
+            senders,
+            ledger,
+        })
     }
 
     /// An exporter to `url` that retries fast, with more options.
-    pub fn to(url: &str, more: &str) -> Result<Self> {
+    pub(crate) fn to(url: &str, more: &str) -> Result<Self> {
         Self::build(&format!(
             "endpoint = \"{url}\"\ntimeout = \"20s\"\n{more}\n\
              [retry_on_failure]\ninitial_interval = \"50ms\"\nmax_interval = \"200ms\"\n"
@@ -85,7 +97,7 @@ impl Exporter {
     }
 
     /// Queues a batch.
-    pub fn push(&self, signal: Signal, payload: Payload) -> Result<Answered> {
+    pub(crate) fn push(&self, signal: Signal, payload: Payload) -> Result<Answered> {
         let sender = self
             .senders
             .iter()
@@ -94,7 +106,11 @@ impl Exporter {
         let items = payload.items();
         self.ledger.accept(items);
         let (ack, answered) = Ack::channel();
-        let entry = Entry { payload, custody: self.ledger.custody(items), ack };
+        let entry = Entry {
+            payload,
+            custody: self.ledger.custody(items),
+            ack,
+        };
         if sender.queue.push(entry).is_err() {
             bail!("the queue is closed");
         }
@@ -102,7 +118,7 @@ impl Exporter {
     }
 
     /// Sends a request and waits until it is stored.
-    pub async fn store(&self, signal: Signal, request: impl Into<Bytes>) -> Result<()> {
+    pub(crate) async fn store(&self, signal: Signal, request: impl Into<Bytes>) -> Result<()> {
         let payload = Payload::from(Chunk::new(request.into(), 1));
         match tokio::time::timeout(DEADLINE, self.push(signal, payload)?).await? {
             Answer::Delivered => Ok(()),
@@ -111,7 +127,7 @@ impl Exporter {
     }
 
     /// The value of a metric's line, such as `tidegate_clickhouse_inserted_rows{...}`.
-    pub fn metric(&self, line: &str) -> Result<Option<u64>> {
+    pub(crate) fn metric(&self, line: &str) -> Result<Option<u64>> {
         let text = String::from_utf8(self.telemetry.encode()?)?;
         Ok(text
             .lines()
@@ -123,18 +139,23 @@ impl Drop for Exporter {
     fn drop(&mut self) {
         for sender in &self.senders {
             sender.queue.close();
-            sender.workers.iter().for_each(tokio::task::JoinHandle::abort);
+            sender
+                .workers
+                .iter()
+                .for_each(tokio::task::JoinHandle::abort);
         }
     }
 }
 
 /// A request of the golden set.
-pub fn golden_request(signal: Signal) -> Result<Bytes> {
+pub(crate) fn golden_request(signal: Signal) -> Result<Bytes> {
     let path = golden_path(&format!("{}.pb", signal.name()));
     Ok(std::fs::read(path)?.into())
 }
 
 /// A file of the golden set.
-pub fn golden_path(name: &str) -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/tests/golden").join(name)
+pub(crate) fn golden_path(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../agent/tests/golden")
+        .join(name)
 }

@@ -125,6 +125,14 @@ fn parse_endpoint(address: &str) -> Result<(Endpoint, BTreeMap<String, String>),
     } else {
         ("http", 8123)
     };
+    let host_and_port = authority
+        .as_str()
+        .rsplit_once('@')
+        .map_or(authority.as_str(), |(_, host)| host);
+    let has_port = host_and_port.len() > authority.host().len();
+    if authority.host().is_empty() || (has_port && authority.port_u16().is_none()) {
+        return Err(format!("is not an address (host or port): {WANTED}"));
+    }
     let user = authority.as_str().rsplit_once('@').map(|(user, _)| user);
     let (username, password) = match user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
         Some((name, password)) => (Some(decode(name)), Some(Secret::new(decode(password)))),

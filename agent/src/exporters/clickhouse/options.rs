@@ -297,3 +297,138 @@ fn check_names(options: &Options, database: &str, section: &mut Section<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Diagnostics;
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        let mut found = Diagnostics::default();
+        let settings = Section::from_text("exporters.clickhouse", text, &mut found)
+            .and_then(|mut section| Settings::parse(&mut section));
+        match settings {
+            Some(settings) if !found.has_errors() => Ok(settings),
+            _ => Err(found.to_string()),
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_reference_but_for_async_insert() {
+        let settings = parse("endpoint = 'http://localhost:8123'").unwrap();
+        assert_eq!(settings.layout.database, "default");
+        assert_eq!(
+            settings.layout.names.exponential_histogram,
+            "otel_metrics_exponential_histogram"
+        );
+        assert_eq!(settings.method, Method::Lz4);
+        assert!(settings.create_schema && !settings.async_insert);
+        assert_eq!((settings.layout.ttl, settings.layout.cluster), (None, None));
+    }
+
+    /// An endpoint in one line: address, user, password, settings.
+    fn line(endpoint: &Endpoint) -> String {
+        let Endpoint {
+            url,
+            username,
+            password,
+            settings,
+        } = endpoint;
+        let user = username.as_deref().unwrap_or("-");
+        let password = password.as_ref().map_or("-", Secret::expose);
+        format!("{url} {user} {password} {settings:?}")
+    }
+
+    #[test]
+    fn endpoints_are_taken_apart() {
+        let check = |text: &str, expected: &[&str]| {
+            let found: Vec<String> = parse(text).unwrap().endpoints.iter().map(line).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("endpoint = 'http://ch'", &["http://ch:8123/ - - {}"]);
+        check("endpoint = 'https://ch/x'", &["https://ch:8443/x - - {}"]);
+        check(
+            "endpoint = 'http://ch:9000?secure=true'",
+            &["https://ch:9000/ - - {}"],
+        );
+        check(
+            "endpoint = 'http://[::1]:8123'",
+            &["http://[::1]:8123/ - - {}"],
+        );
+        check(
+            "endpoint = 'http://a%40b:p%3aw@ch?max_threads=2&x=a+b'",
+            &[r#"http://ch:8123/ a@b p:w {"max_threads": "2", "x": "a b"}"#],
+        );
+        check(
+            "endpoint = 'http://a:1,b:2, http://c:3'",
+            &[
+                "http://a:1/ - - {}",
+                "http://b:2/ - - {}",
+                "http://c:3/ - - {}",
+            ],
+        );
+        check(
+            "endpoint = 'http://x:y@ch?username=u'\nusername = 'me'\npassword = 'pw'\n\
+             connection_params = { max_threads = '1' }",
+            &[r#"http://ch:8123/ me pw {"max_threads": "1"}"#],
+        );
+    }
+
+    #[test]
+    fn parameters_with_a_meaning_are_not_sent_as_settings() {
+        let settings = parse(
+            "endpoint = 'http://ch?database=d&connection_open_strategy=round_robin&async_insert=1&dial_timeout=5s'",
+        )
+        .unwrap();
+        assert_eq!(settings.layout.database, "d");
+        assert_eq!(settings.strategy, Strategy::RoundRobin);
+        assert!(settings.async_insert);
+        assert!(
+            settings
+                .endpoints
+                .iter()
+                .all(|endpoint| endpoint.settings.is_empty())
+        );
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        let check = |text: &str, expected: &str| {
+            let problems = parse(text).unwrap_err();
+            assert!(problems.contains(expected), "{text}: {problems}");
+            assert!(!problems.contains("hunter2"), "{problems}");
+        };
+        check("", "endpoint: is required");
+        check("endpoint = 'tcp://u:hunter2@ch:9000'", "native protocol");
+        check("endpoint = 'clickhouse://ch:9000'", "native protocol");
+        check("endpoint = 'ch:8123'", "has no scheme");
+        check("endpoint = 'ftp://ch'", "`ftp` is not a scheme");
+        check("endpoint = 'http://u:hunter2@ch:x'", "is not an address");
+        check("endpoint = 'http://ch'\ncompress = 'gzip'", "lz4");
+        check("endpoint = 'http://ch'\nunknown = 1", "unknown");
+        check(
+            "endpoint = 'http://ch'\nttl = '500000h'",
+            "ttl: must be at most 50 years",
+        );
+        check(
+            "endpoint = 'http://ch'\nttl = '1ms'",
+            "ttl: must be a whole number",
+        );
+        check(
+            "endpoint = 'http://ch'\ndatabase = ''",
+            "database: must not be empty",
+        );
+        check(
+            "endpoint = 'http://ch'\nlogs_table_name = 'otel_traces'",
+            "same table",
+        );
+        check(
+            "endpoint = 'http://ch'\ntable_engine = { name = 'Merge Tree' }",
+            "table_engine.name",
+        );
+        check(
+            "endpoint = 'http://ch?connection_open_strategy=first'",
+            "in_order",
+        );
+    }
+}

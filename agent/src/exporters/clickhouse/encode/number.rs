@@ -55,7 +55,10 @@ fn append_rearranged(out: &mut Vec<u8>, text: &str) {
         }
         _ => {
             out.extend_from_slice(b"0.");
-            out.resize(out.len() + usize::try_from(-point).unwrap_or_default(), b'0');
+            out.resize(
+                out.len() + usize::try_from(-point).unwrap_or_default(),
+                b'0',
+            );
             out.extend_from_slice(&digits);
         }
     }

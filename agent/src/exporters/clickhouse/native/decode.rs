@@ -121,7 +121,9 @@ pub(crate) fn decode(content: &[u8]) -> (Vec<Row>, Vec<(String, String)>) {
 }
 
 fn inner<'k>(kind: &'k str, outer: &str) -> Option<&'k str> {
-    kind.strip_prefix(outer)?.strip_prefix('(')?.strip_suffix(')')
+    kind.strip_prefix(outer)?
+        .strip_prefix('(')?
+        .strip_suffix(')')
 }
 
 fn column(reader: &mut Reader<'_>, kind: &str, rows: usize) -> Vec<Cell> {
@@ -143,12 +145,17 @@ fn column(reader: &mut Reader<'_>, kind: &str, rows: usize) -> Vec<Cell> {
                     .map(Cell::List)
                     .collect();
             }
-            let (key, value) = inner(kind, "Map").and_then(|pair| pair.split_once(", ")).unwrap();
+            let (key, value) = inner(kind, "Map")
+                .and_then(|pair| pair.split_once(", "))
+                .unwrap();
             let pairs = |reader: &mut Reader<'_>, count| {
                 let keys = column(reader, key, count);
                 keys.into_iter().zip(column(reader, value, count)).collect()
             };
-            lists(reader, rows, pairs).into_iter().map(Cell::Map).collect()
+            lists(reader, rows, pairs)
+                .into_iter()
+                .map(Cell::Map)
+                .collect()
         }
     }
 }

@@ -104,7 +104,11 @@ impl Dictionary {
         let Some(known) = text_of(&self.encoded, &self.entries, index) else {
             return false;
         };
-        let ends = |text: &[u8]| text.first_chunk::<16>().copied().zip(text.last_chunk::<16>().copied());
+        let ends = |text: &[u8]| {
+            text.first_chunk::<16>()
+                .copied()
+                .zip(text.last_chunk::<16>().copied())
+        };
         if text.len() <= 32 {
             return known.len() == text.len() && ends(known) == ends(text);
         }
@@ -162,7 +166,11 @@ impl Ends {
             (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
             _ => short_ends(text),
         };
-        Self { first, last, length }
+        Self {
+            first,
+            last,
+            length,
+        }
     }
 
     /// Where in the small table it belongs.
@@ -182,6 +190,58 @@ fn short_ends(text: &[u8]) -> (u64, u64) {
             u64::from(u32::from_le_bytes(*first)),
             u64::from(u32::from_le_bytes(*last)),
         ),
-        _ => (text.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)), 0),
+        _ => (
+            text.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+            0,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_that_look_alike_are_told_apart() {
+        let mut dictionary = Dictionary::default();
+        let texts: Vec<Vec<u8>> = [0usize, 1, 3, 4, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 100]
+            .into_iter()
+            .flat_map(|length| {
+                // The same but for one byte, wherever it stands.
+                (0..length.max(1)).map(move |place| {
+                    let mut text = vec![b'k'; length];
+                    if let Some(byte) = text.get_mut(place) {
+                        *byte = b'x';
+                    }
+                    text
+                })
+            })
+            .collect();
+        for round in 0..2 {
+            for (index, text) in texts.iter().enumerate() {
+                assert_eq!(
+                    dictionary.index_of(text) as usize,
+                    index,
+                    "{round} {text:?}"
+                );
+            }
+        }
+        dictionary.reset();
+        assert_eq!(dictionary.len(), 0);
+        assert_eq!(dictionary.index_of(b"server.port"), 0);
+    }
+
+    #[test]
+    fn any_number_of_strings_is_taken() {
+        let mut dictionary = Dictionary::default();
+        for round in 0..2 {
+            for number in 0..100_000u32 {
+                let text = format!("key {number}");
+                assert_eq!(dictionary.index_of(text.as_bytes()), number, "{round}");
+            }
+        }
+        dictionary.reset();
+        assert!(dictionary.encoded.capacity() <= KEPT_BYTES);
+        assert!(dictionary.entries.capacity() <= KEPT_ENTRIES);
     }
 }

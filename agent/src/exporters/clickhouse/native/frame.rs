@@ -139,3 +139,29 @@ fn append_framed(method: u8, compressed: &[u8], content_length: usize, out: &mut
     let checksum = cityhash_rs::cityhash_102_128(hashed).rotate_left(64);
     place.copy_from_slice(&checksum.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode::unframed;
+    use super::*;
+
+    #[test]
+    fn frames_hold_what_went_in() {
+        for method in [Method::Lz4, Method::Zstd] {
+            let mut compressor = Compressor::new(method).unwrap();
+            for length in [
+                0,
+                1,
+                15,
+                4096,
+                method.content_max(),
+                method.content_max() * 2 + 1,
+            ] {
+                let content: Vec<u8> = (0..length).map(|at| (at * at / 7 % 251) as u8).collect();
+                let mut out = Vec::new();
+                compressor.append(&content, &mut out).unwrap();
+                assert!(unframed(&out) == content, "{method:?} {length}");
+            }
+        }
+    }
+}

@@ -26,6 +26,7 @@ impl Stream {
     }
 
     /// Whether nothing was written.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.open.is_empty() && self.sealed.is_empty()
     }
@@ -159,4 +160,60 @@ pub(super) fn append_varint(out: &mut Vec<u8>, value: usize) {
     }
     let [low, ..] = rest.to_le_bytes();
     out.push(low);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode::unframed;
+    use super::super::frame::Method;
+    use super::*;
+
+    #[test]
+    fn repeating_is_the_same_as_appending() {
+        for method in [Method::None, Method::Lz4] {
+            let mut compressor = Compressor::new(method).unwrap();
+            for (pattern, times) in [
+                (&b"abc"[..], 0),
+                (b"", 5),
+                (b"x", 1),
+                (b"abc", 7),
+                (b"abcdefg", 100_000),
+            ] {
+                let mut stream = Stream::default();
+                stream.raw(b"before");
+                stream.repeat(pattern, times, &mut compressor).unwrap();
+                let mut found = unframed(stream.sealed());
+                found.extend_from_slice(stream.open());
+                assert!(
+                    found == [b"before", pattern.repeat(times).as_slice()].concat(),
+                    "{times}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_giant_batch_gives_its_memory_back() {
+        let mut compressor = Compressor::new(Method::Lz4).unwrap();
+        let mut stream = Stream::default();
+        stream.raw(&vec![7; 32 << 20]);
+        stream.seal(&mut compressor).unwrap();
+        stream.reset();
+        assert!(stream.is_empty());
+        assert!(stream.open.capacity() <= KEPT_MAX && stream.sealed.capacity() <= KEPT_MAX);
+    }
+
+    #[test]
+    fn lengths_are_varints() {
+        for length in [0, 1, 127, 128, 16_383, 16_384] {
+            let mut out = Vec::new();
+            append_text(&mut out, &vec![b'x'; length]);
+            let bytes = match length {
+                0..128 => 1,
+                128..16_384 => 2,
+                _ => 3,
+            };
+            assert_eq!(out.len(), length + bytes);
+        }
+    }
 }

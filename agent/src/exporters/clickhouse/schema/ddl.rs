@@ -143,7 +143,79 @@ fn interval(ttl: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use super::super::Names;
     use super::*;
+    use crate::signal::Signal;
+
+    fn layout(engine: &str, params: &str) -> Layout {
+        Layout {
+            database: "otel".to_owned(),
+            cluster: None,
+            engine: Engine {
+                name: engine.to_owned(),
+                params: params.to_owned(),
+            },
+            ttl: None,
+            names: Names {
+                logs: "otel_logs".to_owned(),
+                traces: "otel_traces".to_owned(),
+                gauge: "otel_metrics_gauge".to_owned(),
+                sum: "otel_metrics_sum".to_owned(),
+                histogram: "otel_metrics_histogram".to_owned(),
+                exponential_histogram: "otel_metrics_exponential_histogram".to_owned(),
+                summary: "otel_metrics_summary".to_owned(),
+            },
+        }
+    }
+
+    /// `tests/ddl/` holds the statements of a schema in one file for each signal. To accept a change, run the test
+    /// with `TIDEGATE_BLESS=1` and read the difference.
+    fn check(name: &str, layout: &Layout, version: Version) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ddl");
+        for signal in Signal::ALL {
+            let statements = layout.statements(signal, version).join(";\n\n") + ";\n";
+            let path = folder.join(format!("{name}_{signal}.sql"));
+            if std::env::var_os("TIDEGATE_BLESS").is_some() {
+                std::fs::write(&path, &statements).unwrap();
+            }
+            let expected = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(statements, expected, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn statements_are_as_accepted() {
+        let current = Version {
+            major: 26,
+            minor: 2,
+        };
+        let older = Version {
+            major: 25,
+            minor: 8,
+        };
+        check("plain", &layout("MergeTree", ""), current);
+        let replicated = Layout {
+            cluster: Some("main".to_owned()),
+            ttl: Some(Duration::from_secs(72 * 3600)),
+            ..layout(
+                "ReplicatedMergeTree",
+                "'/clickhouse/tables/{shard}/{uuid}', '{replica}'",
+            )
+        };
+        check("replicated_older", &replicated, older);
+    }
+
+    #[test]
+    fn no_placeholder_is_left() {
+        for signal in Signal::ALL {
+            let text = layout("MergeTree", "")
+                .statements(signal, TEXT_INDEXES)
+                .concat();
+            assert!(!text.contains(['{', '}']), "{text}");
+        }
+    }
 
     #[test]
     fn intervals_have_the_largest_exact_unit() {

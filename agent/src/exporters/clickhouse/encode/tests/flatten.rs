@@ -49,7 +49,9 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for group in bytes.chunks(3) {
-        let sum = (0..3).fold(0usize, |sum, at| sum << 8 | usize::from(*group.get(at).unwrap_or(&0)));
+        let sum = (0..3).fold(0usize, |sum, at| {
+            sum << 8 | usize::from(*group.get(at).unwrap_or(&0))
+        });
         for place in 0..4 {
             let digit = char::from(DIGITS[sum >> (18 - 6 * place) & 63]);
             text.push(if place <= group.len() { digit } else { '=' });
@@ -80,7 +82,12 @@ fn double(value: f64) -> String {
 }
 
 fn json(value: Option<&AnyValue>) -> String {
-    let quoted = |text: &str| serde_json::to_string(text).unwrap().replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
+    let quoted = |text: &str| {
+        serde_json::to_string(text)
+            .unwrap()
+            .replace('\u{2028}', "\\u2028")
+            .replace('\u{2029}', "\\u2029")
+    };
     match value.and_then(|any| any.value.as_ref()) {
         Some(Value::StringValue(text)) => quoted(text),
         Some(Value::BoolValue(flag)) => flag.to_string(),
@@ -121,12 +128,22 @@ fn map(attributes: &[KeyValue]) -> Cell {
 }
 
 fn service_name(resource: &Resource) -> Cell {
-    let found = resource.attributes.iter().find(|pair| pair.key == "service.name");
-    Cell::text(found.map(|pair| text(pair.value.as_ref())).unwrap_or_default())
+    let found = resource
+        .attributes
+        .iter()
+        .find(|pair| pair.key == "service.name");
+    Cell::text(
+        found
+            .map(|pair| text(pair.value.as_ref()))
+            .unwrap_or_default(),
+    )
 }
 
 fn row<const N: usize>(cells: [(&str, Cell); N]) -> Row {
-    cells.into_iter().map(|(name, cell)| (name.to_owned(), cell)).collect()
+    cells
+        .into_iter()
+        .map(|(name, cell)| (name.to_owned(), cell))
+        .collect()
 }
 
 fn list<T>(items: &[T], cell: impl Fn(&T) -> Cell) -> Cell {
@@ -135,14 +152,19 @@ fn list<T>(items: &[T], cell: impl Fn(&T) -> Cell) -> Cell {
 
 fn traces(request: &[u8], adjusted: &mut Adjusted) -> Rows {
     let mut rows = Rows::new();
-    for resource_spans in ExportTraceServiceRequest::decode(request).unwrap().resource_spans {
+    for resource_spans in ExportTraceServiceRequest::decode(request)
+        .unwrap()
+        .resource_spans
+    {
         let resource = resource_spans.resource.unwrap_or_default();
         for scope_spans in resource_spans.scope_spans {
             let scope = scope_spans.scope.unwrap_or_default();
             for span in scope_spans.spans {
                 adjusted.negative_durations +=
                     u64::from(span.end_time_unix_nano < span.start_time_unix_nano);
-                rows.entry(Table::Traces).or_default().push(span_row(&resource, &scope, &span));
+                rows.entry(Table::Traces)
+                    .or_default()
+                    .push(span_row(&resource, &scope, &span));
             }
         }
     }
@@ -152,11 +174,25 @@ fn traces(request: &[u8], adjusted: &mut Adjusted) -> Rows {
 fn span_row(resource: &Resource, scope: &InstrumentationScope, span: &Span) -> Row {
     let name = |names: &[&str], value: i32| {
         let index = usize::try_from(value).ok();
-        Cell::text(index.and_then(|index| names.get(index)).copied().unwrap_or_default())
+        Cell::text(
+            index
+                .and_then(|index| names.get(index))
+                .copied()
+                .unwrap_or_default(),
+        )
     };
-    let kinds = ["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"];
+    let kinds = [
+        "Unspecified",
+        "Internal",
+        "Server",
+        "Client",
+        "Producer",
+        "Consumer",
+    ];
     let status = span.status.clone().unwrap_or_default();
-    let nanos = span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano);
+    let nanos = span
+        .end_time_unix_nano
+        .saturating_sub(span.start_time_unix_nano);
     let mut cells = row([
         ("Timestamp", time(span.start_time_unix_nano)),
         ("TraceId", id(&span.trace_id)),
@@ -176,20 +212,35 @@ fn span_row(resource: &Resource, scope: &InstrumentationScope, span: &Span) -> R
     ]);
     let (events, links) = (&span.events, &span.links);
     cells.append(&mut row([
-        ("Events.Timestamp", list(events, |event| time(event.time_unix_nano))),
+        (
+            "Events.Timestamp",
+            list(events, |event| time(event.time_unix_nano)),
+        ),
         ("Events.Name", list(events, |event| Cell::text(&event.name))),
-        ("Events.Attributes", list(events, |event| map(&event.attributes))),
+        (
+            "Events.Attributes",
+            list(events, |event| map(&event.attributes)),
+        ),
         ("Links.TraceId", list(links, |link| id(&link.trace_id))),
         ("Links.SpanId", list(links, |link| id(&link.span_id))),
-        ("Links.TraceState", list(links, |link| Cell::text(&link.trace_state))),
-        ("Links.Attributes", list(links, |link| map(&link.attributes))),
+        (
+            "Links.TraceState",
+            list(links, |link| Cell::text(&link.trace_state)),
+        ),
+        (
+            "Links.Attributes",
+            list(links, |link| map(&link.attributes)),
+        ),
     ]));
     cells
 }
 
 fn logs(request: &[u8]) -> Rows {
     let mut rows = Rows::new();
-    for resource_logs in ExportLogsServiceRequest::decode(request).unwrap().resource_logs {
+    for resource_logs in ExportLogsServiceRequest::decode(request)
+        .unwrap()
+        .resource_logs
+    {
         let resource = resource_logs.resource.unwrap_or_default();
         for scope_logs in resource_logs.scope_logs {
             let scope = scope_logs.scope.unwrap_or_default();
@@ -205,7 +256,10 @@ fn logs(request: &[u8]) -> Rows {
                     ("SpanId", id(&record.span_id)),
                     ("TraceFlags", byte(record.flags)),
                     ("SeverityText", Cell::text(&record.severity_text)),
-                    ("SeverityNumber", byte(record.severity_number.cast_unsigned())),
+                    (
+                        "SeverityNumber",
+                        byte(record.severity_number.cast_unsigned()),
+                    ),
                     ("ServiceName", service_name(&resource)),
                     ("Body", Cell::text(text(record.body.as_ref()))),
                     ("ResourceSchemaUrl", Cell::text(&resource_logs.schema_url)),
@@ -225,18 +279,27 @@ fn logs(request: &[u8]) -> Rows {
 
 fn metrics(request: &[u8], adjusted: &mut Adjusted) -> Rows {
     let mut rows = Rows::new();
-    for resource_metrics in ExportMetricsServiceRequest::decode(request).unwrap().resource_metrics {
+    for resource_metrics in ExportMetricsServiceRequest::decode(request)
+        .unwrap()
+        .resource_metrics
+    {
         let resource = resource_metrics.resource.unwrap_or_default();
         for scope_metrics in resource_metrics.scope_metrics {
             let scope = scope_metrics.scope.unwrap_or_default();
             for metric in scope_metrics.metrics {
                 let shared = row([
                     ("ResourceAttributes", map(&resource.attributes)),
-                    ("ResourceSchemaUrl", Cell::text(&resource_metrics.schema_url)),
+                    (
+                        "ResourceSchemaUrl",
+                        Cell::text(&resource_metrics.schema_url),
+                    ),
                     ("ScopeName", Cell::text(&scope.name)),
                     ("ScopeVersion", Cell::text(&scope.version)),
                     ("ScopeAttributes", map(&scope.attributes)),
-                    ("ScopeDroppedAttrCount", Cell::UInt(scope.dropped_attributes_count.into())),
+                    (
+                        "ScopeDroppedAttrCount",
+                        Cell::UInt(scope.dropped_attributes_count.into()),
+                    ),
                     ("ScopeSchemaUrl", Cell::text(&scope_metrics.schema_url)),
                     ("ServiceName", service_name(&resource)),
                     ("MetricName", Cell::text(&metric.name)),
@@ -274,11 +337,23 @@ fn exemplars(exemplars: &[Exemplar]) -> Row {
         None => Cell::Float(0.0),
     };
     row([
-        ("Exemplars.FilteredAttributes", list(exemplars, |exemplar| map(&exemplar.filtered_attributes))),
-        ("Exemplars.TimeUnix", list(exemplars, |exemplar| time(exemplar.time_unix_nano))),
+        (
+            "Exemplars.FilteredAttributes",
+            list(exemplars, |exemplar| map(&exemplar.filtered_attributes)),
+        ),
+        (
+            "Exemplars.TimeUnix",
+            list(exemplars, |exemplar| time(exemplar.time_unix_nano)),
+        ),
         ("Exemplars.Value", list(exemplars, value)),
-        ("Exemplars.SpanId", list(exemplars, |exemplar| zeros(&exemplar.span_id, 16))),
-        ("Exemplars.TraceId", list(exemplars, |exemplar| zeros(&exemplar.trace_id, 32))),
+        (
+            "Exemplars.SpanId",
+            list(exemplars, |exemplar| zeros(&exemplar.span_id, 16)),
+        ),
+        (
+            "Exemplars.TraceId",
+            list(exemplars, |exemplar| zeros(&exemplar.trace_id, 32)),
+        ),
     ])
 }
 
@@ -288,7 +363,13 @@ fn number(point_given: &NumberDataPoint) -> Row {
         Some(number_data_point::Value::AsInt(value)) => value as f64,
         None => 0.0,
     };
-    let NumberDataPoint { attributes, start_time_unix_nano, time_unix_nano, flags, .. } = point_given;
+    let NumberDataPoint {
+        attributes,
+        start_time_unix_nano,
+        time_unix_nano,
+        flags,
+        ..
+    } = point_given;
     let mut cells = point(attributes, *start_time_unix_nano, *time_unix_nano, *flags);
     cells.append(&mut exemplars(&point_given.exemplars));
     cells.append(&mut row([("Value", Cell::Float(value))]));
@@ -324,10 +405,17 @@ fn points(metric: &Metric) -> Option<(Table, Vec<Row>)> {
 }
 
 fn histograms(metric: &Metric) -> Vec<Row> {
-    let Some(Data::Histogram(histogram)) = &metric.data else { panic!("not a histogram") };
+    let Some(Data::Histogram(histogram)) = &metric.data else {
+        panic!("not a histogram")
+    };
     let mut rows = Vec::new();
     for given in &histogram.data_points {
-        let mut cells = point(&given.attributes, given.start_time_unix_nano, given.time_unix_nano, given.flags);
+        let mut cells = point(
+            &given.attributes,
+            given.start_time_unix_nano,
+            given.time_unix_nano,
+            given.flags,
+        );
         cells.append(&mut exemplars(&given.exemplars));
         cells.append(&mut temporality(histogram.aggregation_temporality));
         cells.append(&mut row([
@@ -336,7 +424,10 @@ fn histograms(metric: &Metric) -> Vec<Row> {
             ("Min", Cell::Float(given.min.unwrap_or_default())),
             ("Max", Cell::Float(given.max.unwrap_or_default())),
             ("BucketCounts", counts(&given.bucket_counts)),
-            ("ExplicitBounds", list(&given.explicit_bounds, |bound| Cell::Float(*bound))),
+            (
+                "ExplicitBounds",
+                list(&given.explicit_bounds, |bound| Cell::Float(*bound)),
+            ),
         ]));
         rows.push(cells);
     }
@@ -344,10 +435,17 @@ fn histograms(metric: &Metric) -> Vec<Row> {
 }
 
 fn exponential_histograms(metric: &Metric) -> Vec<Row> {
-    let Some(Data::ExponentialHistogram(histogram)) = &metric.data else { panic!("not one") };
+    let Some(Data::ExponentialHistogram(histogram)) = &metric.data else {
+        panic!("not one")
+    };
     let mut rows = Vec::new();
     for given in &histogram.data_points {
-        let mut cells = point(&given.attributes, given.start_time_unix_nano, given.time_unix_nano, given.flags);
+        let mut cells = point(
+            &given.attributes,
+            given.start_time_unix_nano,
+            given.time_unix_nano,
+            given.flags,
+        );
         let positive = given.positive.clone().unwrap_or_default();
         let negative = given.negative.clone().unwrap_or_default();
         cells.append(&mut exemplars(&given.exemplars));
@@ -370,16 +468,29 @@ fn exponential_histograms(metric: &Metric) -> Vec<Row> {
 }
 
 fn summaries(metric: &Metric) -> Vec<Row> {
-    let Some(Data::Summary(summary)) = &metric.data else { panic!("not a summary") };
+    let Some(Data::Summary(summary)) = &metric.data else {
+        panic!("not a summary")
+    };
     let mut rows = Vec::new();
     for given in &summary.data_points {
-        let mut cells = point(&given.attributes, given.start_time_unix_nano, given.time_unix_nano, given.flags);
+        let mut cells = point(
+            &given.attributes,
+            given.start_time_unix_nano,
+            given.time_unix_nano,
+            given.flags,
+        );
         let quantiles = &given.quantile_values;
         cells.append(&mut row([
             ("Count", Cell::UInt(given.count)),
             ("Sum", Cell::Float(given.sum)),
-            ("ValueAtQuantiles.Quantile", list(quantiles, |at| Cell::Float(at.quantile))),
-            ("ValueAtQuantiles.Value", list(quantiles, |at| Cell::Float(at.value))),
+            (
+                "ValueAtQuantiles.Quantile",
+                list(quantiles, |at| Cell::Float(at.quantile)),
+            ),
+            (
+                "ValueAtQuantiles.Value",
+                list(quantiles, |at| Cell::Float(at.value)),
+            ),
         ]));
         rows.push(cells);
     }

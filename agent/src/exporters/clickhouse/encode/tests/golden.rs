@@ -30,14 +30,25 @@ fn read(name: &str) -> Vec<u8> {
 
 /// Nanoseconds as the golden rows have them: all are between these two seconds, or 0.
 fn time_text(nanos: i64, whole_seconds: bool) -> String {
-    let (seconds, rest) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
+    let (seconds, rest) = (
+        nanos.div_euclid(1_000_000_000),
+        nanos.rem_euclid(1_000_000_000),
+    );
     let day = match seconds {
         0 => "1970-01-01 00:00:00".to_owned(),
-        1_780_000_000..1_780_000_010 => format!("2026-05-28 20:26:{}", 40 + seconds - 1_780_000_000),
-        1_779_999_990..1_780_000_000 => format!("2026-05-28 20:26:{}", 30 + seconds - 1_779_999_990),
+        1_780_000_000..1_780_000_010 => {
+            format!("2026-05-28 20:26:{}", 40 + seconds - 1_780_000_000)
+        }
+        1_779_999_990..1_780_000_000 => {
+            format!("2026-05-28 20:26:{}", 30 + seconds - 1_779_999_990)
+        }
         other => format!("{other} s"),
     };
-    if whole_seconds { day } else { format!("{day}.{rest:09}") }
+    if whole_seconds {
+        day
+    } else {
+        format!("{day}.{rest:09}")
+    }
 }
 
 /// A cell as it stands in the golden rows, maps sorted by key.
@@ -52,12 +63,20 @@ fn json_of(cell: &Cell, whole_seconds: bool) -> Value {
         Cell::Float(number) => json!(if *number > 0.0 { "inf" } else { "-inf" }),
         Cell::Bool(flag) => json!(flag),
         Cell::Time(nanos) => json!(time_text(*nanos, whole_seconds)),
-        Cell::List(cells) => cells.iter().map(|cell| json_of(cell, whole_seconds)).collect(),
+        Cell::List(cells) => cells
+            .iter()
+            .map(|cell| json_of(cell, whole_seconds))
+            .collect(),
         Cell::Map(pairs) => {
-            let mut pairs: Vec<(Value, Value)> =
-                pairs.iter().map(|(key, value)| (json_of(key, false), json_of(value, false))).collect();
+            let mut pairs: Vec<(Value, Value)> = pairs
+                .iter()
+                .map(|(key, value)| (json_of(key, false), json_of(value, false)))
+                .collect();
             pairs.sort_by_key(|(key, _)| key.as_str().map(str::to_owned));
-            pairs.into_iter().map(|(keys, values)| json!({ "keys": keys, "values": values })).collect()
+            pairs
+                .into_iter()
+                .map(|(keys, values)| json!({ "keys": keys, "values": values }))
+                .collect()
         }
     }
 }
@@ -68,7 +87,12 @@ fn plain(value: &Value) -> Value {
         Value::Number(number) => json!(number.as_f64().unwrap().to_string()),
         Value::String(text) if text == "-0" => json!("0"),
         Value::Array(list) => list.iter().map(plain).collect(),
-        Value::Object(fields) => Value::Object(fields.iter().map(|(key, value)| (key.clone(), plain(value))).collect()),
+        Value::Object(fields) => Value::Object(
+            fields
+                .iter()
+                .map(|(key, value)| (key.clone(), plain(value)))
+                .collect(),
+        ),
         other => other.clone(),
     }
 }
@@ -76,7 +100,12 @@ fn plain(value: &Value) -> Value {
 fn line(row: &Row, signal: Signal) -> String {
     let fields: Map<String, Value> = row
         .iter()
-        .map(|(name, cell)| (name.clone(), plain(&json_of(cell, signal == Signal::Metrics))))
+        .map(|(name, cell)| {
+            (
+                name.clone(),
+                plain(&json_of(cell, signal == Signal::Metrics)),
+            )
+        })
         .collect();
     Value::Object(fields).to_string()
 }
@@ -88,7 +117,10 @@ fn expected(table: Table) -> Vec<String> {
             let mut row: BTreeMap<String, Value> = serde_json::from_str(line).unwrap();
             // The one difference: a span that ends before it starts has duration 0, not 2^64 less something.
             if let Some(duration) = row.get_mut("Duration")
-                && duration.as_str().and_then(|text| text.parse::<i64>().ok()).is_none()
+                && duration
+                    .as_str()
+                    .and_then(|text| text.parse::<i64>().ok())
+                    .is_none()
             {
                 *duration = json!("0");
             }
@@ -118,8 +150,10 @@ fn rows_are_those_of_the_collector() {
         let request = read(&format!("{}.pb", signal.name()));
         let (blocks, _) = encode(signal, Method::Lz4, &[request]);
         for block in &blocks {
-            let mut found: Vec<String> =
-                rows(block, Method::Lz4).iter().map(|row| line(row, signal)).collect();
+            let mut found: Vec<String> = rows(block, Method::Lz4)
+                .iter()
+                .map(|row| line(row, signal))
+                .collect();
             let mut expected = expected(block.table);
             found.sort();
             expected.sort();

@@ -6,8 +6,8 @@ mod random;
 
 use proptest::prelude::*;
 
-use super::super::native::decode::{Row, decode, unframed};
 use super::super::native::Method;
+use super::super::native::decode::{Row, decode, unframed};
 use super::{Adjusted, Block, Encoder, Table};
 use crate::batch::{Chunk, Payload};
 use crate::signal::Signal;
@@ -18,7 +18,11 @@ fn encode(signal: Signal, method: Method, requests: &[Vec<u8>]) -> (Vec<Block>, 
     encode_with(&mut encoder, signal, requests)
 }
 
-fn encode_with(encoder: &mut Encoder, signal: Signal, requests: &[Vec<u8>]) -> (Vec<Block>, Adjusted) {
+fn encode_with(
+    encoder: &mut Encoder,
+    signal: Signal,
+    requests: &[Vec<u8>],
+) -> (Vec<Block>, Adjusted) {
     let mut payload = Payload::default();
     for request in requests {
         payload.push(Chunk::new(request.clone().into(), 1));
@@ -45,8 +49,13 @@ fn assert_same(table: Table, found: &[Row], expected: &[Row]) {
     assert_eq!(found.len(), expected.len(), "{table:?}");
     for (found, expected) in found.iter().zip(expected) {
         for (name, cell) in expected {
-            let ours = found.get(name).unwrap_or_else(|| panic!("{table:?} lacks {name}"));
-            assert!(ours.same(cell), "{table:?} {name}: {ours:?} instead of {cell:?}");
+            let ours = found
+                .get(name)
+                .unwrap_or_else(|| panic!("{table:?} lacks {name}"));
+            assert!(
+                ours.same(cell),
+                "{table:?} {name}: {ours:?} instead of {cell:?}"
+            );
         }
         assert_eq!(found.len(), expected.len(), "{table:?}");
     }
@@ -96,7 +105,11 @@ fn large_batches_are_cut_into_frames_and_leave_nothing_behind() {
             let (blocks, _) = encode_with(&mut encoder, signal, std::slice::from_ref(request));
             let (expected, _) = flatten::flatten(signal, request);
             for block in &blocks {
-                assert_same(block.table, &rows(block, Method::Lz4), &expected[&block.table]);
+                assert_same(
+                    block.table,
+                    &rows(block, Method::Lz4),
+                    &expected[&block.table],
+                );
             }
         }
     }
@@ -110,11 +123,19 @@ fn what_is_not_otlp_is_an_error_and_the_next_batch_is_whole() {
         let whole = random::many(&mut random::Random(5), signal, 40);
         let cut = whole[..whole.len() - 1].to_vec();
         let payload = Payload::from(Chunk::new(cut.into(), 1));
-        assert!(encoder.encode(signal, &payload, &mut Adjusted::default()).is_err());
+        assert!(
+            encoder
+                .encode(signal, &payload, &mut Adjusted::default())
+                .is_err()
+        );
         let (blocks, _) = encode_with(&mut encoder, signal, std::slice::from_ref(&whole));
         let (expected, _) = flatten::flatten(signal, &whole);
         for block in &blocks {
-            assert_same(block.table, &rows(block, Method::None), &expected[&block.table]);
+            assert_same(
+                block.table,
+                &rows(block, Method::None),
+                &expected[&block.table],
+            );
         }
     }
 }

@@ -34,36 +34,69 @@ impl Random {
     }
 }
 
-/// The messages of OTLP, as far as they nest.
+/// The messages of OTLP: number and content of each field. `Items` are spans, records or metrics.
+const MESSAGES: [(&str, &str); 25] = [
+    ("Request", "1 ResourceItems"),
+    ("ResourceItems", "1 Resource 2 ScopeItems 3 text"),
+    ("ScopeItems", "1 Scope 2 Items 3 text"),
+    ("Resource", "1 KeyValue 2 varint"),
+    ("Scope", "1 text 2 text 3 KeyValue 4 varint"),
+    (
+        "Span",
+        "1 id16 2 id8 3 text 4 id8 5 text 6 small 7 fixed 8 fixed 9 KeyValue 10 varint 11 Event 13 Link 15 Status \
+         16 fixed32",
+    ),
+    ("Event", "1 fixed 2 text 3 KeyValue"),
+    ("Link", "1 id16 2 id8 3 text 4 KeyValue"),
+    ("Status", "2 text 3 small"),
+    (
+        "Record",
+        "1 fixed 2 small 3 text 5 Any 6 KeyValue 8 fixed32 9 id16 10 id8 11 fixed 12 text",
+    ),
+    (
+        "Metric",
+        "1 text 2 text 3 text 5 Numbers 7 Numbers 9 Histograms 10 ExponentialHistograms 11 Summaries",
+    ),
+    ("Numbers", "1 Number 2 small 3 small"),
+    (
+        "Number",
+        "7 KeyValue 2 fixed 3 fixed 4 double 6 fixed 5 Exemplar 8 varint",
+    ),
+    ("Histograms", "1 Histogram 2 small"),
+    (
+        "Histogram",
+        "9 KeyValue 2 fixed 3 fixed 4 fixed 5 double 6 packed_fixed 7 packed_fixed 8 Exemplar 10 varint 11 double \
+         12 double",
+    ),
+    ("ExponentialHistograms", "1 ExponentialHistogram 2 small"),
+    (
+        "ExponentialHistogram",
+        "1 KeyValue 2 fixed 3 fixed 4 fixed 5 double 6 varint 7 fixed 8 Buckets 9 Buckets 10 varint 11 Exemplar \
+         12 double 13 double 14 double",
+    ),
+    ("Buckets", "1 varint 2 packed_varint"),
+    ("Summaries", "1 Summary"),
+    (
+        "Summary",
+        "7 KeyValue 2 fixed 3 fixed 4 fixed 5 double 6 Quantile 8 varint",
+    ),
+    ("Quantile", "1 double 2 double"),
+    (
+        "Exemplar",
+        "7 KeyValue 2 fixed 3 double 6 fixed 4 id8 5 id16",
+    ),
+    ("KeyValue", "1 text 2 Any"),
+    (
+        "Any",
+        "1 text 2 small 3 varint 4 double 5 Array 6 Map 7 blob",
+    ),
+    ("Array", "1 Any"),
+];
+const MAP: &str = "1 KeyValue";
+
+/// A message's name, in requests of a signal.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    Request(Signal),
-    ResourceItems(Signal),
-    ScopeItems(Signal),
-    Resource,
-    Scope,
-    Span,
-    Event,
-    Link,
-    Status,
-    Record,
-    Metric,
-    Numbers,
-    Number,
-    Histograms,
-    Histogram,
-    ExponentialHistograms,
-    ExponentialHistogram,
-    Buckets,
-    Summaries,
-    Summary,
-    Quantile,
-    Exemplar,
-    KeyValue,
-    Any,
-    Array,
-    Map,
-}
+struct Kind(&'static str, Signal);
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy)]
@@ -81,92 +114,91 @@ enum Holds {
     Message(Kind),
 }
 
-use Holds::{Blob, Double, Fixed, Fixed32, Id, Message, PackedFixed, PackedVarint, Small, Text, Varint};
+use Holds::{
+    Blob, Double, Fixed, Fixed32, Id, Message, PackedFixed, PackedVarint, Small, Text, Varint,
+};
 
 /// The fields of a message.
-fn fields(kind: Kind) -> Vec<(u32, Holds)> {
-    let pair = Message(Kind::KeyValue);
-    let of = |signal| match signal {
-        Signal::Traces => Kind::Span,
-        Signal::Logs => Kind::Record,
-        Signal::Metrics => Kind::Metric,
+fn fields(Kind(name, signal): Kind) -> Vec<(u32, Holds)> {
+    let found = MESSAGES.iter().find(|(message, _)| *message == name);
+    let words: Vec<&'static str> = found
+        .map_or(MAP, |(_, fields)| fields)
+        .split_whitespace()
+        .collect();
+    let holds = |word: &'static str| match word {
+        "text" => Text,
+        "id16" => Id(16),
+        "id8" => Id(8),
+        "blob" => Blob,
+        "varint" => Varint,
+        "small" => Small,
+        "fixed" => Fixed,
+        "double" => Double,
+        "fixed32" => Fixed32,
+        "packed_fixed" => PackedFixed,
+        "packed_varint" => PackedVarint,
+        "Items" => Message(Kind(
+            match signal {
+                Signal::Traces => "Span",
+                Signal::Logs => "Record",
+                Signal::Metrics => "Metric",
+            },
+            signal,
+        )),
+        message => Message(Kind(message, signal)),
     };
-    match kind {
-        Kind::Request(signal) => vec![(1, Message(Kind::ResourceItems(signal)))],
-        Kind::ResourceItems(signal) => vec![
-            (1, Message(Kind::Resource)),
-            (2, Message(Kind::ScopeItems(signal))),
-            (3, Text),
-        ],
-        Kind::ScopeItems(signal) => vec![(1, Message(Kind::Scope)), (2, Message(of(signal))), (3, Text)],
-        Kind::Resource => vec![(1, pair), (2, Varint)],
-        Kind::Scope => vec![(1, Text), (2, Text), (3, pair), (4, Varint)],
-        Kind::Span => vec![
-            (1, Id(16)), (2, Id(8)), (3, Text), (4, Id(8)), (5, Text), (6, Small), (7, Fixed), (8, Fixed),
-            (9, pair), (10, Varint), (11, Message(Kind::Event)), (13, Message(Kind::Link)),
-            (15, Message(Kind::Status)), (16, Fixed32),
-        ],
-        Kind::Event => vec![(1, Fixed), (2, Text), (3, pair)],
-        Kind::Link => vec![(1, Id(16)), (2, Id(8)), (3, Text), (4, pair)],
-        Kind::Status => vec![(2, Text), (3, Small)],
-        Kind::Record => vec![
-            (1, Fixed), (2, Small), (3, Text), (5, Message(Kind::Any)), (6, pair), (8, Fixed32), (9, Id(16)),
-            (10, Id(8)), (11, Fixed), (12, Text),
-        ],
-        Kind::Metric => vec![
-            (1, Text), (2, Text), (3, Text), (5, Message(Kind::Numbers)), (7, Message(Kind::Numbers)),
-            (9, Message(Kind::Histograms)), (10, Message(Kind::ExponentialHistograms)),
-            (11, Message(Kind::Summaries)),
-        ],
-        Kind::Numbers => vec![(1, Message(Kind::Number)), (2, Small), (3, Small)],
-        Kind::Number => vec![
-            (7, pair), (2, Fixed), (3, Fixed), (4, Double), (6, Fixed), (5, Message(Kind::Exemplar)), (8, Varint),
-        ],
-        Kind::Histograms => vec![(1, Message(Kind::Histogram)), (2, Small)],
-        Kind::Histogram => vec![
-            (9, pair), (2, Fixed), (3, Fixed), (4, Fixed), (5, Double), (6, PackedFixed), (7, PackedFixed),
-            (8, Message(Kind::Exemplar)), (10, Varint), (11, Double), (12, Double),
-        ],
-        Kind::ExponentialHistograms => vec![(1, Message(Kind::ExponentialHistogram)), (2, Small)],
-        Kind::ExponentialHistogram => vec![
-            (1, pair), (2, Fixed), (3, Fixed), (4, Fixed), (5, Double), (6, Varint), (7, Fixed),
-            (8, Message(Kind::Buckets)), (9, Message(Kind::Buckets)), (10, Varint),
-            (11, Message(Kind::Exemplar)), (12, Double), (13, Double), (14, Double),
-        ],
-        Kind::Buckets => vec![(1, Varint), (2, PackedVarint)],
-        Kind::Summaries => vec![(1, Message(Kind::Summary))],
-        Kind::Summary => vec![
-            (7, pair), (2, Fixed), (3, Fixed), (4, Fixed), (5, Double), (6, Message(Kind::Quantile)), (8, Varint),
-        ],
-        Kind::Quantile => vec![(1, Double), (2, Double)],
-        Kind::Exemplar => vec![(7, pair), (2, Fixed), (3, Double), (6, Fixed), (4, Id(8)), (5, Id(16))],
-        Kind::KeyValue => vec![(1, Text), (2, Message(Kind::Any))],
-        Kind::Any => vec![
-            (1, Text), (2, Small), (3, Varint), (4, Double), (5, Message(Kind::Array)), (6, Message(Kind::Map)),
-            (7, Blob),
-        ],
-        Kind::Array => vec![(1, Message(Kind::Any))],
-        Kind::Map => vec![(1, pair)],
-    }
+    words
+        .chunks(2)
+        .map(|pair| (pair[0].parse().unwrap(), holds(pair[1])))
+        .collect()
 }
 
 /// Whether one of the fields is chosen, as in a `oneof`.
 fn is_choice(kind: Kind, number: u32) -> bool {
-    match kind {
-        Kind::Any => true,
-        Kind::Metric => number >= 5,
+    match kind.0 {
+        "Any" => true,
+        "Metric" => number >= 5,
         _ => false,
     }
 }
 
 const TEXTS: [&str; 22] = [
-    "", "a", "service.name", "http.request.method", "k8s.pod.name", "a key that is longer than sixteen",
-    "0123456", "01234567", "012345678", "0123456789abcdef", "0123456789abcdefg", "0123456789abcdefX",
-    "é🌊", "\0", "quote\" back\\ slash/ <&>", "line\nfeed\ttab\r\u{8}\u{c}\u{1f}", "\u{2028}\u{2029}\u{7f}",
-    "0123456789abcdef0123456789abcdef", "0123456789abcdeX0123456789abcdef", "server.address", "server.addrEss", "{}",
+    "",
+    "a",
+    "service.name",
+    "http.request.method",
+    "k8s.pod.name",
+    "a key that is longer than sixteen",
+    "0123456",
+    "01234567",
+    "012345678",
+    "0123456789abcdef",
+    "0123456789abcdefg",
+    "0123456789abcdefX",
+    "é🌊",
+    "\0",
+    "quote\" back\\ slash/ <&>",
+    "line\nfeed\ttab\r\u{8}\u{c}\u{1f}",
+    "\u{2028}\u{2029}\u{7f}",
+    "0123456789abcdef0123456789abcdef",
+    "0123456789abcdeX0123456789abcdef",
+    "server.address",
+    "server.addrEss",
+    "{}",
 ];
 const NUMBERS: [u64; 12] = [
-    0, 1, 2, 127, 128, 300, u32::MAX as u64, i64::MAX as u64, 1 << 63, u64::MAX, 1_780_000_000_000_000_000, 1 << 53,
+    0,
+    1,
+    2,
+    127,
+    128,
+    300,
+    u32::MAX as u64,
+    i64::MAX as u64,
+    1 << 63,
+    u64::MAX,
+    1_780_000_000_000_000_000,
+    1 << 53,
 ];
 
 fn varint(out: &mut Vec<u8>, mut value: u64) {
@@ -195,12 +227,27 @@ fn text(random: &mut Random) -> String {
 }
 
 fn number(random: &mut Random) -> u64 {
-    if random.one_in(3) { random.next() } else { random.pick(&NUMBERS) }
+    if random.one_in(3) {
+        random.next()
+    } else {
+        random.pick(&NUMBERS)
+    }
 }
 
 fn double(random: &mut Random) -> f64 {
     const SPECIAL: [f64; 12] = [
-        0.0, -0.0, 1.0, 0.1, 1e21, 1e20, 1e-6, 1e-7, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE,
+        0.0,
+        -0.0,
+        1.0,
+        0.1,
+        1e21,
+        1e20,
+        1e-6,
+        1e-7,
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::MIN_POSITIVE,
     ];
     match random.below(3) {
         0 => random.pick(&SPECIAL),
@@ -216,14 +263,18 @@ fn field(random: &mut Random, number_of: u32, holds: Holds, depth: u32) -> Vec<u
     match holds {
         Text => delimited(&mut out, number_of, text(random).as_bytes()),
         Blob => {
-            let bytes: Vec<u8> = (0..random.below(7)).map(|byte| u8::try_from(byte * 36).unwrap()).collect();
+            let bytes: Vec<u8> = (0..random.below(7))
+                .map(|byte| u8::try_from(byte * 36).unwrap())
+                .collect();
             delimited(&mut out, number_of, &bytes);
         }
         Id(length) => {
             let id: Vec<u8> = match random.below(4) {
                 0 => Vec::new(),
                 1 => vec![0; length],
-                _ => (0..length).map(|_| u8::try_from(random.below(256)).unwrap()).collect(),
+                _ => (0..length)
+                    .map(|_| u8::try_from(random.below(256)).unwrap())
+                    .collect(),
             };
             delimited(&mut out, number_of, &id);
         }
@@ -282,8 +333,11 @@ fn packed(random: &mut Random, number_of: u32, holds: Holds, out: &mut Vec<u8>) 
 fn message(random: &mut Random, kind: Kind, depth: u32) -> Vec<u8> {
     let known = fields(kind);
     let mut parts: Vec<Vec<u8>> = Vec::new();
-    let choices: Vec<(u32, Holds)> =
-        known.iter().copied().filter(|(number, _)| is_choice(kind, *number)).collect();
+    let choices: Vec<(u32, Holds)> = known
+        .iter()
+        .copied()
+        .filter(|(number, _)| is_choice(kind, *number))
+        .collect();
     if !choices.is_empty() && !random.one_in(12) {
         let (number, holds) = choices[usize::try_from(random.below(choices.len() as u64)).unwrap()];
         if depth < 12 || !matches!(holds, Message(_)) {
@@ -317,13 +371,13 @@ fn message(random: &mut Random, kind: Kind, depth: u32) -> Vec<u8> {
 
 /// A random request.
 pub(super) fn request(random: &mut Random, signal: Signal) -> Vec<u8> {
-    message(random, Kind::Request(signal), 0)
+    message(random, Kind("Request", signal), 0)
 }
 
 /// A request with at least `count` items in one scope, many distinct strings among them.
 pub(super) fn many(random: &mut Random, signal: Signal, count: usize) -> Vec<u8> {
-    let mut scope = field(random, 1, Message(Kind::Scope), 3);
-    let item = fields(Kind::ScopeItems(signal))[1].1;
+    let mut scope = field(random, 1, Message(Kind("Scope", signal)), 3);
+    let item = fields(Kind("ScopeItems", signal))[1].1;
     for index in 0..count {
         let mut content = field(random, 2, item, 3);
         if signal != Signal::Metrics {
@@ -331,7 +385,7 @@ pub(super) fn many(random: &mut Random, signal: Signal, count: usize) -> Vec<u8>
         }
         scope.extend(content);
     }
-    let mut resource = field(random, 1, Message(Kind::Resource), 2);
+    let mut resource = field(random, 1, Message(Kind("Resource", signal)), 2);
     delimited(&mut resource, 2, &scope);
     let mut request = Vec::new();
     delimited(&mut request, 1, &resource);
@@ -340,14 +394,22 @@ pub(super) fn many(random: &mut Random, signal: Signal, count: usize) -> Vec<u8>
 
 /// The item with an attribute whose key is its own.
 fn with_attribute(item: &[u8], signal: Signal, index: usize) -> Vec<u8> {
-    let Some(Ok(Field { value: Value::Bytes(before), .. })) = Fields::new(item).next() else {
+    let Some(Ok(Field {
+        value: Value::Bytes(before),
+        ..
+    })) = Fields::new(item).next()
+    else {
         panic!("an item is a message")
     };
     let (mut any, mut pair, mut after) = (Vec::new(), Vec::new(), before.to_vec());
     delimited(&mut any, 1, format!("value {index}").as_bytes());
     delimited(&mut pair, 1, format!("attribute.number.{index}").as_bytes());
     delimited(&mut pair, 2, &any);
-    delimited(&mut after, if signal == Signal::Traces { 9 } else { 6 }, &pair);
+    delimited(
+        &mut after,
+        if signal == Signal::Traces { 9 } else { 6 },
+        &pair,
+    );
     let mut out = Vec::new();
     delimited(&mut out, 2, &after);
     out
