@@ -168,6 +168,14 @@ async fn wrong_calls_get_the_honest_code() {
         "grpc-encoding",
     )
     .await;
+    drop(client);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn requests_that_are_not_grpc_get_an_http_status() {
+    let harness = Harness::start("");
+    let mut client = Grpc::connect(&harness).await;
     let reply = client.raw("GET", TRACES, "application/grpc").await;
     assert_eq!(reply.http, 405);
     for kind in [
@@ -224,16 +232,7 @@ async fn a_message_over_the_limit_is_resource_exhausted_without_a_hint() {
         .call(TRACES, &[], vec![message(false, &large[1..])])
         .await;
     assert_eq!(reply.code, 3, "{}", reply.message);
-    let admitted = harness
-        .capture
-        .state
-        .lock()
-        .unwrap()
-        .admitted
-        .iter()
-        .max()
-        .copied();
-    assert!(admitted.unwrap() <= (4 << 20) + 1);
+    assert!(harness.largest_admission() <= (4 << 20) + 1);
     drop(client);
     harness.stop().await;
 }

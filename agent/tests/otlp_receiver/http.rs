@@ -264,16 +264,7 @@ async fn a_body_over_the_limit_is_413_and_reserves_nothing() {
     assert_eq!((status.code, status.retry_after), (3, None));
     assert!(status.message.contains("1000 bytes"), "{}", status.message);
     assert_eq!(json_status(&check(JSON, 100_000_000, 413).await)["code"], 3);
-    let largest = harness
-        .capture
-        .state
-        .lock()
-        .unwrap()
-        .admitted
-        .iter()
-        .max()
-        .copied();
-    assert_eq!(largest, Some(1000));
+    assert_eq!(harness.largest_admission(), 1000);
     harness.stop().await;
 }
 

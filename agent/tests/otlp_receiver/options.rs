@@ -27,16 +27,17 @@ fn good_options_are_accepted() {
     }
 }
 
+fn check(text: &str, key: &str, reason: &str) {
+    let (settings, found) = parse(text);
+    assert!(settings.is_none(), "{text}");
+    assert!(
+        found.contains(key) && found.contains(reason),
+        "{text}: {found}"
+    );
+}
+
 #[test]
 fn bad_options_are_refused_with_their_key() {
-    let check = |text: &str, key: &str, reason: &str| {
-        let (settings, found) = parse(text);
-        assert!(settings.is_none(), "{text}");
-        assert!(
-            found.contains(key) && found.contains(reason),
-            "{text}: {found}"
-        );
-    };
     check("protocols = {}", "protocols", "at least one protocol");
     check("", "receivers.otlp", "protocols");
     check("[protocols.tcp]", "", "tcp");
@@ -95,6 +96,10 @@ fn bad_options_are_refused_with_their_key() {
         "response_headers",
         "valid",
     );
+}
+
+#[test]
+fn bad_tls_options_are_refused_with_their_key() {
     check(
         "[protocols.http.tls]\ncert_file = \"a\"",
         "tls.key_file",

@@ -183,6 +183,12 @@ impl Harness {
         self.capture.state.lock().unwrap().failures.clone()
     }
 
+    /// The most bytes that were asked for at once.
+    pub(crate) fn largest_admission(&self) -> usize {
+        let state = self.capture.state.lock().unwrap();
+        state.admitted.iter().max().copied().unwrap_or(0)
+    }
+
     pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(&self.http).await.unwrap()
     }
