@@ -44,7 +44,10 @@ fn sort_maps(value: &mut Value) {
 
 fn golden_rows(table: &str) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(golden_path(&format!("{table}.jsonl")))?;
-    let mut rows: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let mut rows: Vec<Value> = text
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
     rows.iter_mut().for_each(apply_differences);
     Ok(normalized(rows))
 }
@@ -52,7 +55,10 @@ fn golden_rows(table: &str) -> Result<Vec<String>> {
 /// Where we differ from the Collector on purpose: the duration of a span that ends before it starts is 0; there it
 /// wraps around. (A metric without data is left out here; there it blocks its whole batch, so no row shows it.)
 fn apply_differences(row: &mut Value) {
-    let duration = row.get("Duration").and_then(Value::as_str).and_then(|text| text.parse().ok());
+    let duration = row
+        .get("Duration")
+        .and_then(Value::as_str)
+        .and_then(|text| text.parse().ok());
     if duration.is_some_and(|nanos: u64| i64::try_from(nanos).is_err()) {
         row["Duration"] = "0".into();
     }
@@ -63,7 +69,11 @@ async fn assert_golden(database: &Database, schema: &str) -> Result<()> {
         let rows = normalized(database.rows(&format!("{schema}.{table}")).await?);
         let expected = golden_rows(table)?;
         let only = |these: &[String], those: &[String]| -> Vec<String> {
-            these.iter().filter(|row| !those.contains(row)).cloned().collect()
+            these
+                .iter()
+                .filter(|row| !those.contains(row))
+                .cloned()
+                .collect()
         };
         assert_eq!(only(&rows, &expected), only(&expected, &rows), "{table}");
         assert_eq!(rows.len(), expected.len(), "rows of {table}");
@@ -83,7 +93,9 @@ async fn rows_are_those_of_the_collector_whatever_the_compression() -> Result<()
         for signal in Signal::ALL {
             exporter.store(signal, golden_request(signal)?).await?;
         }
-        assert_golden(&database, &schema).await.with_context(|| compress.to_owned())?;
+        assert_golden(&database, &schema)
+            .await
+            .with_context(|| compress.to_owned())?;
     }
     database.localdb.stop()
 }

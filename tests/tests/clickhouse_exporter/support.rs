@@ -43,7 +43,9 @@ impl Database {
              output_format_json_quote_denormals=1, output_format_json_map_as_array_of_tuples=1"
         );
         let text = self.query(&sql).await?;
-        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        text.lines()
+            .map(|line| Ok(serde_json::from_str(line)?))
+            .collect()
     }
 }
 
@@ -71,9 +73,15 @@ impl Exporter {
             signals: Signal::ALL.to_vec(),
             telemetry: telemetry.clone(),
         };
-        let senders = settings.context("the settings are valid")?.build(&context)?;
+        let senders = settings
+            .context("the settings are valid")?
+            .build(&context)?;
         let ledger = Ledger::new(&telemetry, "test", "clickhouse", Signal::Traces);
-        Ok(Self { telemetry, senders, ledger })
+        Ok(Self {
+            telemetry,
+            senders,
+            ledger,
+        })
     }
 
     /// An exporter to `url` that retries fast, with more options.
@@ -94,7 +102,11 @@ impl Exporter {
         let items = payload.items();
         self.ledger.accept(items);
         let (ack, answered) = Ack::channel();
-        let entry = Entry { payload, custody: self.ledger.custody(items), ack };
+        let entry = Entry {
+            payload,
+            custody: self.ledger.custody(items),
+            ack,
+        };
         if sender.queue.push(entry).is_err() {
             bail!("the queue is closed");
         }
@@ -123,7 +135,10 @@ impl Drop for Exporter {
     fn drop(&mut self) {
         for sender in &self.senders {
             sender.queue.close();
-            sender.workers.iter().for_each(tokio::task::JoinHandle::abort);
+            sender
+                .workers
+                .iter()
+                .for_each(tokio::task::JoinHandle::abort);
         }
     }
 }
@@ -136,5 +151,7 @@ pub fn golden_request(signal: Signal) -> Result<Bytes> {
 
 /// A file of the golden set.
 pub fn golden_path(name: &str) -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/tests/golden").join(name)
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../agent/tests/golden")
+        .join(name)
 }
