@@ -164,6 +164,9 @@ impl Default for MetricsTables {
     }
 }
 
+/// Leaves room until 2106, where the server's `DateTime` ends.
+const TTL_MAX: Duration = Duration::from_secs(50 * 366 * 86_400);
+
 /// In which order servers are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Strategy {
@@ -209,6 +212,9 @@ impl Settings {
         let ttl = options.ttl.0;
         if ttl.subsec_nanos() != 0 {
             section.error("ttl", "must be a whole number of seconds");
+        }
+        if ttl > TTL_MAX {
+            section.error("ttl", "must be at most 50 years: ClickHouse counts such times up to 2106 only, and would drop rows at once");
         }
         let sender = SenderSettings::resolve(
             section,

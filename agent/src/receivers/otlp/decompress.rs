@@ -99,8 +99,44 @@ fn snappy_block(input: &[u8], room: &mut Room<'_>) -> Result<(), Problem> {
     Ok(())
 }
 
+/// One or more frames. The decoder would take a frame that breaks off between two blocks for complete, so frames are cut out
+/// first.
 fn lz4(input: &[u8], room: &mut Room<'_>) -> Result<(), Problem> {
-    drain(lz4_flex::frame::FrameDecoder::new(input), "lz4", room)
+    let mut rest = input;
+    loop {
+        let (frame, after) = lz4_frame_length(rest)
+            .and_then(|length| rest.split_at_checked(length))
+            .ok_or_else(|| malformed("lz4", "truncated, or not a frame"))?;
+        drain(lz4_flex::frame::FrameDecoder::new(frame), "lz4", room)?;
+        if after.is_empty() {
+            return Ok(());
+        }
+        rest = after;
+    }
+}
+
+/// The length of the LZ4 frame at the start of `input`, from its header and the sizes of its blocks; `None` if it breaks off.
+/// Source: the LZ4 frame format, version 1.6.
+fn lz4_frame_length(input: &[u8]) -> Option<usize> {
+    const MAGIC: &[u8] = &[0x04, 0x22, 0x4d, 0x18];
+    const BLOCK_CHECKSUM: u8 = 1 << 4;
+    const CONTENT_SIZE: u8 = 1 << 3;
+    const CONTENT_CHECKSUM: u8 = 1 << 2;
+    const DICTIONARY: u8 = 1;
+    let flags = *input.strip_prefix(MAGIC)?.first()?;
+    let size_of = |flag: u8, size: usize| if flags & flag != 0 { size } else { 0 };
+    // Magic number, flags, block descriptor; then what the flags announce; then the header's checksum.
+    let mut at = MAGIC.len() + 2 + size_of(CONTENT_SIZE, 8) + size_of(DICTIONARY, 4) + 1;
+    loop {
+        let size = u32::from_le_bytes(*input.get(at..)?.first_chunk()?);
+        at += 4;
+        if size == 0 {
+            return Some(at + size_of(CONTENT_CHECKSUM, 4));
+        }
+        // The highest bit says that the block is not compressed.
+        let size = usize::try_from(size & 0x7fff_ffff).ok()?;
+        at = at.checked_add(size + size_of(BLOCK_CHECKSUM, 4))?;
+    }
 }
 
 /// Reads `decoder` to its end.

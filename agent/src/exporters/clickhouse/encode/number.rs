@@ -29,29 +29,34 @@ pub(super) fn append_double(out: &mut Vec<u8>, value: f64) {
 /// Appends a positive, finite number that is no small integer.
 fn append_shortest(out: &mut Vec<u8>, value: f64) {
     let mut buffer = zmij::Buffer::new();
-    let (digits, point) = digits_and_point(buffer.format_finite(value));
-    let digits = digits.as_slice();
+    let text = buffer.format_finite(value);
+    // Without an exponent the form is the same, but for the fraction of whole numbers.
+    if !text.contains('e') {
+        let text = text.strip_suffix(".0").unwrap_or(text);
+        return out.extend_from_slice(text.as_bytes());
+    }
+    append_rearranged(out, text);
+}
+
+/// Appends a number in scientific form as JavaScript writes it.
+fn append_rearranged(out: &mut Vec<u8>, text: &str) {
+    let (digits, point) = digits_and_point(text);
     match point {
-        22.. | ..=-6 => append_exponent(out, digits, point - 1),
+        22.. | ..=-6 => append_exponent(out, &digits, point - 1),
         1.. => {
             let whole = usize::try_from(point).unwrap_or_default();
-            if digits.len() <= whole {
-                out.extend_from_slice(digits);
-                out.resize(out.len() + whole - digits.len(), b'0');
-                return;
-            }
-            let (before, after) = digits.split_at(whole);
+            let (before, after) = digits.split_at_checked(whole).unwrap_or((&digits, &[]));
             out.extend_from_slice(before);
-            out.push(b'.');
-            out.extend_from_slice(after);
+            out.resize(out.len() + whole - before.len(), b'0');
+            if !after.is_empty() {
+                out.push(b'.');
+                out.extend_from_slice(after);
+            }
         }
         _ => {
             out.extend_from_slice(b"0.");
-            out.resize(
-                out.len() + usize::try_from(-point).unwrap_or_default(),
-                b'0',
-            );
-            out.extend_from_slice(digits);
+            out.resize(out.len() + usize::try_from(-point).unwrap_or_default(), b'0');
+            out.extend_from_slice(&digits);
         }
     }
 }

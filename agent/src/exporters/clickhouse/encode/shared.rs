@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 
 use super::super::native::{Compressor, Maps, Stream, append_text};
-use super::value::{append_value, key_value, plain_key_value, text_of};
+use super::value::{append_value, key_value, plain_attribute, plain_key_value, text_of};
 use super::{EncodeError, low_u32};
 use crate::otlp::{Field, Fields, Value, WireError};
 
@@ -32,6 +32,21 @@ impl<'a> Pairs<'a> {
     ) -> io::Result<()> {
         column.repeat(&self.keys, &self.values, times, compressor)
     }
+}
+
+/// Appends the attributes that `rest` starts with, fields of the one-byte tag `tag`; gives what follows them.
+#[inline]
+pub(super) fn push_attributes<'a>(
+    column: &mut Maps,
+    rest: &'a [u8],
+    tag: u8,
+) -> Result<&'a [u8], WireError> {
+    let mut rest = rest;
+    while let Some((key, value, next)) = plain_attribute(rest, tag) {
+        value.append(column.key(key))?;
+        rest = next;
+    }
+    Ok(rest)
 }
 
 /// Appends an attribute of an item.

@@ -4,9 +4,12 @@ use super::super::native::{
     Array, Column, Columns, Compressor, Labels, Maps, Offsets, Stream, Visit,
 };
 use super::hex::push_id;
-use super::shared::{Resource, Scope, fill_text, push_attribute};
+use super::shared::{Resource, Scope, fill_text, push_attribute, push_attributes};
 use super::{Adjusted, EncodeError, LABEL, MAP, MAPS, SEAL_ROWS, enum_name, seal};
 use crate::otlp::{Field, Fields, Value};
+
+/// Field 9 with a length.
+const ATTRIBUTE: u8 = 9 << 3 | 2;
 
 const KINDS: [&[u8]; 6] = [
     b"Unspecified",
@@ -202,7 +205,13 @@ impl Traces {
 
     fn span(&mut self, message: &[u8], adjusted: &mut Adjusted) -> Result<(), EncodeError> {
         let mut span = Scalars::default();
-        for field in Fields::new(message) {
+        let mut fields = Fields::new(message);
+        loop {
+            let rest = push_attributes(&mut self.span_attributes, fields.rest(), ATTRIBUTE)?;
+            fields = Fields::new(rest);
+            let Some(field) = fields.next() else {
+                break;
+            };
             let Field { number, value } = field?;
             match (number, value) {
                 (1, Value::Bytes(id)) => span.trace_id = id,

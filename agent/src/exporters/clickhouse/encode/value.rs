@@ -114,6 +114,66 @@ pub(super) fn merged<'a>(before: Option<Cow<'a, [u8]>>, message: &'a [u8]) -> Co
     }
 }
 
+/// Appends the first `length` bytes of `tail`, by one copy of a fixed size where there is room to read.
+#[inline]
+fn append_front(out: &mut Vec<u8>, tail: &[u8], length: usize) {
+    const AT_ONCE: usize = 32;
+    if length <= AT_ONCE
+        && let Some(chunk) = tail.first_chunk::<AT_ONCE>()
+    {
+        let end = out.len() + length;
+        out.extend_from_slice(chunk);
+        out.truncate(end);
+    } else {
+        out.extend_from_slice(tail.get(..length).unwrap_or_default());
+    }
+}
+
+/// A field with an attribute at the start of `rest`: its key, its value, and what follows. None if it has not the
+/// usual form, a short key before a short value.
+#[inline]
+pub(super) fn plain_attribute(rest: &[u8], tag: u8) -> Option<(&[u8], Plain<'_>, &[u8])> {
+    let [found, length, 0x0a, key_length, after @ ..] = rest else {
+        return None;
+    };
+    let (key, after) = after.split_at_checked(usize::from(*key_length))?;
+    let [0x12, value_length, tail @ ..] = after else {
+        return None;
+    };
+    let length_found = usize::from(*key_length) + usize::from(*value_length) + 4;
+    let usual = *found == tag && (*length | *key_length | *value_length) < 0x80;
+    if !usual || usize::from(*length) != length_found {
+        return None;
+    }
+    let (message, next) = tail.split_at_checked(usize::from(*value_length))?;
+    Some((key, Plain { message, tail }, next))
+}
+
+/// An `AnyValue`, with what stands behind it in memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plain<'a> {
+    message: &'a [u8],
+    /// Starts with `message`.
+    tail: &'a [u8],
+}
+
+impl Plain<'_> {
+    /// As [`append_value`].
+    #[inline]
+    pub(super) fn append(self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        if let [0x0a, string @ ..] = self.message
+            && let [length, text @ ..] = string
+            && *length < 0x80
+            && usize::from(*length) == text.len()
+            && let [_, tail @ ..] = self.tail
+        {
+            append_front(out, tail, string.len());
+            return Ok(());
+        }
+        append_other(out, self.message)
+    }
+}
+
 /// Appends the string form of an `AnyValue` as one Native string.
 ///
 /// # Errors
@@ -134,6 +194,15 @@ pub(super) fn append_value(out: &mut Vec<u8>, message: &[u8]) -> Result<(), Wire
 
 #[inline(never)]
 fn append_other(out: &mut Vec<u8>, message: &[u8]) -> Result<(), WireError> {
+    // An integer alone.
+    if let [0x18, varint @ ..] = message {
+        let mut cursor = Fields::new(varint);
+        let value = cursor.varint()?.cast_signed();
+        if cursor.rest().is_empty() {
+            append_short(out, |out| append_int(out, value));
+            return Ok(());
+        }
+    }
     match Any::read(message)? {
         Any::Missing => append_text(out, b""),
         Any::Text(text) => append_text(out, text),

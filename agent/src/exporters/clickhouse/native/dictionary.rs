@@ -17,7 +17,22 @@ pub(super) struct Dictionary {
     entries: Vec<Entry>,
     table: HashTable<u32>,
     hasher: hashbrown::DefaultHashBuilder,
-    recent: [u32; RECENT],
+    recent: Box<[Recent; RECENT]>,
+}
+
+/// A string seen before: its length, its ends, and its index. Up to 16 bytes, that is all of it.
+#[derive(Debug, Clone, Copy)]
+struct Recent {
+    ends: Ends,
+    index: u32,
+}
+
+/// What the small table is addressed by, and compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ends {
+    first: u64,
+    last: u64,
+    length: usize,
 }
 
 /// Where a string stands in `encoded`, without its length.
@@ -27,9 +42,18 @@ struct Entry {
     end: usize,
 }
 
-/// A power of two; a batch rarely has more distinct attribute keys.
-const RECENT: usize = 256;
-const NOWHERE: u32 = u32::MAX;
+/// A power of two, well above the distinct attribute keys of most batches, so that few share a place.
+const RECENT: usize = 1 << RECENT_BITS;
+const RECENT_BITS: u32 = 10;
+/// No string is as long as this.
+const NOTHING: Recent = Recent {
+    ends: Ends {
+        first: 0,
+        last: 0,
+        length: usize::MAX,
+    },
+    index: 0,
+};
 /// Kept between batches; more goes back to the allocator.
 const KEPT_ENTRIES: usize = 4096;
 const KEPT_BYTES: usize = 256 << 10;
@@ -41,7 +65,7 @@ impl Default for Dictionary {
             entries: Vec::new(),
             table: HashTable::new(),
             hasher: hashbrown::DefaultHashBuilder::default(),
-            recent: [NOWHERE; RECENT],
+            recent: Box::new([NOTHING; RECENT]),
         }
     }
 }
@@ -60,19 +84,31 @@ impl Dictionary {
     /// The index of `text`, which is added if it is new.
     #[inline]
     pub(super) fn index_of(&mut self, text: &[u8]) -> u32 {
-        let slot = recent_slot(text);
-        let candidate = self.recent[slot];
-        if self.text(candidate) == Some(text) {
-            return candidate;
+        let ends = Ends::of(text);
+        let slot = ends.slot();
+        for place in [slot, slot ^ 1] {
+            let recent = self.recent[place];
+            if recent.ends == ends && (text.len() <= 16 || self.is(recent.index, text)) {
+                return recent.index;
+            }
         }
         let index = self.find_or_add(text);
-        self.recent[slot] = index;
+        self.recent[slot ^ 1] = self.recent[slot];
+        self.recent[slot] = Recent { ends, index };
         index
     }
 
+    /// Whether `index` is that of `text`, which is longer than 16 bytes.
     #[inline]
-    fn text(&self, index: u32) -> Option<&[u8]> {
-        text_of(&self.encoded, &self.entries, index)
+    fn is(&self, index: u32, text: &[u8]) -> bool {
+        let Some(known) = text_of(&self.encoded, &self.entries, index) else {
+            return false;
+        };
+        let ends = |text: &[u8]| text.first_chunk::<16>().copied().zip(text.last_chunk::<16>().copied());
+        if text.len() <= 32 {
+            return known.len() == text.len() && ends(known) == ends(text);
+        }
+        known == text
     }
 
     #[cold]
@@ -108,7 +144,7 @@ impl Dictionary {
         self.entries.shrink_to(KEPT_ENTRIES);
         self.table.clear();
         self.table.shrink_to(KEPT_ENTRIES, |_| 0);
-        self.recent = [NOWHERE; RECENT];
+        self.recent.fill(NOTHING);
     }
 }
 
@@ -118,27 +154,34 @@ fn text_of<'a>(encoded: &'a [u8], entries: &[Entry], index: u32) -> Option<&'a [
     encoded.get(entry.start..entry.end)
 }
 
-/// Where in the small table a string belongs, from its length and its first and last bytes.
-#[inline]
-fn recent_slot(text: &[u8]) -> usize {
-    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
-    let ends = match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
-        (Some(first), Some(last)) => {
-            u64::from_le_bytes(*first).rotate_left(29) ^ u64::from_le_bytes(*last)
-        }
-        _ => short_ends(text),
-    };
-    let mixed = (ends ^ (text.len() as u64).rotate_left(13)).wrapping_mul(MIX);
-    let [.., top] = mixed.to_le_bytes();
-    usize::from(top)
+impl Ends {
+    #[inline]
+    fn of(text: &[u8]) -> Self {
+        let length = text.len();
+        let (first, last) = match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+            (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            _ => short_ends(text),
+        };
+        Self { first, last, length }
+    }
+
+    /// Where in the small table it belongs.
+    #[inline]
+    fn slot(self) -> usize {
+        const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+        let both = self.first.rotate_left(29) ^ self.last ^ (self.length as u64).rotate_left(13);
+        usize::try_from(both.wrapping_mul(MIX) >> (u64::BITS - RECENT_BITS)).unwrap_or_default()
+    }
 }
 
+/// The ends of a string of less than eight bytes.
 #[inline]
-fn short_ends(text: &[u8]) -> u64 {
+fn short_ends(text: &[u8]) -> (u64, u64) {
     match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        (Some(first), Some(last)) => {
-            u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
-        }
-        _ => text.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+        (Some(first), Some(last)) => (
+            u64::from(u32::from_le_bytes(*first)),
+            u64::from(u32::from_le_bytes(*last)),
+        ),
+        _ => (text.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)), 0),
     }
 }
