@@ -342,11 +342,8 @@ mod conformance {
         for factory in EXPORTERS {
             let folder = tempfile::tempdir().unwrap();
             let running = start(factory, folder.path());
-            let answers = factory
-                .signals
-                .iter()
-                .map(|signal| running.push(*signal, request(*signal, "checkout", 3)));
-            let answers = futures::future::join_all(answers.collect::<Vec<_>>());
+            let push = |signal: &Signal| running.push(*signal, request(*signal, "checkout", 3));
+            let answers = futures::future::join_all(factory.signals.iter().map(push));
             // Where nobody listens there is no answer until the time to drain is over.
             let patience = tokio::time::timeout(Duration::from_millis(200), answers);
             if patience.await.is_err() {
