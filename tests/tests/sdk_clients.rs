@@ -103,7 +103,7 @@ fn items<'v>(value: &'v Value, name: &str, found: &mut Vec<&'v Value>) {
 fn lines_of(file: &Path, service: &str) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap_or_default();
     // The last line may still be being written.
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     whole
         .lines()
         .filter(|line| line.contains(&format!("\"{service}\"")))

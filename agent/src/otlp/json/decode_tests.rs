@@ -60,7 +60,7 @@ fn body(json: &str) -> Option<Value> {
 fn ids_are_hexadecimal_in_either_case() {
     let trace_id = (0x50..0x60).collect::<Vec<u8>>();
     let expected = Span {
-        trace_id: trace_id.clone(),
+        trace_id,
         span_id: vec![0xab, 0xcd, 0xef, 1, 2, 3, 4, 5],
         ..Span::default()
     };
