@@ -138,30 +138,27 @@ pub(crate) fn parse<S: ?Sized>(factory: &Factory<S>, text: &str) -> Result<Box<S
     }
 }
 
-/// The table of a component in its example, `configs/agent/<kind>.toml`, moved to `folder` and to an address where
-/// nobody listens.
-pub(crate) fn example(section: &str, kind: &str, folder: &Path) -> String {
+/// The table of a component in its example, `configs/agent/<kind>.toml`, moved to `folder` and to `address`.
+pub(crate) fn example(section: &str, kind: &str, folder: &Path, address: SocketAddr) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../configs/agent/{kind}.toml"));
     let text = std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("{kind} needs an example, {}: {error}", path.display()));
     let table: toml::Table = text.parse().unwrap();
-    let table = table[section][kind].as_table().unwrap();
-    let text = toml::to_string(table).unwrap();
+    let text = toml::to_string(table[section][kind].as_table().unwrap()).unwrap();
     let text = text.replace("/var/lib/tidegate", folder.to_str().unwrap());
-    let refusing = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let mut moved = String::new();
-    for (index, part) in text.split("127.0.0.1:").enumerate() {
-        if index > 0 {
-            moved.push_str(&refusing.to_string());
-            moved.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
-        } else {
-            moved.push_str(part);
-        }
+    let mut parts = text.split("127.0.0.1:");
+    let mut moved = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        moved.push_str(&address.to_string());
+        moved.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
     }
     moved
+}
+
+/// An address where nobody listens.
+pub(crate) fn refusing() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
 }
 
 /// An exporter at work.
@@ -277,7 +274,12 @@ pub(crate) async fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
 
 mod conformance {
     use super::*;
+    use crate::component::ExtensionContext;
     use crate::exporters::EXPORTERS;
+    use crate::extensions::EXTENSIONS;
+    use crate::health::Health;
+    use crate::processors::PROCESSORS;
+    use crate::receivers::RECEIVERS;
 
     /// Whether anything that the component spawned is still there.
     async fn assert_no_task_left(kind: &str) {
@@ -288,33 +290,47 @@ mod conformance {
         .await;
     }
 
+    fn check_registry<S: ?Sized>(registry: &[Factory<S>]) {
+        for factory in registry {
+            let same = registry.iter().filter(|other| other.kind == factory.kind);
+            assert_eq!(same.count(), 1, "{} stands twice", factory.kind);
+            assert!(factory.summary.ends_with('.'), "{}", factory.kind);
+            let found = parse(factory, "unknown_key = 1").err().unwrap_or_default();
+            let found = found.to_string();
+            assert!(found.contains("unknown_key"), "{}: {found}", factory.kind);
+        }
+    }
+
     #[test]
-    fn options_are_strict() {
+    fn kinds_are_unique_and_described_and_their_options_strict() {
+        check_registry(RECEIVERS);
+        check_registry(PROCESSORS);
+        check_registry(EXPORTERS);
+        check_registry(EXTENSIONS);
+    }
+
+    #[test]
+    fn examples_are_valid_and_their_options_strict() {
         for factory in EXPORTERS {
             let folder = tempfile::tempdir().unwrap();
-            let text = example("exporters", factory.kind, folder.path());
+            let text = example("exporters", factory.kind, folder.path(), refusing());
             parse(factory, &text).unwrap_or_else(|found| panic!("{}: {found}", factory.kind));
             let found = parse(factory, &format!("unknown_key = 1\n{text}")).unwrap_err();
             assert!(found.to_string().contains("unknown_key"), "{found}");
         }
     }
 
-    #[test]
-    fn kinds_are_unique_and_described() {
-        for factory in EXPORTERS {
-            let same = EXPORTERS.iter().filter(|other| other.kind == factory.kind);
-            assert_eq!(same.count(), 1, "{}", factory.kind);
-            assert!(factory.summary.ends_with('.'), "{}", factory.kind);
-            assert!(!factory.signals.is_empty(), "{}", factory.kind);
-        }
+    fn start(factory: &Factory<dyn ExporterSettings>, folder: &Path) -> RunningExporter {
+        let text = example("exporters", factory.kind, folder, refusing());
+        let settings = parse(factory, &text).unwrap();
+        RunningExporter::start(&*settings, factory.signals).unwrap()
     }
 
     #[tokio::test]
     async fn exporters_close_without_having_sent() {
         for factory in EXPORTERS {
             let folder = tempfile::tempdir().unwrap();
-            let settings = parse(factory, &example("exporters", factory.kind, folder.path()));
-            let running = RunningExporter::start(&*settings.unwrap(), factory.signals).unwrap();
+            let running = start(factory, folder.path());
             assert_eq!(running.senders.len(), factory.signals.len());
             running.stop().await;
             assert_no_task_left(factory.kind).await;
@@ -325,13 +341,9 @@ mod conformance {
     async fn exporters_settle_what_they_took_and_leave_no_task() {
         for factory in EXPORTERS {
             let folder = tempfile::tempdir().unwrap();
-            let settings = parse(factory, &example("exporters", factory.kind, folder.path()));
-            let running = RunningExporter::start(&*settings.unwrap(), factory.signals).unwrap();
-            let mut answers = Vec::new();
-            for signal in factory.signals {
-                answers.push(running.push(*signal, request(*signal, "checkout", 3)));
-            }
-            let answers = futures::future::join_all(answers);
+            let running = start(factory, folder.path());
+            let push = |signal: &Signal| running.push(*signal, request(*signal, "checkout", 3));
+            let answers = futures::future::join_all(factory.signals.iter().map(push));
             // Where nobody listens there is no answer until the time to drain is over.
             let patience = tokio::time::timeout(Duration::from_millis(200), answers);
             if patience.await.is_err() {
@@ -342,6 +354,31 @@ mod conformance {
             assert_eq!(metric(&telemetry, "tidegate_ledger_queued_items"), 0.0);
             let text = String::from_utf8(telemetry.encode().unwrap()).unwrap();
             assert!(!text.contains("abandoned"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn extensions_end_when_told_to_and_need_no_start() {
+        for factory in EXTENSIONS {
+            let folder = tempfile::tempdir().unwrap();
+            let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+            let text = example("extensions", factory.kind, folder.path(), any_port);
+            let settings = parse(factory, &text).unwrap();
+            let build = || {
+                let context = ExtensionContext {
+                    id: "test".to_owned(),
+                    health: Health::default(),
+                    telemetry: Telemetry::default(),
+                };
+                settings.build(context).unwrap()
+            };
+            drop(build());
+            let shutdown = Shutdown::default();
+            let running = tokio::spawn(build().run(shutdown.clone()));
+            shutdown.trigger();
+            let ended = tokio::time::timeout(DEADLINE, running).await;
+            ended.unwrap().unwrap().unwrap();
+            assert_no_task_left(factory.kind).await;
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Runs the fuzz functions over their seeds, the golden requests and a few thousand mutations of them, on stable.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

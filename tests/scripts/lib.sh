@@ -23,5 +23,5 @@ need_rust() {
 need_engine() { # BINARY
     say "The embedded ClickHouse engine"
     need npm "the engine comes as an npm package: apt-get install npm"
-    "$1" localdb --fetch
+    "$1" localdb --fetch-only
 }

@@ -287,12 +287,7 @@ mod tests {
     }
 
     /// Sizes of the batches that are emitted at once, and after the timeout; the items keep their order.
-    fn check(
-        options: Options,
-        requests: &[std::ops::Range<usize>],
-        at_once: &[usize],
-        later: &[usize],
-    ) {
+    fn check(options: Options, requests: &[(usize, usize)], at_once: &[usize], later: &[usize]) {
         let settings = Settings {
             timeout: options.timeout.0,
             size: options.send_batch_size,
@@ -308,7 +303,7 @@ mod tests {
             .unwrap();
         let mut output = Output::default();
         for range in requests {
-            batcher.process(request(range.clone()), &mut output);
+            batcher.process(request(range.0..range.1), &mut output);
         }
         let sizes = |batches: &[Batch]| batches.iter().map(Batch::items).collect::<Vec<_>>();
         assert_eq!(sizes(&output.batches), at_once, "at once");
@@ -322,7 +317,7 @@ mod tests {
         assert_eq!(sizes(&output.batches[emitted..]), later, "later");
         assert_eq!(batcher.deadline(), None);
         let seen: Vec<_> = output.batches.iter().flat_map(names).collect();
-        let sent: Vec<_> = requests.iter().cloned().flatten().collect();
+        let sent: Vec<_> = requests.iter().flat_map(|range| range.0..range.1).collect();
         assert_eq!(seen, sent);
     }
 
@@ -336,22 +331,27 @@ mod tests {
 
     #[test]
     fn the_size_triggers_and_does_not_limit() {
-        check(options(10, 0), &[0..4, 4..8, 8..25, 25..28], &[25], &[3]);
-        check(options(10, 0), &[0..10], &[10], &[]);
-        check(options(0, 0), &[0..3, 3..4], &[3, 1], &[]);
+        check(
+            options(10, 0),
+            &[(0, 4), (4, 8), (8, 25), (25, 28)],
+            &[25],
+            &[3],
+        );
+        check(options(10, 0), &[(0, 10)], &[10], &[]);
+        check(options(0, 0), &[(0, 3), (3, 4)], &[3, 1], &[]);
     }
 
     #[test]
     fn the_maximum_splits_exactly() {
-        check(options(10, 10), &[0..25], &[10, 10], &[5]);
-        check(options(10, 12), &[0..9, 9..30], &[12, 12], &[6]);
+        check(options(10, 10), &[(0, 25)], &[10, 10], &[5]);
+        check(options(10, 12), &[(0, 9), (9, 30)], &[12, 12], &[6]);
         check(
             options(5, 7),
-            &[0..1, 1..40, 40..41],
+            &[(0, 1), (1, 40), (40, 41)],
             &[7, 7, 7, 7, 7, 5],
             &[1],
         );
-        check(options(1, 1), &[0..4], &[1, 1, 1, 1], &[]);
+        check(options(1, 1), &[(0, 4)], &[1, 1, 1, 1], &[]);
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
             timeout: HumanDuration::default(),
             ..options(100, 100)
         };
-        check(options, &[0..3, 3..5], &[3, 2], &[]);
+        check(options, &[(0, 3), (3, 5)], &[3, 2], &[]);
     }
 
     #[test]

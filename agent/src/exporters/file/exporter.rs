@@ -44,7 +44,8 @@ impl Shared {
     ) -> tokio::task::JoinHandle<()> {
         let writers = Arc::downgrade(&self.writers);
         tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(interval);
+            let first = tokio::time::Instant::now() + interval;
+            let mut ticks = tokio::time::interval_at(first, interval);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
@@ -148,9 +149,9 @@ impl Exporter for FileExporter {
 
     async fn close(&mut self) -> Result<(), ComponentError> {
         let writers = Arc::clone(&self.shared.writers);
-        blocking(move || lock(&writers).close())
+        blocking(move || lock(&writers).finish())
             .await
-            .map_err(|error| ComponentError::new("close the file", error))
+            .map_err(|error| ComponentError::new("force the file to the disk", error))
     }
 }
 
@@ -197,7 +198,7 @@ fn write(writers: &Mutex<Writers>, parts: Vec<Part>, fallback: &std::path::Path)
         let mut writers = lock(writers);
         let bytes = part.record.parts();
         let mut result = writers.append(&part.path, &bytes);
-        let misnamed = matches!(&result, Err(error) if error.is_about_the_name());
+        let misnamed = matches!(&result, Err(error) if error.rules_out_the_path());
         if misnamed && part.path != fallback {
             result = writers.append(fallback, &bytes);
             written.misnamed += u64::from(result.is_ok());

@@ -380,7 +380,7 @@ async fn a_second_writer_waits_until_the_first_lets_go() {
         "append = false\nretry_on_failure = { initial_interval = \"5ms\", max_interval = \"5ms\" }";
     let first = start(&folder, "out.jsonl", "").unwrap();
     deliver(&first, Signal::Traces, "checkout", 1).await;
-    let second = start(&folder, "out.jsonl", &retry.replace("false", "true")).unwrap();
+    let second = start(&folder, "out.jsonl", retry).unwrap();
     let waiting = second.push(Signal::Traces, request(Signal::Traces, "checkout", 2));
     let attempts =
         r#"tidegate_exporter_attempts{exporter="test",otel_signal="traces",outcome="retry"}"#;
@@ -444,12 +444,19 @@ async fn slashes_are_folders_where_folders_are_made() {
     // A folder cannot be where a file is: the fallback takes it, and nothing is blocked.
     std::fs::write(folder.path().join("new/file"), "").unwrap();
     deliver(&running, Signal::Logs, "file", 1).await;
+    // Nor can it take what is not ours.
+    std::fs::create_dir(folder.path().join("new/other")).unwrap();
+    std::fs::write(folder.path().join("new/other/out.jsonl"), "keep").unwrap();
+    deliver(&running, Signal::Logs, "other", 1).await;
     let telemetry = running.stop().await;
-    assert_eq!(metric(&telemetry, "tidegate_file_fallback_resources"), 1.0);
-    for name in ["new/team/%2E%2E/a/out.jsonl", "new/MISSING/out.jsonl"] {
+    assert_eq!(metric(&telemetry, "tidegate_file_fallback_resources"), 2.0);
+    for (name, records) in [
+        ("new/team/%2E%2E/a/out.jsonl", 1),
+        ("new/MISSING/out.jsonl", 2),
+    ] {
         assert_eq!(
             lines(&std::fs::read(folder.path().join(name)).unwrap()).len(),
-            1,
+            records,
             "{name}"
         );
     }

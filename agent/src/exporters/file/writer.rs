@@ -36,15 +36,16 @@ pub(super) enum WriteError {
 }
 
 impl WriteError {
-    /// Whether the path itself cannot be: one made from data goes elsewhere then, or it would block the exporter.
-    pub(super) fn is_about_the_name(&self) -> bool {
+    /// Whether no record can ever go to this path: one made from data goes elsewhere then, or it would block the exporter.
+    pub(super) fn rules_out_the_path(&self) -> bool {
         use io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory};
         match self {
             Self::Io { cause, .. } => {
                 matches!(cause.kind(), InvalidFilename | IsADirectory | NotADirectory)
                     || cause.kind() == io::ErrorKind::AlreadyExists
             }
-            Self::Locked { .. } | Self::Foreign { .. } => false,
+            Self::Foreign { .. } => true,
+            Self::Locked { .. } => false,
         }
     }
 
@@ -110,7 +111,8 @@ pub(super) struct Writer {
     path: PathBuf,
     settings: WriterSettings,
     open: Option<Open>,
-    /// Whether the file was opened before: only the first time may it be truncated.
+    /// Whether the file was in use before, by this writer or by the one that it follows: only a file that nobody has
+    /// written to since the start may be truncated.
     begun: bool,
 }
 
@@ -224,9 +226,9 @@ impl Writer {
 
     fn opened(&mut self) -> Result<&mut Open, WriteError> {
         if self.open.is_none() {
-            let open = self.open_now()?;
-            self.begun = true;
-            self.open = Some(open);
+            let opened = self.open_now();
+            self.begun |= matches!(&opened, Ok(_) | Err(WriteError::Locked { .. }));
+            self.open = Some(opened?);
         }
         Ok(self.open.as_mut().expect("opened above"))
     }
@@ -256,6 +258,9 @@ impl Writer {
             return Err(WriteError::io("open", &self.path)(cause));
         }
         self.lock(&file)?;
+        if metadata.len() == 0 && self.settings.sync_at_close {
+            self.sync_folder()?;
+        }
         if self.settings.truncate_at_start && !self.begun {
             file.set_len(0)
                 .map_err(WriteError::io("truncate", &self.path))?;
@@ -274,6 +279,17 @@ impl Writer {
             return Ok(());
         };
         make_folder(folder, mode)
+    }
+
+    /// Forces the name of a new file to the disk: without it a synced file may be lost all the same.
+    fn sync_folder(&self) -> Result<(), WriteError> {
+        let folder = match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(WriteError::io("sync the folder", folder))
     }
 
     /// Two writers would cut off each other's records: the second waits. The lock ends with the file.

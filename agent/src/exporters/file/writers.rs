@@ -54,13 +54,17 @@ impl Writers {
         self.sync_failing = failed.is_some();
     }
 
-    /// Closes every file; the last failure, if any.
-    pub(super) fn close(&mut self) -> Result<(), WriteError> {
-        let mut closed = Ok(());
-        for (_, writer) in self.by_path.values_mut() {
-            closed = writer.close().and(closed);
+    /// Forces everything appended to the disk, unless that is left to the system; the last failure, if any. The files
+    /// stay open and locked until the last worker is gone: whoever waits for them must not come in between.
+    pub(super) fn finish(&mut self) -> Result<(), WriteError> {
+        if !self.settings.sync_at_close {
+            return Ok(());
         }
-        closed
+        let mut finished = Ok(());
+        for (_, writer) in self.by_path.values_mut() {
+            finished = writer.sync().and(finished);
+        }
+        finished
     }
 
     fn writer(&mut self, path: &Path) -> &mut Writer {

@@ -51,7 +51,7 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// The OTLP request of `signal` that `text` describes, in wire format. It has still to pass [`crate::otlp::check`],
+/// The OTLP request of `signal` that `text` describes, in wire format. It has still to pass [`crate::otlp::check()`],
 /// which looks at the length of ids and at UTF-8.
 ///
 /// # Errors

@@ -51,6 +51,22 @@ impl Form {
     pub(super) const fn is_list(self) -> bool {
         matches!(self, Self::Messages(_) | Self::Strings)
     }
+
+    /// Whether the value is one number or truth value.
+    pub(super) const fn is_number(self) -> bool {
+        matches!(
+            self,
+            Self::Bool
+                | Self::Uint32
+                | Self::Fixed32
+                | Self::Int32
+                | Self::Sint32
+                | Self::Fixed64
+                | Self::Int64
+                | Self::Sfixed64
+                | Self::Double
+        )
+    }
 }
 
 /// When a field that holds its default value is written.
@@ -85,6 +101,8 @@ pub(super) struct Message {
     pub(super) fields: &'static [FieldSchema],
     /// By field number: one more than the position in `fields`, or 0.
     positions: [u8; FIELDS_MAX + 1],
+    /// The positions, as bits, of the fields that are written even when absent.
+    pub(super) always: u32,
 }
 
 impl Message {
@@ -108,12 +126,20 @@ pub(super) fn request(signal: Signal) -> &'static Message {
 const fn message(fields: &'static [FieldSchema]) -> Message {
     assert!(fields.len() <= FIELDS_MAX, "more fields than FIELDS_MAX");
     let mut positions = [0; FIELDS_MAX + 1];
+    let mut always = 0;
     let mut position = 0;
     while position < fields.len() {
         positions[fields[position].number as usize] = position as u8 + 1;
+        if let Presence::Always = fields[position].presence {
+            always |= 1 << position;
+        }
         position += 1;
     }
-    Message { fields, positions }
+    Message {
+        fields,
+        positions,
+        always,
+    }
 }
 
 const fn entry(number: u32, key: &'static str, form: Form, presence: Presence) -> FieldSchema {

@@ -168,6 +168,7 @@ proptest! {
         for signal in Signal::ALL {
             let wire = generator.message(request(signal), 8);
             let text = encoded(signal, &[&wire]);
+            fuzz_json_encode(signal, &wire);
             let again = crate::otlp::json::decode(signal, text.as_bytes()).unwrap();
             assert_eq!(encoded(signal, &[&again]), text);
         }
@@ -180,6 +181,7 @@ proptest! {
             if encode(signal, std::iter::once(bytes.as_slice()), &mut out).is_ok() {
                 serde_json::from_slice::<Json>(&out).unwrap();
             }
+            fuzz_json_encode(signal, &bytes);
         }
     }
 }

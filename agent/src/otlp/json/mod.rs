@@ -7,6 +7,7 @@ mod decode_text;
 mod encode;
 mod encode_schema;
 mod encode_text;
+mod encode_value;
 
 pub use decode::{DecodeError, decode, fuzz_json_decode};
-pub use encode::encode;
+pub use encode::{encode, fuzz_json_encode};

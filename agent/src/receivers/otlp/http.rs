@@ -25,7 +25,6 @@ use super::encoding::Encodings;
 use super::problem::Problem;
 use super::settings::HttpSettings;
 use super::status;
-use crate::ack::RefusalReason;
 use crate::net::Connection;
 use crate::signal::{PerSignal, Signal};
 
@@ -196,16 +195,8 @@ fn http_status(problem: &Problem) -> StatusCode {
         Problem::Unreadable(_) | Problem::Encoding(_) | Problem::Malformed(_) => {
             StatusCode::BAD_REQUEST
         }
-        Problem::Refused(refusal) if refusal.retry_after.is_none() => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
-        Problem::Refused(refusal) => match refusal.reason {
-            RefusalReason::Rejected => StatusCode::INTERNAL_SERVER_ERROR,
-            RefusalReason::MemoryLimit
-            | RefusalReason::QueueFull
-            | RefusalReason::ShuttingDown
-            | RefusalReason::Abandoned => StatusCode::SERVICE_UNAVAILABLE,
-        },
+        Problem::Refused(_) if problem.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
+        Problem::Refused(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The OTLP receiver: gRPC and HTTP, protobuf and JSON, as the Collector serves them.
 //!
-//! A request is admitted before it is buffered and again before it is inflated, walked once by [`crate::otlp::check`], handed
+//! A request is admitted before it is buffered and again before it is inflated, walked once by [`crate::otlp::check()`], handed
 //! over as it is, and answered when somebody has taken responsibility for it.
 
 mod body;
