@@ -1,11 +1,12 @@
-//! Payloads like those of a small web shop, and a count of allocations.
+//! Payloads like those of a small web shop, a count of allocations, and a clock.
 #![allow(
     unsafe_code,
-    reason = "a global allocator is an unsafe trait; this one only counts"
+    reason = "a global allocator is an unsafe trait, this one only counts; a thread's clock is a system call"
 )]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -51,6 +52,29 @@ unsafe impl GlobalAlloc for Counting {
 /// Allocations so far.
 pub(crate) fn allocations() -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
+}
+
+/// What `work` costs this thread, `times` over: CPU time, which other processes on the machine do not change much.
+pub(crate) fn cpu_time<T>(times: u64, mut work: impl FnMut() -> T) -> Duration {
+    let started = thread_cpu();
+    for _ in 0..times {
+        std::hint::black_box(work());
+    }
+    thread_cpu().saturating_sub(started)
+}
+
+fn thread_cpu() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the clock exists on Linux, and `time` is a valid place to write to.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(failed, 0, "this thread has a clock");
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
 }
 
 /// A small generator (xorshift64*), so that payloads are the same everywhere.
