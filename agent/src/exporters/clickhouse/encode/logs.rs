@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::super::native::{Columns, Compressor, Labels, Maps, Stream, Visit};
+use super::super::native::{Columns, Compressor, Labels, Maps, Stream, Visit, Words};
 use super::hex::push_id;
 use super::shared::{Resource, Scope, fill_text, next_field, push_attribute, tag};
 use super::value::{append_value, merged};
@@ -13,7 +13,7 @@ use crate::otlp::{Field, Fields, Value};
 #[derive(Debug, Default)]
 pub(super) struct Logs {
     rows: usize,
-    timestamp: Stream,
+    timestamp: Words,
     trace_id: Stream,
     span_id: Stream,
     trace_flags: Stream,
@@ -183,7 +183,7 @@ impl Logs {
         } else {
             record.time
         };
-        self.timestamp.u64(time);
+        self.timestamp.push(time);
         push_id::<16>(&mut self.trace_id, record.trace_id);
         push_id::<8>(&mut self.span_id, record.span_id);
         self.trace_flags.u8(low_u8(u64::from(record.flags)));

@@ -1,7 +1,7 @@
 //! Spans as rows of `otel_traces`.
 
 use super::super::native::{
-    Array, Column, Columns, Compressor, Labels, Maps, Offsets, Stream, Visit,
+    Array, Column, Columns, Compressor, Labels, Maps, Offsets, Stream, Visit, Words,
 };
 use super::hex::push_id;
 use super::shared::{Resource, Scope, fill_text, next_field, push_attribute, tag};
@@ -22,7 +22,7 @@ const STATUSES: [&[u8]; 3] = [b"Unset", b"Ok", b"Error"];
 #[derive(Debug, Default)]
 pub(super) struct Traces {
     rows: usize,
-    timestamp: Stream,
+    timestamp: Words,
     trace_id: Stream,
     span_id: Stream,
     parent_span_id: Stream,
@@ -34,7 +34,7 @@ pub(super) struct Traces {
     scope_name: Stream,
     scope_version: Stream,
     span_attributes: Maps,
-    duration: Stream,
+    duration: Words,
     status_code: Labels,
     status_message: Stream,
     events: Offsets,
@@ -230,7 +230,7 @@ impl Traces {
     }
 
     fn scalars(&mut self, span: &Scalars<'_>, adjusted: &mut Adjusted) {
-        self.timestamp.u64(span.start);
+        self.timestamp.push(span.start);
         push_id::<16>(&mut self.trace_id, span.trace_id);
         push_id::<8>(&mut self.span_id, span.span_id);
         push_id::<8>(&mut self.parent_span_id, span.parent_span_id);
@@ -240,7 +240,7 @@ impl Traces {
         if span.end < span.start {
             adjusted.negative_durations += 1;
         }
-        self.duration.u64(span.end.saturating_sub(span.start));
+        self.duration.push(span.end.saturating_sub(span.start));
         self.status_code
             .push(enum_name(&STATUSES, span.status_code));
         self.status_message.text(span.status_message);

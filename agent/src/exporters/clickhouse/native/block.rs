@@ -75,8 +75,7 @@ impl<'a> BlockWriter<'a> {
             return self.bytes(stream.open());
         }
         self.flush()?;
-        self.compressor
-            .append_worth(stream.open(), &mut stream.worth(), &mut self.out)
+        stream.append_open(self.compressor, &mut self.out)
     }
 
     fn flush(&mut self) -> io::Result<()> {

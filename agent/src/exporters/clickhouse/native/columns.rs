@@ -45,6 +45,40 @@ impl Column for Stream {
     }
 }
 
+/// A column of eight-byte numbers that change little from row to row: times, durations, counts.
+#[derive(Debug)]
+pub struct Words(Stream);
+
+impl Default for Words {
+    fn default() -> Self {
+        Self(Stream::of_words())
+    }
+}
+
+impl Words {
+    /// Appends a number.
+    #[inline]
+    pub fn push(&mut self, value: u64) {
+        self.0.u64(value);
+    }
+}
+
+impl Column for Words {
+    fn prefix(&self, _out: &mut Vec<u8>) {}
+
+    fn seal(&mut self, compressor: &mut Compressor) -> io::Result<()> {
+        self.0.seal(compressor)
+    }
+
+    fn write(&self, block: &mut BlockWriter<'_>) -> io::Result<()> {
+        block.stream(&self.0)
+    }
+
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
 /// A `LowCardinality(String)`: a dictionary and an index for each row, in as many bytes as the dictionary asks for.
 #[derive(Debug, Default)]
 pub struct Labels {
@@ -194,10 +228,19 @@ impl Column for Labels {
 }
 
 /// The ends of the rows of an array column, counted in elements.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Offsets {
     stream: Stream,
     elements: u64,
+}
+
+impl Default for Offsets {
+    fn default() -> Self {
+        Self {
+            stream: Stream::of_words(),
+            elements: 0,
+        }
+    }
 }
 
 impl Offsets {

@@ -44,7 +44,7 @@ struct Entry {
 
 /// A power of two, well above the distinct attribute keys of most batches, so that few share a place.
 const RECENT: usize = 1 << RECENT_BITS;
-const RECENT_BITS: u32 = 10;
+const RECENT_BITS: u32 = 8;
 /// No string is as long as this.
 const NOTHING: Recent = Recent {
     ends: Ends {
@@ -142,6 +142,9 @@ impl Dictionary {
 
     /// Empties the dictionary for the next block.
     pub(super) fn reset(&mut self) {
+        if self.entries.is_empty() {
+            return;
+        }
         self.encoded.clear();
         self.encoded.shrink_to(KEPT_BYTES);
         self.entries.clear();

@@ -10,8 +10,9 @@ pub(crate) mod decode;
 mod dictionary;
 mod frame;
 mod stream;
+mod words;
 
 pub use block::{BlockWriter, Columns, Visit, assemble, reset};
-pub use columns::{Array, Column, Labels, Maps, Offsets};
+pub use columns::{Array, Column, Labels, Maps, Offsets, Words};
 pub use frame::{Compressor, Method, Worth};
 pub use stream::{Stream, append_text};

@@ -12,11 +12,33 @@ const KEPT_MAX: usize = 512 << 10;
 pub struct Stream {
     open: Vec<u8>,
     sealed: Vec<u8>,
-    /// Outlives the batch: a column of ids is one in the next batch too.
-    worth: Worth,
+    kind: Kind,
+}
+
+/// How a stream is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// As bytes of any kind. What that was worth outlives the batch: a column of ids is one in the next batch too.
+    Bytes(Worth),
+    /// As numbers of eight bytes that change little from row to row.
+    Words,
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self::Bytes(Worth::default())
+    }
 }
 
 impl Stream {
+    /// A stream of eight-byte numbers that change little from row to row, such as times.
+    pub fn of_words() -> Self {
+        Self {
+            kind: Kind::Words,
+            ..Self::default()
+        }
+    }
+
     /// The bytes not in frames yet.
     pub fn open(&self) -> &[u8] {
         &self.open
@@ -27,9 +49,12 @@ impl Stream {
         &self.sealed
     }
 
-    /// What compressing it has been worth.
-    pub fn worth(&self) -> Worth {
-        self.worth
+    /// Appends the bytes not in frames yet to `out`, as frames.
+    ///
+    /// # Errors
+    /// Those of [`Compressor::append`].
+    pub fn append_open(&self, compressor: &mut Compressor, out: &mut Vec<u8>) -> io::Result<()> {
+        compress(self.kind, &self.open, compressor, out).map(drop)
     }
 
     /// Whether nothing was written.
@@ -91,7 +116,7 @@ impl Stream {
         let size = compressor.method().content_max();
         let full = self.open.len() - self.open.len() % size;
         let (whole, rest) = self.open.split_at(full);
-        compressor.append_worth(whole, &mut self.worth, &mut self.sealed)?;
+        self.kind = compress(self.kind, whole, compressor, &mut self.sealed)?;
         let rest = rest.len();
         self.open.copy_within(full.., 0);
         self.open.truncate(rest);
@@ -127,6 +152,25 @@ impl Stream {
         for buffer in [&mut self.open, &mut self.sealed] {
             buffer.clear();
             buffer.shrink_to(KEPT_MAX);
+        }
+    }
+}
+
+/// Appends frames; gives the kind with what was learnt.
+fn compress(
+    kind: Kind,
+    content: &[u8],
+    compressor: &mut Compressor,
+    out: &mut Vec<u8>,
+) -> io::Result<Kind> {
+    match kind {
+        Kind::Bytes(mut worth) => {
+            compressor.append_worth(content, &mut worth, out)?;
+            Ok(Kind::Bytes(worth))
+        }
+        Kind::Words => {
+            compressor.append_words(content, out)?;
+            Ok(kind)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The columns that all five metrics tables have, and exemplars.
 
 use super::super::super::native::{
-    Array, Column, Compressor, Labels, Maps, Offsets, Stream, Visit,
+    Array, Column, Compressor, Labels, Maps, Offsets, Stream, Visit, Words,
 };
 use super::super::hex::push_id_or_zeros;
 use super::super::shared::{Resource, Scope, fill_text, next_field, push_attribute, tag};
@@ -32,8 +32,8 @@ pub(in super::super) struct Common {
     description: Stream,
     unit: Stream,
     attributes: Maps,
-    start_time: Stream,
-    time: Stream,
+    start_time: Words,
+    time: Words,
     flags: Stream,
 }
 
@@ -82,8 +82,8 @@ impl Common {
     /// Ends the row under way.
     pub(super) fn end_row(&mut self, point: &Point) {
         self.attributes.end_row();
-        self.start_time.u64(point.start_time);
-        self.time.u64(point.time);
+        self.start_time.push(point.start_time);
+        self.time.push(point.time);
         self.flags.u32(point.flags);
         self.rows += 1;
     }
