@@ -4,39 +4,45 @@ use super::super::native::Stream;
 
 /// Appends an id as a string; the empty string if it is absent or zero.
 #[inline]
-pub(super) fn push_id<const N: usize, const HEX: usize>(out: &mut Stream, id: &[u8]) {
+pub(super) fn push_id<const N: usize>(out: &mut Stream, id: &[u8]) {
     match <&[u8; N]>::try_from(id) {
-        Ok(id) if *id != [0; N] => out.raw(&encode::<N, HEX>(id)),
+        Ok(id) if *id != [0; N] => push(out, id),
         _ => out.u8(0),
     }
 }
 
 /// Appends an id as a string; as zeros if it is absent.
-pub(super) fn push_id_or_zeros<const N: usize, const HEX: usize>(out: &mut Stream, id: &[u8]) {
-    let id = <&[u8; N]>::try_from(id).unwrap_or(&[0; N]);
-    out.raw(&encode::<N, HEX>(id));
+pub(super) fn push_id_or_zeros<const N: usize>(out: &mut Stream, id: &[u8]) {
+    push(out, <&[u8; N]>::try_from(id).unwrap_or(&[0; N]));
 }
 
-/// The Native string: its length, `2 * N`, and the digits. `HEX` is `2 * N + 1`.
+/// Appends the Native string: its length, `2 * N`, and the digits, made where they stay.
 #[inline]
-fn encode<const N: usize, const HEX: usize>(id: &[u8; N]) -> [u8; HEX] {
+fn push<const N: usize>(out: &mut Stream, id: &[u8; N]) {
     const {
-        assert!(HEX == 2 * N + 1 && HEX < 0x80);
+        assert!(2 * N < 0x80, "the length takes one byte");
     }
-    let mut text = [0; HEX];
-    if let Some((length, digits)) = text.split_first_mut() {
-        *length = const { (2 * N) as u8 };
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(id) {
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
+    out.u8(const { (2 * N) as u8 });
+    let buffer = out.buffer();
+    let start = buffer.len();
+    buffer.resize(start + 2 * N, 0);
+    let place = buffer.get_mut(start..).unwrap_or_default();
+    for (pair, byte) in place.chunks_exact_mut(2).zip(id) {
+        pair.copy_from_slice(&PAIRS[usize::from(*byte)]);
     }
-    text
 }
 
-#[inline]
-const fn digit(nibble: u8) -> u8 {
-    nibble + if nibble < 10 { b'0' } else { b'a' - 10 }
-}
+/// The two digits of each byte.
+static PAIRS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
 
 #[cfg(test)]
 mod tests {
@@ -46,8 +52,8 @@ mod tests {
     fn ids_are_lower_case_and_zero_is_empty() {
         let check = |id: &[u8], expected: &[u8], or_zeros: &[u8]| {
             let (mut plain, mut zeros) = (Stream::default(), Stream::default());
-            push_id::<8, 17>(&mut plain, id);
-            push_id_or_zeros::<8, 17>(&mut zeros, id);
+            push_id::<8>(&mut plain, id);
+            push_id_or_zeros::<8>(&mut zeros, id);
             assert_eq!(
                 (plain.open(), zeros.open()),
                 (expected, or_zeros),

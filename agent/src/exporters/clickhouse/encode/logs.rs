@@ -184,8 +184,8 @@ impl Logs {
             record.time
         };
         self.timestamp.u64(time);
-        push_id::<16, 33>(&mut self.trace_id, record.trace_id);
-        push_id::<8, 17>(&mut self.span_id, record.span_id);
+        push_id::<16>(&mut self.trace_id, record.trace_id);
+        push_id::<8>(&mut self.span_id, record.span_id);
         self.trace_flags.u8(low_u8(u64::from(record.flags)));
         self.severity_text.push(record.severity_text);
         self.severity_number.u8(low_u8(record.severity));

@@ -231,9 +231,9 @@ impl Traces {
 
     fn scalars(&mut self, span: &Scalars<'_>, adjusted: &mut Adjusted) {
         self.timestamp.u64(span.start);
-        push_id::<16, 33>(&mut self.trace_id, span.trace_id);
-        push_id::<8, 17>(&mut self.span_id, span.span_id);
-        push_id::<8, 17>(&mut self.parent_span_id, span.parent_span_id);
+        push_id::<16>(&mut self.trace_id, span.trace_id);
+        push_id::<8>(&mut self.span_id, span.span_id);
+        push_id::<8>(&mut self.parent_span_id, span.parent_span_id);
         self.trace_state.text(span.trace_state);
         self.span_name.push(span.name);
         self.span_kind.push(enum_name(&KINDS, span.kind));
@@ -276,8 +276,8 @@ impl Traces {
                 _ => {}
             }
         }
-        push_id::<16, 33>(&mut self.link_trace_id, trace_id);
-        push_id::<8, 17>(&mut self.link_span_id, span_id);
+        push_id::<16>(&mut self.link_trace_id, trace_id);
+        push_id::<8>(&mut self.link_span_id, span_id);
         self.link_trace_state.text(trace_state);
         self.link_attributes.end_row();
         self.links.add();

@@ -234,8 +234,8 @@ impl Exemplars {
         self.attributes.end_row();
         self.time.u64(time);
         self.value.u64(value.to_bits());
-        push_id_or_zeros::<8, 17>(&mut self.span_id, span_id);
-        push_id_or_zeros::<16, 33>(&mut self.trace_id, trace_id);
+        push_id_or_zeros::<8>(&mut self.span_id, span_id);
+        push_id_or_zeros::<16>(&mut self.trace_id, trace_id);
         self.offsets.add();
         Ok(())
     }
