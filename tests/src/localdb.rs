@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,40 +24,6 @@ pub fn build_dir() -> Result<PathBuf> {
     folder
         .map(Path::to_path_buf)
         .context("the test is not in cargo's target folder")
-}
-
-/// The `tidegate` binary, built now if it is not up to date.
-///
-/// # Errors
-/// When it does not build.
-pub fn tidegate() -> Result<PathBuf> {
-    static BUILT: OnceLock<Mutex<Option<PathBuf>>> = OnceLock::new();
-    let mut built = BUILT
-        .get_or_init(Mutex::default)
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    if let Some(path) = &*built {
-        return Ok(path.clone());
-    }
-    let folder = build_dir()?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args([
-        "build",
-        "--quiet",
-        "--package",
-        "tidegate",
-        "--bin",
-        "tidegate",
-    ]);
-    if folder.ends_with("release") {
-        build.arg("--release");
-    }
-    let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status()?;
-    ensure!(status.success(), "tidegate does not build");
-    let path = folder.join("tidegate");
-    *built = Some(path.clone());
-    Ok(path)
 }
 
 /// A running localdb; killed when dropped.
@@ -83,7 +48,7 @@ impl LocalDb {
     /// # Errors
     /// As [`LocalDb::start`].
     pub fn start_with(path: &Path, arguments: &[&str]) -> Result<Self> {
-        let mut child = Command::new(tidegate()?)
+        let mut child = Command::new(crate::binary("tidegate"))
             .args(["localdb", "--listen", "127.0.0.1:0", "--path"])
             .arg(path)
             .args(arguments)

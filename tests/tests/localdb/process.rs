@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use anyhow::Result;
+use e2e::binary;
 use e2e::http::escape;
-use e2e::localdb::{LocalDb, tidegate};
+use e2e::localdb::LocalDb;
 use tempfile::tempdir;
 use tokio::io::AsyncWriteExt;
 
@@ -143,7 +144,7 @@ async fn a_stray_configuration_is_not_read() -> Result<()> {
 fn a_missing_library_is_explained() -> Result<()> {
     let folder = tempdir()?;
     let run = |arguments: &[&str]| -> Result<(bool, String)> {
-        let output = Command::new(tidegate()?)
+        let output = Command::new(binary("tidegate"))
             .args(["localdb", "--listen", "127.0.0.1:0", "--path"])
             .arg(folder.path().join("data"))
             .args(arguments)
@@ -180,7 +181,7 @@ async fn a_taken_address_is_explained() -> Result<()> {
     let (folder, other) = (tempdir()?, tempdir()?);
     let database = LocalDb::start(folder.path())?;
     let address = database.url.trim_start_matches("http://");
-    let output = Command::new(tidegate()?)
+    let output = Command::new(binary("tidegate"))
         .args(["localdb", "--listen", address, "--path"])
         .arg(other.path())
         .output()?;
