@@ -23,10 +23,6 @@ use tidegate::otlp::testing::Tree;
 use tidegate::otlp::{check, split};
 use tidegate::signal::Signal;
 
-/// The agent's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const ITEMS: usize = 1000;
 /// Nanoseconds since 1970 at which the requests' items happened.
 const START: u64 = 1_780_000_000_000_000_000;

@@ -1,4 +1,4 @@
-//! The allocator, chosen on purpose, and the one call into it that Rust's interface lacks.
+//! The one call into the allocator, the C library's, that Rust's interface lacks.
 #![allow(
     unsafe_code,
     reason = "the C library's trimming call has no safe wrapper"

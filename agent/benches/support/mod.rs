@@ -31,21 +31,21 @@ pub(crate) struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: every call goes to mimalloc as it is.
+// SAFETY: every call goes to the system's allocator, the agent's own, as it is.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promises are handed on.
-        unsafe { mimalloc::MiMalloc.alloc(layout) }
+        unsafe { std::alloc::System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: the caller's promises are handed on.
-        unsafe { mimalloc::MiMalloc.dealloc(pointer, layout) }
+        unsafe { std::alloc::System.dealloc(pointer, layout) }
     }
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promises are handed on.
-        unsafe { mimalloc::MiMalloc.realloc(pointer, layout, size) }
+        unsafe { std::alloc::System.realloc(pointer, layout, size) }
     }
 }
 

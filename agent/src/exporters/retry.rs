@@ -86,7 +86,6 @@ impl RetryOptions {
 pub struct Backoff<'a> {
     settings: &'a RetrySettings,
     next: Duration,
-    waited: Duration,
 }
 
 impl<'a> Backoff<'a> {
@@ -95,7 +94,6 @@ impl<'a> Backoff<'a> {
         Self {
             settings,
             next: settings.initial_interval,
-            waited: Duration::ZERO,
         }
     }
 
@@ -125,7 +123,6 @@ impl<'a> Backoff<'a> {
             .next
             .mul_f64(self.settings.multiplier)
             .min(self.settings.max_interval);
-        self.waited += wait;
         Some(wait)
     }
 }
