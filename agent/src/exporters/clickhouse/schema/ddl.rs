@@ -115,10 +115,11 @@ fn render(layout: &Layout, template: &str, name: &str, time_column: &str) -> Str
     template
         .trim_end()
         .replace("{dedup}", layout.engine.dedup())
-        .replace("{engine}", &layout.engine.render())
         .replace("{ttl}", ttl.as_deref().unwrap_or_default())
         .replace("{on_cluster}", &on_cluster(layout))
         .replace("{table}", &layout.full_name(name))
+        // Last: its parameters have ClickHouse's own macros, such as `{table}`.
+        .replace("{engine}", &layout.engine.render())
 }
 
 fn on_cluster(layout: &Layout) -> String {
@@ -214,6 +215,19 @@ mod tests {
                 .statements(signal, TEXT_INDEXES)
                 .concat();
             assert!(!text.contains(['{', '}']), "{text}");
+        }
+    }
+
+    #[test]
+    fn macros_in_engine_parameters_are_left_to_the_server() {
+        let params = "'/clickhouse/{shard}/{table}', '{replica}'";
+        for signal in Signal::ALL {
+            let layout = layout("ReplicatedMergeTree", params);
+            let text = layout.statements(signal, TEXT_INDEXES).concat();
+            assert!(
+                text.contains(&format!("ReplicatedMergeTree({params})")),
+                "{text}"
+            );
         }
     }
 
