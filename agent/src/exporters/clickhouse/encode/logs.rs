@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::super::native::{Columns, Compressor, Labels, Maps, Stream, Visit, Words};
+use super::super::native::{Columns, Compressor, Labels, Maps, Stream, Texts, Visit, Words};
 use super::hex::push_id;
 use super::shared::{Resource, Scope, fill_text, next_field, push_attribute, tag};
 use super::value::{append_value, merged};
@@ -14,8 +14,8 @@ use crate::otlp::{Field, Fields, Value};
 pub(super) struct Logs {
     rows: usize,
     timestamp: Words,
-    trace_id: Stream,
-    span_id: Stream,
+    trace_id: Texts,
+    span_id: Texts,
     trace_flags: Stream,
     severity_text: Labels,
     severity_number: Stream,
@@ -184,8 +184,8 @@ impl Logs {
             record.time
         };
         self.timestamp.push(time);
-        push_id::<16>(&mut self.trace_id, record.trace_id);
-        push_id::<8>(&mut self.span_id, record.span_id);
+        push_id::<16>(self.trace_id.stream(), record.trace_id);
+        push_id::<8>(self.span_id.stream(), record.span_id);
         self.trace_flags.u8(low_u8(u64::from(record.flags)));
         self.severity_text.push(record.severity_text);
         self.severity_number.u8(low_u8(record.severity));

@@ -1,7 +1,7 @@
 //! Spans as rows of `otel_traces`.
 
 use super::super::native::{
-    Array, Column, Columns, Compressor, Labels, Maps, Offsets, Stream, Visit, Words,
+    Array, Column, Columns, Compressor, Labels, Maps, Offsets, Stream, Texts, Visit, Words,
 };
 use super::hex::push_id;
 use super::shared::{Resource, Scope, fill_text, next_field, push_attribute, tag};
@@ -23,9 +23,9 @@ const STATUSES: [&[u8]; 3] = [b"Unset", b"Ok", b"Error"];
 pub(super) struct Traces {
     rows: usize,
     timestamp: Words,
-    trace_id: Stream,
-    span_id: Stream,
-    parent_span_id: Stream,
+    trace_id: Texts,
+    span_id: Texts,
+    parent_span_id: Texts,
     trace_state: Stream,
     span_name: Labels,
     span_kind: Labels,
@@ -42,8 +42,8 @@ pub(super) struct Traces {
     event_name: Labels,
     event_attributes: Maps,
     links: Offsets,
-    link_trace_id: Stream,
-    link_span_id: Stream,
+    link_trace_id: Texts,
+    link_span_id: Texts,
     link_trace_state: Stream,
     link_attributes: Maps,
 }
@@ -231,9 +231,9 @@ impl Traces {
 
     fn scalars(&mut self, span: &Scalars<'_>, adjusted: &mut Adjusted) {
         self.timestamp.push(span.start);
-        push_id::<16>(&mut self.trace_id, span.trace_id);
-        push_id::<8>(&mut self.span_id, span.span_id);
-        push_id::<8>(&mut self.parent_span_id, span.parent_span_id);
+        push_id::<16>(self.trace_id.stream(), span.trace_id);
+        push_id::<8>(self.span_id.stream(), span.span_id);
+        push_id::<8>(self.parent_span_id.stream(), span.parent_span_id);
         self.trace_state.text(span.trace_state);
         self.span_name.push(span.name);
         self.span_kind.push(enum_name(&KINDS, span.kind));
@@ -276,8 +276,8 @@ impl Traces {
                 _ => {}
             }
         }
-        push_id::<16>(&mut self.link_trace_id, trace_id);
-        push_id::<8>(&mut self.link_span_id, span_id);
+        push_id::<16>(self.link_trace_id.stream(), trace_id);
+        push_id::<8>(self.link_span_id.stream(), span_id);
         self.link_trace_state.text(trace_state);
         self.link_attributes.end_row();
         self.links.add();

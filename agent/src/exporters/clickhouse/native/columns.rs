@@ -79,6 +79,40 @@ impl Column for Words {
     }
 }
 
+/// A column of short strings, of which some begin like others: ids.
+#[derive(Debug)]
+pub struct Texts(Stream);
+
+impl Default for Texts {
+    fn default() -> Self {
+        Self(Stream::of_texts())
+    }
+}
+
+impl Texts {
+    /// Where the next string is appended.
+    #[inline]
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.0
+    }
+}
+
+impl Column for Texts {
+    fn prefix(&self, _out: &mut Vec<u8>) {}
+
+    fn seal(&mut self, compressor: &mut Compressor) -> io::Result<()> {
+        self.0.seal(compressor)
+    }
+
+    fn write(&self, block: &mut BlockWriter<'_>) -> io::Result<()> {
+        block.stream(&self.0)
+    }
+
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
 /// A `LowCardinality(String)`: a dictionary and an index for each row, in as many bytes as the dictionary asks for.
 #[derive(Debug, Default)]
 pub struct Labels {
@@ -292,11 +326,21 @@ impl Column for Offsets {
 }
 
 /// A `Map(LowCardinality(String), String)`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Maps {
     offsets: Offsets,
     keys: Labels,
     values: Stream,
+}
+
+impl Default for Maps {
+    fn default() -> Self {
+        Self {
+            offsets: Offsets::default(),
+            keys: Labels::default(),
+            values: Stream::of_texts(),
+        }
+    }
 }
 
 impl Maps {

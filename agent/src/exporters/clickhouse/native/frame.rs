@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::words;
+use super::{texts, words};
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 
 /// How frames are compressed.
@@ -76,8 +76,9 @@ pub struct Compressor {
     /// Room for the largest compressed content.
     room: Vec<u8>,
     table: CompressTable,
-    /// A block of numbers being made.
-    words: Vec<u8>,
+    /// A block of numbers or strings being made.
+    special: Vec<u8>,
+    texts: texts::Table,
     zstd: Option<zstd::bulk::Compressor<'static>>,
 }
 
@@ -107,7 +108,8 @@ impl Compressor {
             method,
             room: vec![0; room],
             table: CompressTable::small(),
-            words: Vec::new(),
+            special: Vec::new(),
+            texts: texts::Table::default(),
             zstd,
         })
     }
@@ -165,11 +167,41 @@ impl Compressor {
             return self.append(content, out);
         }
         for piece in content.chunks(LZ4_CONTENT_MAX) {
-            self.words.clear();
-            words::compress(piece, &mut self.words);
-            append_framed(METHOD_LZ4, &self.words, piece.len(), out);
+            self.special.clear();
+            words::compress(piece, &mut self.special);
+            append_framed(METHOD_LZ4, &self.special, piece.len(), out);
         }
         Ok(())
+    }
+
+    /// The same, for strings behind their lengths; the first `carry` bytes are the rest of one that began before.
+    /// Returns how far the last one reaches beyond the end.
+    ///
+    /// # Errors
+    /// As [`Compressor::append`].
+    pub fn append_texts(
+        &mut self,
+        content: &[u8],
+        mut carry: usize,
+        worth: &mut Worth,
+        out: &mut Vec<u8>,
+    ) -> std::io::Result<usize> {
+        if self.method != Method::Lz4 {
+            self.append_worth(content, worth, out)?;
+            return Ok(0);
+        }
+        for piece in content.chunks(LZ4_CONTENT_MAX) {
+            if worth.try_next() {
+                self.special.clear();
+                carry = texts::compress(piece, carry, &mut self.texts, &mut self.special);
+                append_framed(METHOD_LZ4, &self.special, piece.len(), out);
+                worth.note(self.special.len(), piece.len());
+            } else {
+                carry = texts::skip(piece, carry);
+                append_framed(METHOD_NONE, piece, piece.len(), out);
+            }
+        }
+        Ok(carry)
     }
 
     /// Appends one frame; gives the size of its content compressed.

@@ -9,10 +9,12 @@ mod columns;
 pub(crate) mod decode;
 mod dictionary;
 mod frame;
+mod lz4;
 mod stream;
+mod texts;
 mod words;
 
 pub use block::{BlockWriter, Columns, Visit, assemble, reset};
-pub use columns::{Array, Column, Labels, Maps, Offsets, Words};
+pub use columns::{Array, Column, Labels, Maps, Offsets, Texts, Words};
 pub use frame::{Compressor, Method, Worth};
 pub use stream::{Stream, append_text};

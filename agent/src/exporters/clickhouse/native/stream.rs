@@ -20,6 +20,9 @@ pub struct Stream {
 enum Kind {
     /// As bytes of any kind. What that was worth outlives the batch: a column of ids is one in the next batch too.
     Bytes(Worth),
+    /// As strings, mostly short ones, of which some begin alike. The first frame to be made begins with so many bytes
+    /// of a string that began before.
+    Texts { worth: Worth, carry: usize },
     /// As numbers of eight bytes that change little from row to row.
     Words,
 }
@@ -35,6 +38,17 @@ impl Stream {
     pub fn of_words() -> Self {
         Self {
             kind: Kind::Words,
+            ..Self::default()
+        }
+    }
+
+    /// A stream of strings, mostly short ones.
+    pub fn of_texts() -> Self {
+        Self {
+            kind: Kind::Texts {
+                worth: Worth::default(),
+                carry: 0,
+            },
             ..Self::default()
         }
     }
@@ -136,6 +150,10 @@ impl Stream {
         if pattern.is_empty() {
             return Ok(());
         }
+        if let Kind::Texts { worth, .. } = self.kind {
+            // A general compressor finds that everything repeats and looks at no string.
+            self.kind = Kind::Bytes(worth);
+        }
         let fits = (compressor.method().content_max() / pattern.len()).max(1);
         let mut left = times;
         while left > 0 {
@@ -149,6 +167,9 @@ impl Stream {
 
     /// Empties the stream for the next batch.
     pub fn reset(&mut self) {
+        if let Kind::Texts { carry, .. } = &mut self.kind {
+            *carry = 0;
+        }
         for buffer in [&mut self.open, &mut self.sealed] {
             buffer.clear();
             buffer.shrink_to(KEPT_MAX);
@@ -167,6 +188,10 @@ fn compress(
         Kind::Bytes(mut worth) => {
             compressor.append_worth(content, &mut worth, out)?;
             Ok(Kind::Bytes(worth))
+        }
+        Kind::Texts { mut worth, carry } => {
+            let carry = compressor.append_texts(content, carry, &mut worth, out)?;
+            Ok(Kind::Texts { worth, carry })
         }
         Kind::Words => {
             compressor.append_words(content, out)?;

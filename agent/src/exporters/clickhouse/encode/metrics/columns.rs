@@ -1,7 +1,7 @@
 //! The columns that all five metrics tables have, and exemplars.
 
 use super::super::super::native::{
-    Array, Column, Compressor, Labels, Maps, Offsets, Stream, Visit, Words,
+    Array, Column, Compressor, Labels, Maps, Offsets, Stream, Texts, Visit, Words,
 };
 use super::super::hex::push_id_or_zeros;
 use super::super::shared::{Resource, Scope, fill_text, next_field, push_attribute, tag};
@@ -170,8 +170,8 @@ pub(super) struct Exemplars {
     attributes: Maps,
     time: Stream,
     value: Stream,
-    span_id: Stream,
-    trace_id: Stream,
+    span_id: Texts,
+    trace_id: Texts,
 }
 
 impl Exemplars {
@@ -234,8 +234,8 @@ impl Exemplars {
         self.attributes.end_row();
         self.time.u64(time);
         self.value.u64(value.to_bits());
-        push_id_or_zeros::<8>(&mut self.span_id, span_id);
-        push_id_or_zeros::<16>(&mut self.trace_id, trace_id);
+        push_id_or_zeros::<8>(self.span_id.stream(), span_id);
+        push_id_or_zeros::<16>(self.trace_id.stream(), trace_id);
         self.offsets.add();
         Ok(())
     }
