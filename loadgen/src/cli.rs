@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::{bench, otlp, sink};
+use crate::{bench, faults, otlp, sink};
 use crate::{history, http};
 
 /// The work could not be done, or its result could not be kept.
@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Otlp(otlp::Args),
     /// Receive telemetry, count it and throw it away: a ClickHouse and OTLP endpoint.
     Sink(sink::Args),
+    /// Stand between an agent and its destination and make things go wrong on purpose.
+    Faults(faults::Args),
     /// Compare agents: CPU seconds per million items, latency and memory.
     Bench(bench::Args),
 }
@@ -47,6 +49,7 @@ impl Command {
             Self::History(args) => history::run(args).await,
             Self::Otlp(args) => otlp::run(args).await,
             Self::Sink(args) => sink::run(args).await,
+            Self::Faults(args) => faults::run(args).await,
             Self::Bench(args) => bench::run(args).await,
         }
     }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cli;
+mod faults;
 mod history;
 mod http;
 mod otlp;
