@@ -7,6 +7,7 @@ mod history;
 mod http;
 mod otlp;
 mod process;
+mod prove;
 mod results;
 mod sink;
 mod stats;
