@@ -38,14 +38,26 @@ pub(crate) enum Fault {
     Exception {
         code: u32,
         forwarded: bool,
-        /// Without the header `X-ClickHouse-Exception-Code`.
-        bare: bool,
+        form: Form,
+        /// The body comes in two pieces.
+        split: bool,
     },
+}
+
+/// How an answer with status 200 says that it is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// In the header `X-ClickHouse-Exception-Code`.
+    Header,
+    /// In the body only, as servers before 25.11 do when the headers are out already.
+    Bare,
+    /// At the body's end between tags that a header announces, as servers from 25.11 on do.
+    Tagged,
 }
 
 impl Fault {
     /// One of each kind, as they are without options; errors also with and without forwarding.
-    pub(crate) const ALL: [&'static str; 17] = [
+    pub(crate) const ALL: [&'static str; 20] = [
         "refuse",
         "delay",
         "cut-before",
@@ -61,6 +73,9 @@ impl Fault {
         "status:code=429:retry-after=1",
         "status:code=503:forwarded",
         "exception",
+        "exception:bare",
+        "exception:tagged",
+        "exception:tagged:split",
         "exception:forwarded",
         "exception:forwarded:bare",
     ];
@@ -199,7 +214,8 @@ impl Options<'_, '_> {
             "exception" => Fault::Exception {
                 code: self.value("code", |text| Ok(text.parse()?))?.unwrap_or(241),
                 forwarded: self.flag("forwarded")?,
-                bare: self.flag("bare")?,
+                form: self.form()?,
+                split: self.flag("split")?,
             },
             other => bail!("there is no fault `{other}`: {}", Fault::ALL.join(", ")),
         })
@@ -213,6 +229,15 @@ impl Options<'_, '_> {
             retry_after: self.value("retry-after", |text| Ok(text.parse()?))?,
             forwarded: self.flag("forwarded")?,
         })
+    }
+
+    fn form(&mut self) -> anyhow::Result<Form> {
+        match (self.flag("bare")?, self.flag("tagged")?) {
+            (false, false) => Ok(Form::Header),
+            (true, false) => Ok(Form::Bare),
+            (false, true) => Ok(Form::Tagged),
+            (true, true) => bail!("`bare` or `tagged`, not both"),
+        }
     }
 
     fn rate(&mut self) -> anyhow::Result<u64> {

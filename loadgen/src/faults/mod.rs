@@ -31,7 +31,7 @@ use proxy::{Protocol, Proxy};
 ///
 /// refuse (period=300ms), delay (by=200ms), cut-before, cut-request, cut-after, cut-answer, black-hole (read),
 /// throttle (rate=65536 bytes/s), slow (gap=5ms), status (code=503, retry-after=SECONDS, forwarded),
-/// exception (code=241, forwarded, bare).
+/// exception (code=241, forwarded, bare or tagged, split).
 ///
 /// Options of each: share=0.1 of the requests, times=3 at most, in=5s, for=2s, all (requests, whatever they carry).
 /// Rules are asked in turn; the first that applies decides.

@@ -9,7 +9,7 @@ use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 
 use super::board::Board;
-use super::fault::Fault;
+use super::fault::{Fault, Form};
 use super::wire::{BodyRead, Head, Wire, carries_data};
 
 /// Throttled traffic passes in pieces of this size.
@@ -137,9 +137,17 @@ impl Relay<'_> {
             Some(Fault::Exception {
                 code,
                 forwarded,
-                bare,
+                form,
+                split,
             }) => {
-                let answer = exception_answer(code, bare);
+                let mut answer = exception_answer(code, form);
+                if split {
+                    let half = answer.len() - EXCEPTION_TAIL;
+                    let tail = answer.split_off(half);
+                    self.client.stream.write_all(answer.as_bytes()).await?;
+                    tokio::time::sleep(POLL).await;
+                    answer = tail;
+                }
                 self.instead(&request, forwarded, answer).await
             }
         }
@@ -270,15 +278,29 @@ fn status_answer(code: u16, retry_after: Option<u32>) -> String {
     )
 }
 
-fn exception_answer(code: u32, bare: bool) -> String {
-    let header = if bare {
-        String::new()
-    } else {
-        format!("X-ClickHouse-Exception-Code: {code}\r\n")
+/// The text is a real server's: clients know it by its end.
+fn exception_answer(code: u32, form: Form) -> String {
+    let text = format!(
+        "Code: {code}. DB::Exception: Injected by the fault proxy. (INJECTED) (version 26.7.2.1 (official build))\n"
+    );
+    let (header, body) = match form {
+        Form::Header => (format!("X-ClickHouse-Exception-Code: {code}\r\n"), text),
+        Form::Bare => (String::new(), text),
+        Form::Tagged => (
+            format!("X-ClickHouse-Exception-Tag: {TAG}\r\n"),
+            format!(
+                "\r\n__exception__\r\n{TAG}\r\n{text}{} {TAG}\r\n__exception__\r\n",
+                text.len()
+            ),
+        ),
     };
-    let body = format!("Code: {code}. DB::Exception: injected fault. (INJECTED)\n");
     format!(
         "HTTP/1.1 200 OK\r\n{header}Content-Type: text/plain; charset=UTF-8\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
+
+/// What servers draw anew for each answer.
+const TAG: &str = "rnywyenlaeqynhmu";
+/// Bytes in the second piece of an exception that comes in two.
+const EXCEPTION_TAIL: usize = 10;

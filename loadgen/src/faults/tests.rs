@@ -125,6 +125,7 @@ async fn faults_do_to_requests_what_they_are_called() {
     check(Http, "status", false, 0).await;
     check(Http, "status:forwarded", false, 1).await;
     check(Http, "exception", false, 0).await;
+    check(Http, "exception:tagged:split", false, 0).await;
     check(Http, "exception:forwarded:bare", false, 1).await;
     check(Http, "cut-before:times=0", true, 1).await;
 }

@@ -88,8 +88,8 @@ struct CommonArgs {
     /// Decides sizes, moments and order of everything that happens [default: another one each time]
     #[arg(long)]
     seed: Option<u64>,
-    /// How long to wait at the end until the agent has delivered everything
-    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    /// At the end, how long to wait for the agent while it delivers nothing
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
     settle: Duration,
     /// Write the result as JSON
     #[arg(long, value_name = "FILE")]

@@ -24,6 +24,8 @@ use crate::otlp::signal::Signal;
 
 /// How long the agent may take to stop: longer than its own drain timeout.
 const STOP_MAX: Duration = Duration::from_secs(90);
+/// However much is queued, waiting for it ends.
+const SETTLE_MAX: Duration = Duration::from_secs(3600);
 const POLL: Duration = Duration::from_millis(50);
 /// The queue counts as empty when it was so in this many scrapes in a row.
 const EMPTY_SCRAPES: u32 = 3;
@@ -154,20 +156,25 @@ impl Stage {
         Tables::new(self.http.clone(), url, run.clone())
     }
 
-    /// Waits until the agent's queues are empty; its last ledger, and whether they are.
+    /// Waits until the agent's queues are empty, or nothing was delivered for `patience`; its last ledger, and whether
+    /// they are.
     ///
     /// # Errors
     /// When the agent has ended.
-    pub(super) async fn settle(&mut self, limit: Duration) -> anyhow::Result<(Ledger, bool)> {
-        let deadline = Instant::now() + limit;
+    pub(super) async fn settle(&mut self, patience: Duration) -> anyhow::Result<(Ledger, bool)> {
+        let begun = Instant::now();
+        let mut progress = begun;
         let mut empty = 0;
         let mut last = Ledger::default();
-        while Instant::now() < deadline {
+        while progress.elapsed() < patience && begun.elapsed() < SETTLE_MAX {
             self.agent.check_alive()?;
             if let Ok(ledger) = Ledger::scrape(&self.http, self.metrics).await {
                 let total = ledger.total();
                 let is_empty = total.queued == 0 && total.is_balanced();
                 empty = if is_empty { empty + 1 } else { 0 };
+                if total.delivered != last.total().delivered {
+                    progress = Instant::now();
+                }
                 last = ledger;
             }
             if empty >= EMPTY_SCRAPES {
