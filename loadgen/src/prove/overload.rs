@@ -17,8 +17,12 @@ use super::{ANSWER_MAX, CommonArgs, Crowd, Watching, announce, conclude};
 use crate::cli::parse_duration;
 use crate::faults::fault::{Fault, Rule};
 
-/// Load before capacity is measured: the queue must be full by then.
+/// Load after the first delivery before capacity is measured: the queue must be full by then.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// The first delivery comes within this time.
+const FIRST_MAX: Duration = Duration::from_secs(60);
+/// Batches under way for each signal: with many, all would take long and end at the same time.
+const CONSUMERS: u32 = 2;
 /// Text in each item, so that rows have a size that compression does not take away.
 const PADDING: usize = 200;
 /// The queue in memory: a few seconds of what the destination takes.
@@ -45,7 +49,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     measure: Duration,
     /// Bytes per second that the destination takes
-    #[arg(long, default_value_t = 256 << 10, value_parser = clap::value_parser!(u64).range(1024..))]
+    #[arg(long, default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(1024..))]
     rate: u64,
     /// Connections; signals and protocols take turns
     #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -71,6 +75,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .common
         .setting(seed, &run, include_str!("overload.toml"))?;
     setting.memory_queue_bytes = QUEUE_BYTES;
+    setting.consumers = CONSUMERS;
     setting.timeout = TIMEOUT;
     setting.memory_mib = args.memory_max;
     let mut stage = Stage::set(&setting, &mut random).await?;
@@ -90,10 +95,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         start,
         0,
     )?;
-    tokio::time::sleep(WARM_UP).await;
+    warm_up(&stage).await?;
     let capacity = delivered_per_second(&stage, args.measure).await?;
     let mut records = crowd.stop().await?;
-    ensure!(capacity >= 1.0, "the destination takes nothing");
+    ensure!(
+        capacity >= 1.0,
+        "nothing was delivered within {:?}",
+        args.measure
+    );
 
     let wanted = capacity * args.times;
     let manner = args.load(wanted);
@@ -149,6 +158,24 @@ impl Args {
 const FLOOD_ITEMS: u32 = 200;
 /// Items in a request of the load, at most; with more to send clients send more often.
 const LOAD_ITEMS_MAX: u32 = 5_000;
+
+async fn warm_up(stage: &Stage) -> anyhow::Result<()> {
+    let deadline = Instant::now() + FIRST_MAX;
+    while Ledger::scrape(&stage.http, stage.metrics)
+        .await?
+        .total()
+        .delivered
+        == 0
+    {
+        ensure!(
+            Instant::now() < deadline,
+            "nothing was delivered within {FIRST_MAX:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(WARM_UP).await;
+    Ok(())
+}
 
 /// Items that the agent delivers per second, over `measure`.
 async fn delivered_per_second(stage: &Stage, measure: Duration) -> anyhow::Result<f64> {
