@@ -14,6 +14,7 @@ pub mod component;
 pub mod config;
 pub mod exporters;
 pub mod extensions;
+pub mod gather;
 pub mod health;
 pub mod ledger;
 pub mod localdb;

@@ -81,6 +81,14 @@ table! {
     EXPORTER_IN_FLIGHT = gauge("otelcol_exporter_in_flight_requests", &["exporter", "data_type"], "Requests being sent now, waiting for a retry included.");
     EXPORTER_ATTEMPTS = counter("tidegate_exporter_attempts", &["exporter", "otel_signal", "outcome"], "Attempts to send, by outcome: success, retry, rejected.");
     EXPORTER_BYTES = counter("tidegate_exporter_sent_bytes", &["exporter", "otel_signal"], "Bytes sent to the destination, as they went over the wire or to disk.");
+    QUEUE_DISK_BYTES = gauge("tidegate_queue_disk_bytes", &["exporter", "otel_signal"], "Bytes that the log of a durable queue takes on disk.");
+    QUEUE_OPEN_BATCHES = gauge("tidegate_queue_open_batches", &["exporter", "otel_signal"], "Batches of a durable queue that are formed and not settled.");
+    QUEUE_OLDEST_AGE = gauge("tidegate_queue_oldest_age_seconds", &["exporter", "otel_signal"], "How long the oldest data in a durable queue has waited, in seconds.");
+    QUEUE_RECOVERED = counter("tidegate_queue_recovered_items", &["exporter", "otel_signal"], "Items that an earlier run left in a durable queue. They are among the accepted ones of the ledger.");
+    QUEUE_WRITTEN_BYTES = counter("tidegate_queue_written_bytes", &["exporter", "otel_signal"], "Bytes written to the log of a durable queue.");
+    QUEUE_SYNCS = counter("tidegate_queue_syncs", &["exporter", "otel_signal"], "Syncs of the log of a durable queue.");
+    QUEUE_FAILURES = counter("tidegate_queue_failures", &["exporter", "otel_signal"], "Writes, syncs and attempts to make room that the disk of a durable queue refused.");
+    QUEUE_DAMAGED = counter("tidegate_queue_damaged_records", &["exporter", "otel_signal"], "Records of a durable queue that could not be read back.");
     LEDGER_ACCEPTED = counter("tidegate_ledger_accepted_items", &["pipeline", "exporter", "otel_signal"], "Items that the pipeline took responsibility for on behalf of the exporter.");
     LEDGER_DELIVERED = counter("tidegate_ledger_delivered_items", &["pipeline", "exporter", "otel_signal"], "Items that the destination has acknowledged.");
     LEDGER_QUEUED = gauge("tidegate_ledger_queued_items", &["pipeline", "exporter", "otel_signal"], "Items accepted and neither delivered nor dropped yet.");

@@ -1,6 +1,5 @@
 //! The exporter itself: prepares a batch once, and sends each table until the server has it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::encode::{Adjusted, Block, Encoder};
@@ -10,6 +9,7 @@ use super::options::Settings;
 use super::servers::Servers;
 use crate::batch::Payload;
 use crate::component::{ComponentError, Exporter, ExporterContext, Outcome, Sender};
+use crate::exporters::queue::Ticket;
 use crate::exporters::sender;
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Telemetry, names};
@@ -23,7 +23,6 @@ pub(super) fn build(
         servers: Servers::new(settings.clone()),
         encoders: Encoders::new(settings.method)
             .map_err(|cause| ComponentError::new("set up compression", cause))?,
-        tokens: Tokens::default(),
         id: context.id.clone(),
         names: settings.layout.names.clone(),
         telemetry: context.telemetry.clone(),
@@ -39,7 +38,7 @@ pub(super) fn build(
             sent_bytes: sent_bytes.clone(),
         })
     };
-    Ok(context.signals.iter().map(make).collect())
+    context.signals.iter().map(make).collect()
 }
 
 fn adjusted(context: &ExporterContext, reason: &str) -> Counter {
@@ -52,7 +51,6 @@ fn adjusted(context: &ExporterContext, reason: &str) -> Counter {
 struct Shared {
     servers: Servers,
     encoders: Encoders,
-    tokens: Tokens,
     id: String,
     names: super::schema::Names,
     telemetry: Telemetry,
@@ -71,6 +69,9 @@ struct Prepared {
     signal: Signal,
     /// The tables that the server does not have yet.
     parts: Vec<Part>,
+    ticket: Ticket,
+    /// Rows that the server will never take, and why.
+    rejected: Option<(usize, String)>,
 }
 
 struct Part {
@@ -82,7 +83,12 @@ struct Part {
 impl Exporter for ClickHouse {
     type Prepared = Prepared;
 
-    fn prepare(&mut self, signal: Signal, payload: Payload) -> Result<Prepared, String> {
+    fn prepare(
+        &mut self,
+        signal: Signal,
+        payload: Payload,
+        ticket: &Ticket,
+    ) -> Result<Prepared, String> {
         let shared = &self.shared;
         let mut adjusted = Adjusted::default();
         let blocks = shared
@@ -96,19 +102,23 @@ impl Exporter for ClickHouse {
         shared
             .metrics_without_data
             .inc_by(adjusted.metrics_without_data);
-        let token = shared.tokens.next();
         let parts = blocks
             .into_iter()
+            .filter(|block| !ticket.is_done(block.table.name()))
             .map(|block| Part {
-                token: format!("{token}-{}", block.table.name()),
+                token: format!("{}-{}", ticket.name(), block.table.name()),
                 block,
             })
             .collect();
-        Ok(Prepared { signal, parts })
+        Ok(Prepared {
+            signal,
+            parts,
+            ticket: ticket.clone(),
+            rejected: None,
+        })
     }
 
     async fn send(&mut self, prepared: &mut Prepared) -> Outcome {
-        let mut rejection = None;
         // Taken out one by one as they are settled: what is left after a cancelled attempt is what is missing.
         while let Some(part) = prepared.parts.last() {
             let result = self
@@ -117,22 +127,32 @@ impl Exporter for ClickHouse {
                 .insert(prepared.signal, &part.block, &part.token)
                 .await;
             match result {
-                Ok(()) => self.count(&part.block),
-                Err(Failure {
-                    class: Class::Rejected,
-                    message,
-                }) => rejection = Some(message),
-                Err(failure) => {
-                    return Outcome::Retry {
-                        cause: failure.message,
-                        after: None,
-                    };
+                Ok(()) => {
+                    self.count(&part.block);
+                    prepared.ticket.part_done(part.block.table.name());
                 }
+                Err(Failure { class, message }) => match class {
+                    Class::Rejected => {
+                        let (rows, cause) = prepared.rejected.get_or_insert_default();
+                        *rows += part.block.rows;
+                        *cause = message;
+                    }
+                    Class::TooLarge => return Outcome::TooLarge { cause: message },
+                    _ => {
+                        return Outcome::Retry {
+                            cause: message,
+                            after: None,
+                        };
+                    }
+                },
             }
             prepared.parts.pop();
         }
-        match rejection {
-            Some(cause) => Outcome::Rejected { cause },
+        match prepared.rejected.take() {
+            Some((items, cause)) => Outcome::Rejected {
+                cause,
+                items: Some(items),
+            },
             None => Outcome::Delivered,
         }
     }
@@ -187,34 +207,5 @@ impl Encoders {
             idle.push(encoder);
         }
         Ok(result)
-    }
-}
-
-/// Names for inserts that no other insert has, on this or any other machine.
-struct Tokens {
-    /// 128 random bits of this process.
-    process: String,
-    next: AtomicU64,
-}
-
-impl Default for Tokens {
-    fn default() -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        let now = std::time::SystemTime::now();
-        let half = || RandomState::new().hash_one((now, std::process::id()));
-        Self {
-            process: format!("{:016x}{:016x}", half(), half()),
-            next: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Tokens {
-    fn next(&self) -> String {
-        format!(
-            "{}-{:x}",
-            self.process,
-            self.next.fetch_add(1, Ordering::Relaxed)
-        )
     }
 }

@@ -81,7 +81,9 @@ impl Servers {
             match result {
                 Ok(()) => return Ok(()),
                 // The same data or the same mistake would fail on the next server too.
-                Err(failure) if failure.class == Class::Rejected => return Err(failure),
+                Err(failure) if matches!(failure.class, Class::Rejected | Class::TooLarge) => {
+                    return Err(failure);
+                }
                 Err(failure) => last = Some(failure),
             }
         }

@@ -43,7 +43,7 @@ impl Door {
         Room::new(self.intake.as_ref(), self.size_max)
     }
 
-    /// Takes the request that `read` gathers, and resolves when somebody has taken responsibility for it.
+    /// Takes the request that `read` gathers, of `declared` bytes if it told them, and resolves when somebody has taken responsibility for it.
     ///
     /// Dropping the future before the request is complete loses nothing: nobody was told that it was accepted. Dropping it
     /// afterwards leaves the batch on its way.
@@ -54,6 +54,7 @@ impl Door {
         &self,
         read: impl Future<Output = Result<(Held, Encoding), Problem>>,
         format: Format,
+        declared: Option<usize>,
     ) -> Result<(), Problem> {
         let attempt = Attempt::new(self);
         let read = read.await;
@@ -63,7 +64,7 @@ impl Door {
                 self.hand_over(request).await
             }
             Err(problem) => {
-                attempt.fails(problem.failure());
+                attempt.fails(problem.failure(declared));
                 Err(problem)
             }
         }
