@@ -29,3 +29,4 @@ pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod units;
+pub mod wal;
