@@ -123,9 +123,7 @@ impl Pipeline {
     /// # Errors
     /// The first refusal among the queues and the processors.
     pub fn ready(&self, bytes: usize) -> Result<(), Refusal> {
-        self.exits
-            .iter()
-            .try_for_each(|exit| exit.queue.ready())?;
+        self.exits.iter().try_for_each(|exit| exit.queue.ready())?;
         self.stages()
             .iter()
             .try_for_each(|stage| stage.processor.ready(bytes))

@@ -180,6 +180,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::batch::Chunk;
     use crate::memory::HeldBytes;
     use crate::telemetry::Telemetry;
 

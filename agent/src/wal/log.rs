@@ -24,7 +24,7 @@ use super::position::{Position, Range};
 use super::reader::Reader;
 use super::recover::{Recovered, scan_log};
 use super::segment::{Active, Prepared};
-use super::shared::{Pending, Shared};
+use super::shared::{Answer, Pending, Shared};
 use super::state::{Segment, State, Totals};
 use super::writer::Writer;
 
@@ -175,6 +175,50 @@ impl Log {
             unix_ms,
             payload,
         })
+    }
+
+    /// The same; `outcome` is called with what it comes to, on the writer's thread and before a reader can see the
+    /// request. It must not block.
+    pub fn append_then(
+        &self,
+        origin: u32,
+        unix_ms: u64,
+        payload: Payload,
+        outcome: Box<dyn FnOnce(Result<u64, Error>) + Send>,
+    ) {
+        let too_long = u32::try_from(payload.byte_len()).is_err();
+        if too_long || u32::try_from(payload.items()).is_err() {
+            return outcome(Err(Error::TooLong(payload.byte_len() as u64)));
+        }
+        let order = Order::Data {
+            origin,
+            unix_ms,
+            payload,
+        };
+        let pending = Pending {
+            order,
+            answer: Some(Answer::Call(outcome)),
+        };
+        if let Err((error, pending)) = self.0.shared.send(pending)
+            && let Some(answer) = pending.answer
+        {
+            answer.give(Err(error));
+        }
+    }
+
+    /// What no other log has, in hexadecimal digits.
+    pub fn id(&self) -> String {
+        use std::fmt::Write as _;
+        self.0
+            .shared
+            .log
+            .0
+            .iter()
+            .fold(String::new(), |mut text, byte| {
+                // Writing to a string cannot fail.
+                write!(text, "{byte:02x}").ok();
+                text
+            })
     }
 
     /// Makes a batch of `range`, whose id is the number that this comes to. Ranges must continue each other: the first
@@ -353,7 +397,7 @@ pub(super) fn send(shared: &Shared, order: Order) -> Committing {
     let (answer, committing) = oneshot::channel();
     let pending = Pending {
         order,
-        answer: Some(answer),
+        answer: Some(Answer::Channel(answer)),
     };
     match shared.send(pending) {
         Ok(()) => Committing(committing),

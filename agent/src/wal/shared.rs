@@ -16,7 +16,28 @@ use super::options::LogOptions;
 use super::state::State;
 
 /// Answers one order with the sequence number it got.
-pub(super) type Answer = oneshot::Sender<Result<u64, Error>>;
+pub(super) enum Answer {
+    /// To whoever waits for it.
+    Channel(oneshot::Sender<Result<u64, Error>>),
+    /// By a call, which comes before a reader can see the record.
+    Call(Box<dyn FnOnce(Result<u64, Error>) + Send>),
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answer")
+    }
+}
+
+impl Answer {
+    pub(super) fn give(self, outcome: Result<u64, Error>) {
+        match self {
+            // Nobody to tell: the caller has gone away, the record stays.
+            Self::Channel(sender) => drop(sender.send(outcome)),
+            Self::Call(call) => call(outcome),
+        }
+    }
+}
 
 /// An order in the inbox. Without an answer nobody waits, and the order is kept until it is written.
 #[derive(Debug)]

@@ -198,7 +198,14 @@ impl Writer {
     }
 
     /// Takes what has been written into the state, and answers.
-    fn publish(&mut self, active: &Active, placed: Vec<Placed>, synced: bool) {
+    fn publish(&mut self, active: &Active, mut placed: Vec<Placed>, synced: bool) {
+        for record in &mut placed {
+            if let Some(Answer::Call(_)) = record.pending.answer
+                && let Some(answer) = record.pending.answer.take()
+            {
+                answer.give(Ok(record.seq));
+            }
+        }
         let mut answers: Vec<(Answer, u64)> = Vec::new();
         let mut state = self.shared.state();
         state.next_seq = self.next_seq;
@@ -226,8 +233,7 @@ impl Writer {
             self.shared.readable.notify_one();
         }
         for (answer, seq) in answers {
-            // Nobody to tell: the caller has gone away, the record stays.
-            answer.send(Ok(seq)).ok();
+            answer.give(Ok(seq));
         }
     }
 
@@ -288,8 +294,7 @@ impl Writer {
             state.settling.remove(batch);
         }
         drop(state);
-        // Nobody to tell: the caller has gone away.
-        answer.send(Err(error.clone())).ok();
+        answer.give(Err(error.clone()));
     }
 
     fn retry_later(&mut self) {

@@ -12,8 +12,8 @@ use super::pack::{Packer, Record};
 use super::writer::WriteError;
 use super::writers::Writers;
 use crate::batch::Payload;
-use crate::exporters::queue::Ticket;
 use crate::component::{ComponentError, Exporter, Outcome};
+use crate::exporters::queue::Ticket;
 use crate::signal::Signal;
 use crate::telemetry::Counter;
 

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-pub use batch::Batch;
+pub(super) use batch::Batch;
 
 use super::former::{Batching, Former, Part};
 use super::options::{DurableSettings, OnFull};
@@ -28,11 +28,13 @@ use crate::component::{ComponentError, ExporterContext};
 use crate::ledger::Ledger;
 use crate::signal::Signal;
 use crate::telemetry::{Telemetry, names};
-use crate::wal::{Entry, Error, Item, Log, LogOptions, OpenBatch, Position, Range, Reader, Recovered};
+use crate::wal::{
+    Entry, Error, Item, Log, LogOptions, OpenBatch, Position, Range, Reader, Recovered,
+};
 
 /// One exporter's log for one signal. Cloning shares it.
 #[derive(Clone)]
-pub struct Queue(Arc<Inner>);
+pub(super) struct Queue(Arc<Inner>);
 
 struct Inner {
     exporter: String,
@@ -155,7 +157,11 @@ impl Queue {
         };
         let (log, reader, recovered) = Log::open(&folder, options).map_err(|cause| {
             ComponentError::new(
-                format!("open the queue of exporters.{} for {signal} in {}", context.id, folder.display()),
+                format!(
+                    "open the queue of exporters.{} for {signal} in {}",
+                    context.id,
+                    folder.display()
+                ),
                 cause,
             )
         })?;
@@ -221,11 +227,8 @@ impl Queue {
         self.0.started.store(true, Ordering::Release);
         self.0.changed.notify_waiters();
         let task = tokio::spawn(upkeep::run(self.clone()));
-        *self
-            .0
-            .upkeep
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(task));
+        *self.0.upkeep.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(AbortOnDropHandle::new(task));
     }
 
     pub(super) fn ready(&self) -> Result<(), Refusal> {

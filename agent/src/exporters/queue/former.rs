@@ -121,7 +121,9 @@ impl<P: Part> Former<P> {
             return None;
         }
         let full = self.gather.items() >= self.batching.size;
-        let payload = self.gather.take(self.batching.max_size.unwrap_or(usize::MAX));
+        let payload = self
+            .gather
+            .take(self.batching.max_size.unwrap_or(usize::MAX));
         if let Some(metrics) = &self.metrics {
             metrics.send_size.observe(payload.items() as f64);
             if full {

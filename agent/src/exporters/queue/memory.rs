@@ -68,7 +68,7 @@ impl Part for Carried {
 
 /// A bounded queue of requests. Cloning shares it.
 #[derive(Debug, Clone)]
-pub struct Queue(Arc<Inner>);
+pub(super) struct Queue(Arc<Inner>);
 
 struct Inner {
     signal: Signal,
@@ -105,11 +105,7 @@ struct State {
 
 impl Queue {
     /// An empty queue.
-    pub(super) fn new(
-        context: &ExporterContext,
-        signal: Signal,
-        settings: &QueueSettings,
-    ) -> Self {
+    pub(super) fn new(context: &ExporterContext, signal: Signal, settings: &QueueSettings) -> Self {
         let telemetry = &context.telemetry;
         let labels = [context.id.as_str(), signal.name()];
         telemetry
@@ -159,13 +155,7 @@ impl Queue {
     }
 
     /// Takes a request; its sender is answered at once, or after delivery if it `waits`.
-    pub(super) fn push_waiting(
-        &self,
-        account: &Account,
-        payload: Payload,
-        ack: Ack,
-        waits: bool,
-    ) {
+    pub(super) fn push_waiting(&self, account: &Account, payload: Payload, ack: Ack, waits: bool) {
         let items = payload.items();
         let mut state = self.state();
         if state.closed {
@@ -319,34 +309,34 @@ mod tests {
     use super::*;
     use crate::batch::Chunk;
     use crate::ledger::Ledger;
-    use crate::signal::Signal;
+    use crate::testing::exporter_context;
 
-    fn entry(items: usize) -> Entry {
-        let ledger = Ledger::new(&Telemetry::default(), "traces", "test", Signal::Traces);
-        ledger.accept(items);
-        Entry {
-            payload: Chunk::new(Bytes::from(vec![0; items * 10]), items).into(),
-            custody: ledger.custody(items),
-            ack: Ack::settled(),
-        }
+    fn queue(sizer: Sizer, capacity: usize) -> (Queue, Account) {
+        let context = exporter_context(&[Signal::Traces]);
+        let settings = QueueSettings {
+            sizer,
+            ..QueueSettings::short(capacity)
+        };
+        let queue = Queue::new(&context, Signal::Traces, &settings);
+        let account = Account {
+            ledger: Ledger::new(&context.telemetry, "traces", "test", Signal::Traces),
+            origin: 0,
+            counted: false,
+        };
+        (queue, account)
     }
 
-    fn queue(sizer: Sizer, capacity: usize) -> Queue {
-        Queue::new(
-            &Telemetry::default(),
-            ["test", "traces"],
-            sizer,
-            capacity,
-            false,
-        )
+    fn push(queue: &(Queue, Account), items: usize) {
+        let payload = Chunk::new(Bytes::from(vec![0; items * 10]), items).into();
+        queue.0.push(&queue.1, payload, Ack::settled());
     }
 
     #[test]
     fn fullness_is_counted_by_the_sizer() {
-        let check = |sizer, capacity, expected: bool| {
+        let check = |sizer, capacity, full: bool| {
             let queue = queue(sizer, capacity);
-            queue.push(entry(5)).unwrap();
-            assert_eq!(queue.is_full(), expected, "{sizer:?} {capacity}");
+            push(&queue, 5);
+            assert_eq!(queue.0.ready().is_err(), full, "{sizer:?} {capacity}");
         };
         check(Sizer::Requests, 2, false);
         check(Sizer::Requests, 1, true);
@@ -357,26 +347,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn entries_leave_in_order_and_a_closed_queue_ends_every_worker() {
+    async fn requests_leave_in_order_and_a_closed_queue_ends_every_worker() {
         let queue = queue(Sizer::Requests, 10);
         for items in 1..=3 {
-            queue.push(entry(items)).unwrap();
+            push(&queue, items);
         }
-        queue.close();
-        assert!(queue.push(entry(4)).is_err());
+        queue.0.close();
+        let (ack, answered) = Ack::channel();
+        let late = Chunk::new(Bytes::new(), 1).into();
+        queue.0.push(&queue.1, late, ack);
+        assert!(matches!(answered.await, Answer::Refused(_)));
         for items in 1..=3 {
-            assert_eq!(queue.pop().await.unwrap().payload.items(), items);
+            let delivery = queue.0.next().await.unwrap();
+            assert_eq!(delivery.payload.items(), items);
+            delivery.settlement.delivered();
         }
-        let (first, second) = tokio::join!(queue.pop(), queue.pop());
+        let (first, second) = tokio::join!(queue.0.next(), queue.0.next());
         assert!(first.is_none() && second.is_none());
     }
 
     #[tokio::test]
-    async fn popping_makes_room() {
+    async fn taking_makes_room() {
         let queue = queue(Sizer::Requests, 1);
-        queue.push(entry(1)).unwrap();
-        assert!(queue.is_full());
-        assert!(queue.pop().await.is_some());
-        assert!(!queue.is_full());
+        push(&queue, 1);
+        assert!(queue.0.ready().is_err());
+        queue.0.next().await.unwrap().settlement.delivered();
+        assert!(queue.0.ready().is_ok());
     }
 }

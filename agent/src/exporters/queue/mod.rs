@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 pub use former::Batching;
 pub use memory::Sizer;
-pub use options::{DurableSettings, QueueOptions, QueueSettings, Storage};
+pub use options::{
+    BatchOptions, DurableSettings, FsyncOption, OnFull, QueueOptions, QueueSettings, Storage,
+};
 
 use crate::ack::{Ack, Answer, Refusal};
 use crate::batch::Payload;
@@ -23,7 +25,10 @@ use crate::signal::Signal;
 
 /// One exporter's queue for one signal. Cloning shares it.
 #[derive(Debug, Clone)]
-pub enum Queue {
+pub struct Queue(Place);
+
+#[derive(Debug, Clone)]
+enum Place {
     /// In memory: what waits is lost with the process.
     Memory(memory::Queue),
     /// In a log on disk.
@@ -51,18 +56,21 @@ impl Queue {
         signal: Signal,
         settings: &QueueSettings,
     ) -> Result<Self, ComponentError> {
-        match &settings.durable {
-            Some(durable) => {
-                durable::Queue::open(context, signal, durable, settings.batching.clone())
-                    .map(Self::Durable)
-            }
-            None => Ok(Self::Memory(memory::Queue::new(context, signal, settings))),
-        }
+        let place = match &settings.durable {
+            Some(durable) => Place::Durable(durable::Queue::open(
+                context,
+                signal,
+                durable,
+                settings.batching.clone(),
+            )?),
+            None => Place::Memory(memory::Queue::new(context, signal, settings)),
+        };
+        Ok(Self(place))
     }
 
     /// Whether what is in the queue outlives the process.
     pub fn is_durable(&self) -> bool {
-        matches!(self, Self::Durable(_))
+        matches!(self.0, Place::Durable(_))
     }
 
     /// The account of a pipeline. `counted`: whether its items are counted as accepted before they come here.
@@ -72,7 +80,7 @@ impl Queue {
             origin: origin_of(pipeline),
             counted,
         };
-        if let Self::Durable(queue) = self {
+        if let Place::Durable(queue) = &self.0 {
             queue.attach(&account);
         }
         account
@@ -80,15 +88,15 @@ impl Queue {
 
     /// How batches are formed, unless the queue was told itself. The first of several pipelines decides.
     pub fn form(&self, batching: Batching) {
-        match self {
-            Self::Memory(queue) => queue.form(batching),
-            Self::Durable(queue) => queue.form(batching),
+        match &self.0 {
+            Place::Memory(queue) => queue.form(batching),
+            Place::Durable(queue) => queue.form(batching),
         }
     }
 
     /// Lets workers have what is in the queue. Pipelines are attached by now.
     pub fn start(&self) {
-        if let Self::Durable(queue) = self {
+        if let Place::Durable(queue) = &self.0 {
             queue.start();
         }
     }
@@ -98,9 +106,9 @@ impl Queue {
     /// # Errors
     /// The refusal to give to the client.
     pub fn ready(&self) -> Result<(), Refusal> {
-        match self {
-            Self::Memory(queue) => queue.ready(),
-            Self::Durable(queue) => queue.ready(),
+        match &self.0 {
+            Place::Memory(queue) => queue.ready(),
+            Place::Durable(queue) => queue.ready(),
         }
     }
 
@@ -110,42 +118,42 @@ impl Queue {
     /// A full queue takes it too: pipelines refuse at the door while a queue is full, so what still comes is what
     /// processors held back, at most one batch each.
     pub fn push(&self, account: &Account, payload: Payload, ack: Ack) {
-        match self {
-            Self::Memory(queue) => queue.push(account, payload, ack),
-            Self::Durable(queue) => queue.push(account, payload, ack),
+        match &self.0 {
+            Place::Memory(queue) => queue.push(account, payload, ack),
+            Place::Durable(queue) => queue.push(account, payload, ack),
         }
     }
 
     /// The same; the sender is answered when it was delivered, whatever the queue was told.
     #[cfg(test)]
     pub(crate) fn push_for_result(&self, account: &Account, payload: Payload, ack: Ack) {
-        match self {
-            Self::Memory(queue) => queue.push_waiting(account, payload, ack, true),
-            Self::Durable(queue) => queue.push(account, payload, ack),
+        match &self.0 {
+            Place::Memory(queue) => queue.push_waiting(account, payload, ack, true),
+            Place::Durable(queue) => queue.push(account, payload, ack),
         }
     }
 
     /// The next batch, waiting for one; `None` when the queue is closed and there is no more.
     pub async fn next(&self) -> Option<Delivery> {
-        match self {
-            Self::Memory(queue) => queue.next().await,
-            Self::Durable(queue) => queue.next().await,
+        match &self.0 {
+            Place::Memory(queue) => queue.next().await,
+            Place::Durable(queue) => queue.next().await,
         }
     }
 
     /// Takes no more requests. Workers empty the queue and end.
     pub fn close(&self) {
-        match self {
-            Self::Memory(queue) => queue.close(),
-            Self::Durable(queue) => queue.close(),
+        match &self.0 {
+            Place::Memory(queue) => queue.close(),
+            Place::Durable(queue) => queue.close(),
         }
     }
 
     /// After the last worker has ended: what waits in memory is given up, and a log is closed.
     pub async fn finish(&self) {
-        match self {
-            Self::Memory(queue) => queue.give_up().await,
-            Self::Durable(queue) => queue.finish().await,
+        match &self.0 {
+            Place::Memory(queue) => queue.give_up().await,
+            Place::Durable(queue) => queue.finish().await,
         }
     }
 }
@@ -312,10 +320,7 @@ impl Settlement {
             })
             .unzip();
         let second = std::mem::take(&mut self.custodies);
-        let halves = [
-            (first, first_acks, 0..at),
-            (second, second_acks, at..items),
-        ];
+        let halves = [(first, first_acks, 0..at), (second, second_acks, at..items)];
         halves.map(|(custodies, acks, range)| {
             let part = crate::gather::part(signal, payload.clone(), range);
             memory::delivery(signal, part, custodies, acks)

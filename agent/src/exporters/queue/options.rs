@@ -9,6 +9,7 @@ use super::former::Batching;
 use super::memory::Sizer;
 use crate::config::Section;
 use crate::units::{ByteSize, HumanDuration};
+use crate::wal::Fsync;
 
 /// `sending_queue`: what waits for the destination.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -132,8 +133,6 @@ impl FsyncOption {
         }
     }
 }
-
-pub use crate::wal::Fsync;
 
 /// Validated settings of a queue.
 #[derive(Debug, Clone, PartialEq)]

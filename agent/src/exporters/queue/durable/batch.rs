@@ -14,7 +14,7 @@ use crate::wal::{Entry, Error, Item, Range};
 
 /// A batch in a log.
 #[derive(Debug, Clone)]
-pub struct Batch {
+pub(in super::super) struct Batch {
     pub(super) queue: Queue,
     pub(super) id: u64,
     pub(super) range: Range,
@@ -87,10 +87,7 @@ impl Batch {
         };
         let log = &self.queue.0.log;
         let id = log.split(self.id, vec![cut]).await?;
-        let ranges = [
-            (self.range.start, cut, id),
-            (cut, self.range.end, id + 1),
-        ];
+        let ranges = [(self.range.start, cut, id), (cut, self.range.end, id + 1)];
         let mut halves = ranges.map(|(start, end, id)| {
             let range = Range { start, end };
             let mut inside = entries.clone();
@@ -100,9 +97,7 @@ impl Batch {
             }
             inside.retain(|entry| !entry.items.is_empty());
             let oldest_ms = inside.first().map_or(self.oldest_ms, |entry| entry.unix_ms);
-            let shares = inside
-                .iter()
-                .map(|entry| (entry.origin, entry.items.len()));
+            let shares = inside.iter().map(|entry| (entry.origin, entry.items.len()));
             let custodies = self.queue.custodies(shares);
             let payload = self.payload_of(inside);
             let batch = Self {
@@ -114,7 +109,10 @@ impl Batch {
             Some(batch.delivery(payload, custodies, Arc::default()))
         });
         let [first, second] = &mut halves;
-        Ok(first.take().zip(second.take()).map(|(first, second)| [first, second]))
+        Ok(first
+            .take()
+            .zip(second.take())
+            .map(|(first, second)| [first, second]))
     }
 
     /// The items again.
@@ -140,7 +138,11 @@ impl Batch {
         let mut whole = Payload::default();
         for entry in entries {
             let wanted = entry.items.start as usize..entry.items.end as usize;
-            whole.append(crate::gather::part(self.queue.0.signal, entry.payload, wanted));
+            whole.append(crate::gather::part(
+                self.queue.0.signal,
+                entry.payload,
+                wanted,
+            ));
         }
         whole
     }
@@ -153,10 +155,12 @@ fn position_after(entries: &[Entry], items: usize) -> Option<crate::wal::Positio
         let mut request = Request::of(entry);
         if request.items() > left {
             let front = super::Part::split(&mut request, left);
-            return (left > 0).then(|| front.end()).or(Some(crate::wal::Position {
-                seq: entry.seq,
-                item: entry.items.start,
-            }));
+            return (left > 0)
+                .then(|| front.end())
+                .or(Some(crate::wal::Position {
+                    seq: entry.seq,
+                    item: entry.items.start,
+                }));
         }
         left -= request.items();
     }
