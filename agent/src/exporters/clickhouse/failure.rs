@@ -175,7 +175,8 @@ mod tests {
         check("<html>502 Bad Gateway</html>", Class::Unreachable);
         check("503 Service Unavailable", Class::Unreachable);
         check("403 Forbidden", Class::Denied);
-        check("413 Payload Too Large", Class::Rejected);
+        check("413 Payload Too Large", Class::TooLarge);
+        check("Code: 307. DB::Exception: Limit for bytes", Class::TooLarge);
     }
 
     #[test]

@@ -184,21 +184,9 @@ impl QueueOptions {
             wait_for_result: self.wait_for_result || !self.enabled,
             batching,
             durable: match self.storage {
-                Storage::Memory => {
-                    self.check_memory(section);
-                    None
-                }
+                Storage::Memory => None,
                 Storage::Wal => self.resolve_durable(section),
             },
-        }
-    }
-
-    fn check_memory(&self, section: &mut Section<'_>) {
-        if self.directory.is_some() {
-            section.error(
-                "sending_queue.directory",
-                "is for `storage = \"wal\"`: a queue in memory has no folder",
-            );
         }
     }
 
