@@ -20,7 +20,8 @@ pub(super) fn build(
     context: &ExporterContext,
 ) -> Result<Vec<Sender>, ComponentError> {
     let shared = Arc::new(Shared {
-        servers: Servers::new(settings.clone()),
+        servers: Servers::new(settings.clone())
+            .map_err(|cause| ComponentError::new("set up TLS", cause))?,
         encoders: Encoders::new(settings.method)
             .map_err(|cause| ComponentError::new("set up compression", cause))?,
         tokens: Tokens::default(),
