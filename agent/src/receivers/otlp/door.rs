@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::decompress;
 use super::encoding::Encoding;
 use super::problem::Problem;
-use super::room::Room;
+use super::room::{DecodeRoom, Room};
 use crate::ack::{Ack, Answer};
 use crate::batch::{Batch, Chunk, Transport};
 use crate::component::{Intake, RequestFailure};
@@ -101,14 +101,16 @@ impl Door {
         room.finish()
     }
 
-    /// The wire format of a JSON request. It is nearly always shorter than the text; arrays of numbers are not.
+    /// The wire format of a JSON request. It is nearly always shorter than half the text; arrays of numbers are not.
     fn decode(&self, held: Held) -> Result<Held, Problem> {
         let (text, _reserved) = held;
-        let mut reserved = self.intake.admit(text.len())?;
-        let decoded = json::decode(self.signal, &text)
-            .map_err(|error| Problem::Malformed(format!("unmarshal: {error}")))?;
-        reserved.resize(decoded.len());
-        Ok((decoded.into(), reserved))
+        let mut room = DecodeRoom::new(self.room(), text.len() / 2)?;
+        match json::decode_to(self.signal, &text, &mut room) {
+            Ok(()) => room.finish(),
+            Err(error) => Err(room
+                .take_problem()
+                .unwrap_or_else(|| Problem::Malformed(format!("unmarshal: {error}")))),
+        }
     }
 
     async fn hand_over(&self, request: Request) -> Result<(), Problem> {
