@@ -194,7 +194,7 @@ async fn a_server_that_is_down_is_passed_over() -> Result<()> {
 #[tokio::test]
 async fn a_wrong_password_keeps_the_data() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let localdb = e2e::localdb::LocalDb::start_with(folder.path(), &["--password", "secret"])?;
+    let localdb = e2e::localdb::LocalDb::open(folder.path(), &["--password", "secret"])?;
     let exporter = Exporter::to(&localdb.url, "username = \"default\"\npassword = \"wrong\"")?;
     exporter.push(Signal::Logs, batch(Signal::Logs)?)?;
     let attempts =

@@ -29,7 +29,7 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let localdb = LocalDb::start(folder.path())?;
+        let localdb = LocalDb::open(folder.path(), &[])?;
         Ok(Self {
             localdb,
             _folder: folder,
@@ -43,7 +43,7 @@ impl Database {
     }
 
     pub(crate) async fn query(&self, sql: &str) -> Result<String> {
-        self.localdb.query(sql).await
+        self.localdb.ask(sql).await
     }
 
     /// The rows of a table as JSON, maps as lists of keys and values.
