@@ -13,8 +13,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::decode_text::{Scanner, Start};
 use super::decode_wire::{NoRoom, Output, Writer};
-use super::encode_schema::{FieldSchema, Form, Message, Presence, request};
 use crate::otlp::reader::DEPTH_MAX;
+use crate::otlp::schema::{FieldSchema, Form, Message, Presence, request};
 use crate::signal::Signal;
 
 /// What is wrong with text that should be OTLP/JSON, and where.

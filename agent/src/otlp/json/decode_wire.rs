@@ -1,5 +1,7 @@
 //! Wire format as it is written while reading: lengths are known only afterwards, and room is asked for before it is used.
 
+use crate::otlp::rewrite::put_varint;
+
 /// Where decoded bytes go.
 pub trait Output {
     /// The buffer. Nothing but the decoder changes its length.
@@ -99,7 +101,7 @@ impl<'o, O: Output> Writer<'o, O> {
 
     pub(super) fn varint(&mut self, value: u64) -> Result<(), NoRoom> {
         self.make_room(varint_length(value))?;
-        push_varint(self.out.bytes(), value);
+        put_varint(value, self.out.bytes());
         Ok(())
     }
 
@@ -214,14 +216,6 @@ fn widen(bytes: &mut Vec<u8>, notes: &[Note], widening: usize) -> usize {
     moved
 }
 
-fn push_varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
-
 /// Bytes that a varint takes: one for each seven bits.
 fn varint_length(value: u64) -> usize {
     (64 - (value | 1).leading_zeros()).div_ceil(7) as usize
@@ -236,7 +230,7 @@ mod tests {
         for bits in 0..64 {
             for value in [1 << bits, (1 << bits) - 1, u64::MAX >> bits] {
                 let mut bytes = Vec::new();
-                push_varint(&mut bytes, value);
+                put_varint(value, &mut bytes);
                 assert_eq!(bytes.len(), varint_length(value), "{value}");
             }
         }
@@ -247,7 +241,7 @@ mod tests {
         let mut bytes = vec![7; size];
         for _ in 0..levels {
             let mut outer = vec![0x0a];
-            push_varint(&mut outer, bytes.len() as u64);
+            put_varint(bytes.len() as u64, &mut outer);
             outer.append(&mut bytes);
             bytes = outer;
         }

@@ -6,7 +6,6 @@ mod decode_tests;
 mod decode_text;
 mod decode_wire;
 mod encode;
-mod encode_schema;
 mod encode_text;
 mod encode_value;
 
