@@ -4,3 +4,4 @@ mod golden;
 mod outage;
 mod schema;
 mod support;
+mod tls;

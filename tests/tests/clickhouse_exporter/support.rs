@@ -1,6 +1,7 @@
 //! An exporter in this process, fed with requests, and a database to look into.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -28,15 +29,21 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let localdb = LocalDb::start(folder.path())?;
+        let localdb = LocalDb::open(folder.path(), &[])?;
         Ok(Self {
             localdb,
             _folder: folder,
         })
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
+        let address = self.localdb.url.strip_prefix("http://");
+        Ok(address.context("an http URL")?.parse()?)
+    }
+
     pub(crate) async fn query(&self, sql: &str) -> Result<String> {
-        self.localdb.query(sql).await
+        self.localdb.ask(sql).await
     }
 
     /// The rows of a table as JSON, maps as lists of keys and values.
@@ -158,4 +165,14 @@ pub(crate) fn golden_path(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../agent/tests/golden")
         .join(name)
+}
+
+/// Waits until `done`.
+pub(crate) async fn until(mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let started = Instant::now();
+    while !done()? {
+        ensure!(started.elapsed() < DEADLINE, "not within {DEADLINE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use crate::batch::Payload;
 use crate::component::{ComponentError, Exporter, ExporterContext, Outcome, Sender};
 use crate::exporters::queue::Ticket;
 use crate::exporters::sender;
+use crate::memory::Reservation;
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Telemetry, names};
 
@@ -19,16 +20,7 @@ pub(super) fn build(
     settings: &Settings,
     context: &ExporterContext,
 ) -> Result<Vec<Sender>, ComponentError> {
-    let shared = Arc::new(Shared {
-        servers: Servers::new(settings.clone()),
-        encoders: Encoders::new(settings.method)
-            .map_err(|cause| ComponentError::new("set up compression", cause))?,
-        id: context.id.clone(),
-        names: settings.layout.names.clone(),
-        telemetry: context.telemetry.clone(),
-        negative_durations: adjusted(context, "negative_duration"),
-        metrics_without_data: adjusted(context, "metric_without_data"),
-    });
+    let shared = Arc::new(Shared::new(settings, context)?);
     let make = |signal: &Signal| {
         let sent_bytes = context
             .telemetry
@@ -58,6 +50,22 @@ struct Shared {
     metrics_without_data: Counter,
 }
 
+impl Shared {
+    fn new(settings: &Settings, context: &ExporterContext) -> Result<Self, ComponentError> {
+        Ok(Self {
+            servers: Servers::new(settings.clone())
+                .map_err(|cause| ComponentError::new("set up TLS", cause))?,
+            encoders: Encoders::new(settings.method)
+                .map_err(|cause| ComponentError::new("set up compression", cause))?,
+                        id: context.id.clone(),
+            names: settings.layout.names.clone(),
+            telemetry: context.telemetry.clone(),
+            negative_durations: adjusted(context, "negative_duration"),
+            metrics_without_data: adjusted(context, "metric_without_data"),
+        })
+    }
+}
+
 /// One worker.
 struct ClickHouse {
     shared: Arc<Shared>,
@@ -78,6 +86,8 @@ struct Part {
     block: Block,
     /// Says which insert this is: the server stores it once, however often it is sent.
     token: String,
+    /// Its body's memory, counted where the payload's was. Nobody is asked for it: it takes the payload's place.
+    _held: Option<Reservation>,
 }
 
 impl Exporter for ClickHouse {
@@ -102,11 +112,13 @@ impl Exporter for ClickHouse {
         shared
             .metrics_without_data
             .inc_by(adjusted.metrics_without_data);
+        let held = payload.held_in();
         let parts = blocks
             .into_iter()
             .filter(|block| !ticket.is_done(block.table.name()))
             .map(|block| Part {
                 token: format!("{}-{}", ticket.name(), block.table.name()),
+                _held: held.map(|held| held.reserve(block.body.len())),
                 block,
             })
             .collect();
@@ -207,5 +219,46 @@ impl Encoders {
             idle.push(encoder);
         }
         Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Chunk;
+    use crate::config::{Diagnostics, Section};
+    use crate::memory::HeldBytes;
+    use crate::testing::exporter_context;
+
+    fn exporter() -> ClickHouse {
+        let mut found = Diagnostics::default();
+        let mut section = Section::from_text("x", "endpoint = 'http://ch'", &mut found).unwrap();
+        let settings = Settings::parse(&mut section).unwrap();
+        let context = exporter_context(&Signal::ALL);
+        ClickHouse {
+            shared: Arc::new(Shared::new(&settings, &context).unwrap()),
+            sent_bytes: context.telemetry.counter(&names::EXPORTER_BYTES, &["", ""]),
+        }
+    }
+
+    #[test]
+    fn bodies_are_held_in_place_of_the_payload() {
+        let held = HeldBytes::default();
+        let bytes = include_bytes!("../../../tests/golden/metrics.pb");
+        let reservation = held.reserve(bytes.len());
+        let chunk = Chunk::reserved(bytes.as_slice().into(), 1, reservation);
+        let mut prepared = exporter()
+            .prepare(Signal::Metrics, chunk.into(), &Ticket::for_tests())
+            .unwrap();
+        let in_flight = |prepared: &Prepared| -> usize {
+            let bodies = prepared.parts.iter().map(|part| part.block.body.len());
+            bodies.sum()
+        };
+        assert_eq!(prepared.parts.len(), 5, "a table for each kind of metric");
+        while !prepared.parts.is_empty() {
+            assert_eq!(held.bytes(), in_flight(&prepared));
+            prepared.parts.pop();
+        }
+        assert_eq!(held.bytes(), 0);
     }
 }

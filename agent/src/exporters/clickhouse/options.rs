@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::{Endpoint, Given, parse_endpoints};
 use super::native::Method;
 use super::schema::{Engine, Layout, Names};
-use super::secret::Secret;
 use crate::config::Section;
 use crate::exporters::retry::RetryOptions;
 use crate::exporters::sender::{QueueOptions, SenderSettings};
+use crate::net::client_tls::{ClientTlsOptions, ClientTlsSettings};
+use crate::secret::Secret;
 use crate::units::HumanDuration;
 
 /// Options of the ClickHouse exporter.
@@ -24,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) username: String,
     /// The password; wins over one in the endpoint.
     pub(crate) password: Secret,
+    /// For servers at `https://`: whom to trust and what to show. The Collector's `configtls`.
+    pub(crate) tls: Option<ClientTlsOptions>,
     /// The database of all tables.
     pub(crate) database: String,
     /// Settings for every statement, as in the endpoint's query; `connection_open_strategy` among them.
@@ -61,6 +64,7 @@ impl Default for Options {
             endpoint: String::new(),
             username: String::new(),
             password: Secret::default(),
+            tls: None,
             database: "default".to_owned(),
             connection_params: BTreeMap::new(),
             compress: Compress::Lz4,
@@ -185,6 +189,8 @@ pub(crate) struct Settings {
     pub(crate) endpoints: Vec<Endpoint>,
     /// In which order they are tried.
     pub(crate) strategy: Strategy,
+    /// For those at `https://`.
+    pub(crate) tls: ClientTlsSettings,
     /// How bodies are compressed.
     pub(crate) method: Method,
     /// Whether the schema is made when it does not exist.
@@ -202,6 +208,7 @@ impl Settings {
     pub(crate) fn parse(section: &mut Section<'_>) -> Option<Self> {
         let options: Options = section.options()?;
         let given = parse_endpoints(&options, section)?;
+        let tls = tls(&options, &given, section);
         let engine = engine(&options.table_engine, section);
         let database = given
             .database
@@ -231,6 +238,7 @@ impl Settings {
         Some(Self {
             endpoints,
             strategy,
+            tls: tls?,
             method: options.compress.method(),
             create_schema: options.create_schema,
             layout: Layout {
@@ -252,6 +260,30 @@ impl Settings {
             sender,
         })
     }
+}
+
+fn tls(options: &Options, given: &Given, section: &mut Section<'_>) -> Option<ClientTlsSettings> {
+    let https = |endpoint: &Endpoint| endpoint.url.starts_with("https:");
+    let mut tls = options.tls.clone().unwrap_or_default();
+    if tls.insecure && given.endpoints.iter().any(https) {
+        section.warning(
+            "tls.insecure",
+            "does nothing here: `https://` is with TLS and `http://` without; a server that cannot prove who it is \
+             needs `insecure_skip_verify`",
+        );
+    }
+    let only_insecure = ClientTlsOptions {
+        insecure: tls.insecure,
+        ..ClientTlsOptions::default()
+    };
+    if tls != only_insecure && !given.endpoints.iter().any(https) {
+        section.error(
+            "tls",
+            "has no effect on `http://`, everything would be sent in the clear: write `https://` in `endpoint`",
+        );
+    }
+    tls.insecure_skip_verify |= given.skip_verify;
+    ClientTlsSettings::resolve(tls, "tls", |key, problem| section.error(key, problem))
 }
 
 fn engine(options: &EngineOptions, section: &mut Section<'_>) -> Engine {
@@ -392,6 +424,21 @@ mod tests {
     }
 
     #[test]
+    fn whom_to_trust_is_told_by_options_or_by_the_address() {
+        let tls = |text: &str| parse(text).unwrap().tls;
+        assert_eq!(tls("endpoint = 'https://ch'"), ClientTlsSettings::default());
+        let anybody = tls("endpoint = 'https://ch'\ntls = { insecure_skip_verify = true }");
+        assert_ne!(anybody, ClientTlsSettings::default());
+        assert_eq!(tls("endpoint = 'https://ch?skip_verify=true'"), anybody);
+        assert_eq!(
+            tls("endpoint = 'https://ch?skip_verify=false'"),
+            ClientTlsSettings::default()
+        );
+        // Plain HTTP by the Collector's word for it.
+        tls("endpoint = 'http://ch'\ntls = { insecure = true }");
+    }
+
+    #[test]
     fn mistakes_are_explained() {
         let check = |text: &str, expected: &str| {
             let problems = parse(text).unwrap_err();
@@ -425,6 +472,18 @@ mod tests {
         check(
             "endpoint = 'http://ch'\ntable_engine = { name = 'Merge Tree' }",
             "table_engine.name",
+        );
+        check(
+            "endpoint = 'http://ch'\ntls = { ca_file = 'x' }",
+            "in the clear",
+        );
+        check(
+            "endpoint = 'https://ch'\ntls = { cert_file = 'x', key_pem = 'hunter2', ca_file = 1 }",
+            "tls.ca_file",
+        );
+        check(
+            "endpoint = 'https://ch'\ntls = { cert_file = 'x' }",
+            "tls.key_file: the certificate needs its key",
         );
         check(
             "endpoint = 'http://ch?connection_open_strategy=first'",

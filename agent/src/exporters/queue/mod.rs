@@ -186,6 +186,16 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// The ticket of no queue's batch.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            name: "test".into(),
+            done: Arc::default(),
+            log: None,
+        }
+    }
+
     /// A name that no other batch has, on this or any other machine.
     pub fn name(&self) -> &str {
         &self.name
