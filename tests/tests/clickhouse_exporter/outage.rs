@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::{DEADLINE, Database, Exporter, golden_request};
 
-fn address_of(database: &Database) -> Result<SocketAddr> {
+pub(crate) fn address_of(database: &Database) -> Result<SocketAddr> {
     let address = database
         .localdb
         .url
@@ -39,14 +39,14 @@ async fn until(mut done: impl FnMut() -> Result<bool>) -> Result<()> {
 }
 
 /// A proxy that hands inserts on and loses the answers of the first `lost` of them.
-struct Forgetful {
-    url: String,
+pub(crate) struct Forgetful {
+    pub(crate) url: String,
     inserts: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
 impl Forgetful {
-    async fn start(to: SocketAddr, lost: usize) -> Result<Self> {
+    pub(crate) async fn start(to: SocketAddr, lost: usize) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let inserts = Arc::new(AtomicUsize::new(0));

@@ -7,6 +7,7 @@ use super::encode::{Adjusted, Block, Encoder};
 use super::failure::{Class, Failure};
 use super::native::Method;
 use super::options::Settings;
+use super::schema::Watch;
 use super::servers::Servers;
 use crate::batch::Payload;
 use crate::component::{ComponentError, Exporter, ExporterContext, Outcome, Sender};
@@ -20,7 +21,10 @@ pub(super) fn build(
     context: &ExporterContext,
 ) -> Result<Vec<Sender>, ComponentError> {
     let shared = Arc::new(Shared {
-        servers: Servers::new(settings.clone()),
+        servers: Servers::new(
+            settings.clone(),
+            Watch::new(&context.id, &context.telemetry),
+        ),
         encoders: Encoders::new(settings.method)
             .map_err(|cause| ComponentError::new("set up compression", cause))?,
         tokens: Tokens::default(),

@@ -47,6 +47,8 @@ pub(crate) struct Options {
     /// Whether the server gathers inserts. Off, unlike in the Collector: batches are formed here, and an insert is
     /// answered when its rows are stored.
     pub(crate) async_insert: bool,
+    /// `exactly_once` or `at_least_once`.
+    pub(crate) delivery: Delivery,
     /// For one attempt; `0` means no limit.
     pub(crate) timeout: HumanDuration,
     /// What to do when the server says "not now".
@@ -72,6 +74,7 @@ impl Default for Options {
             traces_table_name: "otel_traces".to_owned(),
             metrics_tables: MetricsTables::default(),
             async_insert: false,
+            delivery: Delivery::ExactlyOnce,
             timeout: HumanDuration::from_secs(5),
             retry_on_failure: RetryOptions::default(),
             sending_queue: QueueOptions::default(),
@@ -99,6 +102,16 @@ impl Compress {
             Self::None => Method::None,
         }
     }
+}
+
+/// What is promised about an insert whose answer got lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Delivery {
+    /// It is stored once. Tables that cannot do this are warned of.
+    ExactlyOnce,
+    /// It may be stored again.
+    AtLeastOnce,
 }
 
 /// The engine of the tables that are made.
@@ -193,6 +206,8 @@ pub(crate) struct Settings {
     pub(crate) layout: Layout,
     /// Whether the server gathers inserts.
     pub(crate) async_insert: bool,
+    /// What is promised about an insert whose answer got lost.
+    pub(crate) delivery: Delivery,
     /// Queue, retries, timeout.
     pub(crate) sender: SenderSettings,
 }
@@ -228,6 +243,10 @@ impl Settings {
             async_insert,
             ..
         } = given;
+        let async_insert = async_insert.unwrap_or(options.async_insert);
+        if options.delivery == Delivery::ExactlyOnce {
+            check_exactly_once(async_insert, &endpoints, section);
+        }
         Some(Self {
             endpoints,
             strategy,
@@ -248,9 +267,29 @@ impl Settings {
                     summary: options.metrics_tables.summary.name,
                 },
             },
-            async_insert: async_insert.unwrap_or(options.async_insert),
+            async_insert,
+            delivery: options.delivery,
             sender,
         })
+    }
+}
+
+/// Reports what would store rows twice.
+fn check_exactly_once(async_insert: bool, endpoints: &[Endpoint], section: &mut Section<'_>) {
+    const REMEDY: &str = "leave it off, or write `delivery = \"at_least_once\"`";
+    if async_insert {
+        section.error(
+            "async_insert",
+            format!("cannot keep `delivery = \"exactly_once\"`, the default: {REMEDY}"),
+        );
+    }
+    let mut settings = endpoints.iter().flat_map(|endpoint| &endpoint.settings);
+    if settings.any(|(name, value)| name == "insert_deduplicate" && value == "0") {
+        section.error(
+            "connection_params",
+            "`insert_deduplicate = 0` cannot keep `delivery = \"exactly_once\"`, the default: leave it out, or \
+             write `delivery = \"at_least_once\"`",
+        );
     }
 }
 
@@ -377,7 +416,8 @@ mod tests {
     #[test]
     fn parameters_with_a_meaning_are_not_sent_as_settings() {
         let settings = parse(
-            "endpoint = 'http://ch?database=d&connection_open_strategy=round_robin&async_insert=1&dial_timeout=5s'",
+            "endpoint = 'http://ch?database=d&connection_open_strategy=round_robin&async_insert=1&dial_timeout=5s'\n\
+             delivery = 'at_least_once'",
         )
         .unwrap();
         assert_eq!(settings.layout.database, "d");
@@ -429,6 +469,19 @@ mod tests {
         check(
             "endpoint = 'http://ch?connection_open_strategy=first'",
             "in_order",
+        );
+        check("endpoint = 'http://ch'\ndelivery = 'once'", "exactly_once");
+        check(
+            "endpoint = 'http://ch'\nasync_insert = true",
+            "async_insert: cannot keep `delivery = \"exactly_once\"`",
+        );
+        check(
+            "endpoint = 'http://ch?async_insert=1'",
+            "write `delivery = \"at_least_once\"`",
+        );
+        check(
+            "endpoint = 'http://ch'\nconnection_params = { insert_deduplicate = '0' }",
+            "insert_deduplicate",
         );
     }
 }

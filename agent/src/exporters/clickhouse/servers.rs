@@ -11,8 +11,8 @@ use super::encode::{Block, Table};
 use super::endpoint::Endpoint;
 use super::failure::{Class, Failure};
 use super::native::Method;
-use super::options::{Settings, Strategy};
-use super::schema::{Known, Schema, Version};
+use super::options::{Delivery, Settings, Strategy};
+use super::schema::{self, Known, Schema, Version, Watch};
 use crate::signal::Signal;
 
 /// A server that failed is tried last for this long.
@@ -24,10 +24,11 @@ const PARTITIONS_SETTING: Version = Version {
 };
 
 /// All servers.
-#[derive(Debug)]
 pub(crate) struct Servers {
     settings: Settings,
     servers: Vec<Server>,
+    /// There if every row is to be stored once.
+    watch: Option<Watch>,
     turn: AtomicUsize,
 }
 
@@ -41,21 +42,14 @@ struct Server {
     denied: AtomicBool,
 }
 
-impl std::fmt::Debug for Server {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server")
-            .field("url", &self.url)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Servers {
     /// Connects to nothing yet.
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings, watch: Watch) -> Self {
         let servers = settings.endpoints.iter().map(Server::new).collect();
         Self {
-            settings,
             servers,
+            watch: (settings.delivery == Delivery::ExactlyOnce).then_some(watch),
+            settings,
             turn: AtomicUsize::new(0),
         }
     }
@@ -100,11 +94,14 @@ impl Servers {
             create_schema,
             ..
         } = &self.settings;
-        let known = server
-            .schema
-            .known(&server.client, layout, signal, *create_schema)
-            .await;
-        let result = match known {
+        let asked = schema::Server {
+            url: &server.url,
+            client: &server.client,
+            layout,
+            create: *create_schema,
+            watch: self.watch.as_ref(),
+        };
+        let result = match server.schema.known(asked, signal).await {
             Ok(known) => {
                 let result = self.insert_known(server, &known, block, token).await;
                 if matches!(&result, Err(failure) if failure.class == Class::Schema) {
