@@ -216,7 +216,7 @@ impl Settings {
     /// Validates a component's table.
     pub(crate) fn parse(section: &mut Section<'_>) -> Option<Self> {
         let options: Options = section.options()?;
-        let given = parse_endpoints(&options, section)?;
+        let given = parse_endpoints(&options, section);
         let engine = engine(&options.table_engine, section);
         let database = given
             .database
@@ -247,7 +247,7 @@ impl Settings {
         if options.delivery == Delivery::ExactlyOnce {
             check_exactly_once(async_insert, &endpoints, section);
         }
-        Some(Self {
+        (!endpoints.is_empty()).then_some(Self {
             endpoints,
             strategy,
             method: options.compress.method(),
@@ -446,6 +446,10 @@ mod tests {
         check("endpoint = 'http://u:hunter2@ch:x'", "is not an address");
         check("endpoint = 'http://ch'\ncompress = 'gzip'", "lz4");
         check("endpoint = 'http://ch'\nunknown = 1", "unknown");
+        let both = "endpoint = 'tcp://h:9000'\ncompres = 'lz4'\nttl = '1ms'";
+        check(both, "native protocol");
+        check(both, "did you mean `compress`?");
+        check(both, "whole number of seconds");
         check(
             "endpoint = 'http://ch'\nttl = '500000h'",
             "ttl: must be at most 50 years",
