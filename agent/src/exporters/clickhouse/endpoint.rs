@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use http::Uri;
 
-use super::options::{Options, Strategy};
+use super::options::Options;
 use super::secret::Secret;
+use super::settings::Strategy;
 use crate::config::Section;
 
 /// One server.

@@ -11,8 +11,9 @@ use super::encode::{Block, Table};
 use super::endpoint::Endpoint;
 use super::failure::{Class, Failure};
 use super::native::Method;
-use super::options::{Delivery, Settings, Strategy};
+use super::options::Delivery;
 use super::schema::{self, Known, Schema, Version, Watch};
+use super::settings::{Settings, Strategy};
 use crate::signal::Signal;
 
 /// A server that failed is tried last for this long.
