@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::native::Method;
 use super::secret::Secret;
+use crate::config::Unsupported;
 use crate::exporters::retry::RetryOptions;
 use crate::exporters::sender::QueueOptions;
 use crate::units::HumanDuration;
@@ -40,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) traces_table_name: String,
     /// The tables of data points.
     pub(crate) metrics_tables: MetricsTables,
+    /// What the names of the tables of data points begin with, where `metrics_tables` does not say them.
+    pub(crate) metrics_table_name: String,
     /// Whether the server gathers inserts. Off, unlike in the Collector: batches are formed here, and an insert is
     /// answered when its rows are stored.
     pub(crate) async_insert: bool,
@@ -51,6 +54,14 @@ pub(crate) struct Options {
     pub(crate) retry_on_failure: RetryOptions,
     /// What waits for the server.
     pub(crate) sending_queue: QueueOptions,
+    /// Not supported.
+    pub(crate) auth: Unsupported,
+    /// Not supported.
+    pub(crate) tls: Unsupported,
+    /// Not supported; `false` is accepted.
+    pub(crate) json: Unsupported,
+    /// Accepted, without effect: there are no profiles.
+    pub(crate) profiles_table_name: Unsupported,
 }
 
 impl Default for Options {
@@ -69,11 +80,16 @@ impl Default for Options {
             logs_table_name: "otel_logs".to_owned(),
             traces_table_name: "otel_traces".to_owned(),
             metrics_tables: MetricsTables::default(),
+            metrics_table_name: String::new(),
             async_insert: false,
             delivery: Delivery::ExactlyOnce,
             timeout: HumanDuration::from_secs(5),
             retry_on_failure: RetryOptions::default(),
             sending_queue: QueueOptions::default(),
+            auth: Unsupported::default(),
+            tls: Unsupported::default(),
+            json: Unsupported::default(),
+            profiles_table_name: Unsupported::default(),
         }
     }
 }
@@ -137,14 +153,6 @@ pub(crate) struct TableName {
     pub(crate) name: String,
 }
 
-impl TableName {
-    fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-        }
-    }
-}
-
 /// The tables of data points.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -163,12 +171,22 @@ pub(crate) struct MetricsTables {
 
 impl Default for MetricsTables {
     fn default() -> Self {
+        Self::beginning_with("otel_metrics")
+    }
+}
+
+impl MetricsTables {
+    /// The Collector's names with another beginning.
+    pub(super) fn beginning_with(prefix: &str) -> Self {
+        let table = |kind: &str| TableName {
+            name: format!("{prefix}_{kind}"),
+        };
         Self {
-            gauge: TableName::new("otel_metrics_gauge"),
-            sum: TableName::new("otel_metrics_sum"),
-            summary: TableName::new("otel_metrics_summary"),
-            histogram: TableName::new("otel_metrics_histogram"),
-            exponential_histogram: TableName::new("otel_metrics_exponential_histogram"),
+            gauge: table("gauge"),
+            sum: table("sum"),
+            summary: table("summary"),
+            histogram: table("histogram"),
+            exponential_histogram: table("exponential_histogram"),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::endpoint::{Endpoint, Given, parse_endpoints};
 use super::native::Method;
-use super::options::{Delivery, EngineOptions, Options};
+use super::options::{Delivery, EngineOptions, MetricsTables, Options};
 use super::schema::{Engine, Layout, Names};
 use crate::config::Section;
 use crate::exporters::sender::SenderSettings;
@@ -47,7 +47,9 @@ pub(crate) struct Settings {
 impl Settings {
     /// Validates a component's table.
     pub(crate) fn parse(section: &mut Section<'_>) -> Option<Self> {
-        let options: Options = section.options()?;
+        let mut options: Options = section.options()?;
+        refuse_unsupported(&options, section);
+        apply_prefix(&mut options, section);
         let given = parse_endpoints(&options, section);
         let engine = engine(&options.table_engine, section);
         let database = given
@@ -104,6 +106,45 @@ impl Settings {
             sender,
         })
     }
+}
+
+fn refuse_unsupported(options: &Options, section: &mut Section<'_>) {
+    section.refuse(
+        "auth",
+        &options.auth,
+        "there are no authenticator extensions; write `username` and `password`",
+    );
+    section.refuse(
+        "tls",
+        &options.tls,
+        "an `https://` endpoint must have a certificate that public authorities vouch for",
+    );
+    section.refuse(
+        "json",
+        &options.json,
+        "attributes are stored in Map columns; leave it out",
+    );
+    section.disregard(
+        "profiles_table_name",
+        &options.profiles_table_name,
+        "Tidegate takes no profiles",
+    );
+}
+
+/// The older way to name the tables of data points; as in the Collector, any name in `metrics_tables` wins over it.
+fn apply_prefix(options: &mut Options, section: &mut Section<'_>) {
+    let prefix = &options.metrics_table_name;
+    if prefix.is_empty() {
+        return;
+    }
+    if options.metrics_tables == MetricsTables::default() {
+        options.metrics_tables = MetricsTables::beginning_with(prefix);
+        return;
+    }
+    section.warning(
+        "metrics_table_name",
+        "accepted, but without effect: `metrics_tables` names the tables",
+    );
 }
 
 /// Reports what would store rows twice.
@@ -265,6 +306,37 @@ mod tests {
     }
 
     #[test]
+    fn the_older_option_names_all_tables_of_data_points() {
+        let names = |more: &str| {
+            let names = parse(&format!("endpoint = 'http://ch'\n{more}"))
+                .unwrap()
+                .layout
+                .names;
+            format!("{} {}", names.gauge, names.exponential_histogram)
+        };
+        assert_eq!(
+            names("metrics_table_name = 'm'"),
+            "m_gauge m_exponential_histogram"
+        );
+        assert_eq!(
+            names("metrics_table_name = 'm'\nmetrics_tables = { gauge = { name = 'g' } }"),
+            "g otel_metrics_exponential_histogram"
+        );
+    }
+
+    #[test]
+    fn options_of_the_collector_that_ask_for_nothing_are_accepted() {
+        for more in [
+            "json = false",
+            "tls = {}",
+            "auth = {}",
+            "profiles_table_name = 'otel_profiles'",
+        ] {
+            parse(&format!("endpoint = 'http://ch'\n{more}")).unwrap();
+        }
+    }
+
+    #[test]
     fn mistakes_are_explained() {
         let check = |text: &str, expected: &str| {
             let problems = parse(text).unwrap_err();
@@ -279,6 +351,15 @@ mod tests {
         check("endpoint = 'http://u:hunter2@ch:x'", "is not an address");
         check("endpoint = 'http://ch'\ncompress = 'gzip'", "lz4");
         check("endpoint = 'http://ch'\nunknown = 1", "unknown");
+        check(
+            "endpoint = 'http://ch'\nauth = { authenticator = 'basicauth' }",
+            "auth: the Collector has this, Tidegate does not: there are no authenticator extensions; write `username`",
+        );
+        check("endpoint = 'http://ch'\njson = true", "Map columns");
+        check(
+            "endpoint = 'http://ch'\ntls = { ca_file = 'ca.pem' }",
+            "public authorities",
+        );
         let both = "endpoint = 'tcp://h:9000'\ncompres = 'lz4'\nttl = '1ms'";
         check(both, "native protocol");
         check(both, "did you mean `compress`?");
