@@ -51,7 +51,8 @@ pub struct Factory<S: ?Sized + 'static> {
     pub summary: &'static str,
     /// The signals it works for.
     pub signals: &'static [Signal],
-    /// Decodes and validates a component's table. Problems are reported to the section and give `None`.
+    /// Decodes and validates a component's table. Problems are reported to the section; where there are any, what is
+    /// returned counts for nothing.
     pub parse: fn(&mut Section<'_>) -> Option<Box<S>>,
 }
 

@@ -12,7 +12,7 @@ use crate::batch::Batch;
 use crate::component::{
     ComponentError, Factory, Output, Processor, ProcessorContext, ProcessorSettings,
 };
-use crate::config::Section;
+use crate::config::{Section, Unsupported};
 use crate::exporters::queue::Batching;
 use crate::gather::Gather;
 use crate::signal::Signal;
@@ -37,6 +37,10 @@ pub(super) struct Options {
     pub send_batch_size: usize,
     /// Items in a batch at most; `0` means no limit. At least `send_batch_size`.
     pub send_batch_max_size: usize,
+    /// Not supported; an empty list is accepted.
+    pub metadata_keys: Unsupported,
+    /// Accepted, without effect: a bound on what `metadata_keys` makes.
+    pub metadata_cardinality_limit: usize,
 }
 
 impl Default for Options {
@@ -45,6 +49,8 @@ impl Default for Options {
             timeout: HumanDuration::from_millis(200),
             send_batch_size: 8192,
             send_batch_max_size: 0,
+            metadata_keys: Unsupported::default(),
+            metadata_cardinality_limit: 1000,
         }
     }
 }
@@ -58,6 +64,11 @@ struct Settings {
 
 fn parse(section: &mut Section<'_>) -> Option<Box<dyn ProcessorSettings>> {
     let options: Options = section.options()?;
+    section.refuse(
+        "metadata_keys",
+        &options.metadata_keys,
+        "client metadata does not travel with batches, and one batch holds the data of all clients; leave it out",
+    );
     if options.send_batch_max_size != 0 && options.send_batch_max_size < options.send_batch_size {
         section.error(
             "send_batch_max_size",
@@ -302,5 +313,21 @@ mod tests {
         let mut section = Section::from_text("processors.batch", text, &mut found).unwrap();
         assert!(parse(&mut section).is_none());
         assert!(found.has_errors());
+    }
+
+    #[test]
+    fn keys_of_client_metadata_are_refused_and_none_accepted() {
+        let check = |text: &str, expected: &str| {
+            let mut found = crate::config::Diagnostics::default();
+            let mut section = Section::from_text("processors.batch", text, &mut found).unwrap();
+            parse(&mut section);
+            assert!(found.to_string().contains(expected), "{found}");
+            assert_eq!(found.has_errors(), !expected.is_empty(), "{found}");
+        };
+        check("metadata_keys = []\nmetadata_cardinality_limit = 1000", "");
+        check(
+            "metadata_keys = ['x-tenant']",
+            "metadata_keys: the Collector has this, Tidegate does not: client metadata",
+        );
     }
 }

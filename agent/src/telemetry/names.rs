@@ -94,6 +94,7 @@ table! {
     LEDGER_QUEUED = gauge("tidegate_ledger_queued_items", &["pipeline", "exporter", "otel_signal"], "Items accepted and neither delivered nor dropped yet.");
     LEDGER_DROPPED = counter("tidegate_ledger_dropped_items", &["pipeline", "exporter", "otel_signal", "reason"], "Items given up, by reason.");
     CLICKHOUSE_ROWS = counter("tidegate_clickhouse_inserted_rows", &["exporter", "table"], "Rows inserted, by table.");
+    CLICKHOUSE_EXACTLY_ONCE = gauge("tidegate_clickhouse_exactly_once", &["exporter", "table"], "1 if the table is known to skip an insert that it has stored before, on every server used so far, else 0. Absent with `delivery = \"at_least_once\"`.");
     CLICKHOUSE_ADJUSTED = counter("tidegate_clickhouse_adjusted_items", &["exporter", "reason"], "Items stored with a correction or left out: negative_duration, metric_without_data.");
     FILE_FALLBACK = counter("tidegate_file_fallback_resources", &["exporter"], "Resources written to the file MISSING, because they lack the group_by attribute or no file can have its value as name.");
     FILE_ROTATIONS = counter("tidegate_file_rotations", &["exporter"], "Files renamed because they were full.");

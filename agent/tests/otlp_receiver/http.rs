@@ -398,7 +398,16 @@ async fn admission_is_asked_before_the_body_is_read() {
     );
     assert_eq!(
         harness.failures(),
-        vec![(Transport::Http, RequestFailure::Refused); 2]
+        vec![
+            (
+                Transport::Http,
+                RequestFailure::Refused {
+                    reason: RefusalReason::MemoryLimit,
+                    bytes: Some(5_000_000),
+                }
+            );
+            2
+        ]
     );
     harness.stop().await;
 }

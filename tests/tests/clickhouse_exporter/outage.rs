@@ -19,14 +19,14 @@ fn batch(signal: Signal) -> Result<Payload> {
 }
 
 /// A proxy that hands inserts on and loses the answers of the first `lost` of them.
-struct Forgetful {
-    url: String,
+pub(crate) struct Forgetful {
+    pub(crate) url: String,
     inserts: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
 impl Forgetful {
-    async fn start(to: SocketAddr, lost: usize) -> Result<Self> {
+    pub(crate) async fn start(to: SocketAddr, lost: usize) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let inserts = Arc::new(AtomicUsize::new(0));

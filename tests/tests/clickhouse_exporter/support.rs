@@ -12,7 +12,6 @@ use tidegate::batch::{Chunk, Payload};
 use tidegate::component::{ExporterContext, Sender, Shutdown};
 use tidegate::config::{Diagnostics, Section};
 use tidegate::exporters::EXPORTERS;
-use tidegate::exporters::queue::Entry;
 use tidegate::ledger::Ledger;
 use tidegate::signal::Signal;
 use tidegate::telemetry::Telemetry;
@@ -99,7 +98,8 @@ impl Exporter {
     pub(crate) fn to(url: &str, more: &str) -> Result<Self> {
         Self::build(&format!(
             "endpoint = \"{url}\"\ntimeout = \"20s\"\n{more}\n\
-             [retry_on_failure]\ninitial_interval = \"50ms\"\nmax_interval = \"200ms\"\n"
+             [retry_on_failure]\ninitial_interval = \"50ms\"\nmax_interval = \"200ms\"\n\
+             [sending_queue]\nwait_for_result = true\n"
         ))
     }
 
@@ -110,17 +110,9 @@ impl Exporter {
             .iter()
             .find(|sender| sender.signal == signal)
             .context("every signal has a sender")?;
-        let items = payload.items();
-        self.ledger.accept(items);
         let (ack, answered) = Ack::channel();
-        let entry = Entry {
-            payload,
-            custody: self.ledger.custody(items),
-            ack,
-        };
-        if sender.queue.push(entry).is_err() {
-            bail!("the queue is closed");
-        }
+        let account = sender.queue.account("test", self.ledger.clone(), false);
+        sender.queue.push(&account, payload, ack);
         Ok(answered)
     }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use http::Uri;
 
-use super::options::{Options, Strategy};
+use super::options::Options;
+use super::settings::Strategy;
 use crate::config::Section;
 use crate::secret::Secret;
 
@@ -24,7 +25,7 @@ pub(crate) struct Endpoint {
 /// What endpoints and `connection_params` say together.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Given {
-    /// At least one.
+    /// Those without a problem.
     pub(crate) endpoints: Vec<Endpoint>,
     /// In which order they are tried.
     pub(crate) strategy: Strategy,
@@ -58,7 +59,7 @@ const DRIVER_ONLY: [&str; 15] = [
 const KEY: &str = "endpoint";
 
 /// Reads the endpoints; problems go to `section`.
-pub(crate) fn parse_endpoints(options: &Options, section: &mut Section<'_>) -> Option<Given> {
+pub(crate) fn parse_endpoints(options: &Options, section: &mut Section<'_>) -> Given {
     let mut given = Given {
         endpoints: Vec::new(),
         strategy: Strategy::InOrder,
@@ -71,7 +72,6 @@ pub(crate) fn parse_endpoints(options: &Options, section: &mut Section<'_>) -> O
         .first()
         .and_then(|first| first.split_once("://"))
         .map(|(scheme, _)| scheme);
-    let mut sound = true;
     for address in &addresses {
         let full = match (address.contains("://"), scheme) {
             (false, Some(scheme)) => format!("{scheme}://{address}"),
@@ -82,13 +82,10 @@ pub(crate) fn parse_endpoints(options: &Options, section: &mut Section<'_>) -> O
                 apply_parameters(&mut endpoint, &mut given, query, options, section);
                 given.endpoints.push(endpoint);
             }
-            Err(problem) => {
-                section.error(KEY, problem);
-                sound = false;
-            }
+            Err(problem) => section.error(KEY, problem),
         }
     }
-    sound.then_some(given)
+    given
 }
 
 fn parse_endpoint(address: &str) -> Result<(Endpoint, BTreeMap<String, String>), String> {

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::encode::{Adjusted, Block, Encoder};
 use super::failure::{Class, Failure};
 use super::native::Method;
-use super::options::Settings;
+use super::schema::Watch;
 use super::servers::Servers;
+use super::settings::Settings;
 use crate::batch::Payload;
 use crate::component::{ComponentError, Exporter, ExporterContext, Outcome, Sender};
 use crate::exporters::queue::Ticket;
@@ -53,11 +54,14 @@ struct Shared {
 impl Shared {
     fn new(settings: &Settings, context: &ExporterContext) -> Result<Self, ComponentError> {
         Ok(Self {
-            servers: Servers::new(settings.clone())
-                .map_err(|cause| ComponentError::new("set up TLS", cause))?,
+            servers: Servers::new(
+                settings.clone(),
+                Watch::new(&context.id, &context.telemetry),
+            )
+            .map_err(|cause| ComponentError::new("set up TLS", cause))?,
             encoders: Encoders::new(settings.method)
                 .map_err(|cause| ComponentError::new("set up compression", cause))?,
-                        id: context.id.clone(),
+            id: context.id.clone(),
             names: settings.layout.names.clone(),
             telemetry: context.telemetry.clone(),
             negative_durations: adjusted(context, "negative_duration"),

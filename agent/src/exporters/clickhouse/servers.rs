@@ -15,8 +15,9 @@ use super::encode::{Block, Table};
 use super::endpoint::Endpoint;
 use super::failure::{Class, Failure};
 use super::native::Method;
-use super::options::{Settings, Strategy};
-use super::schema::{Known, Schema, Version};
+use super::options::Delivery;
+use super::schema::{self, Known, Schema, Version, Watch};
+use super::settings::{Settings, Strategy};
 use crate::net::client_tls::ClientTlsSettings;
 use crate::signal::Signal;
 
@@ -33,10 +34,11 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(2);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// All servers.
-#[derive(Debug)]
 pub(crate) struct Servers {
     settings: Settings,
     servers: Vec<Server>,
+    /// There if every row is to be stored once.
+    watch: Option<Watch>,
     turn: AtomicUsize,
 }
 
@@ -50,20 +52,12 @@ struct Server {
     denied: AtomicBool,
 }
 
-impl std::fmt::Debug for Server {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server")
-            .field("url", &self.url)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Servers {
     /// Connects to nothing yet.
     ///
     /// # Errors
     /// When a certificate or key cannot be read or used.
-    pub(crate) fn new(settings: Settings) -> Result<Self, String> {
+    pub(crate) fn new(settings: Settings, watch: Watch) -> Result<Self, String> {
         let client = connector(&settings.tls)?;
         let servers = settings
             .endpoints
@@ -71,8 +65,9 @@ impl Servers {
             .map(|endpoint| Server::new(client.clone(), endpoint))
             .collect();
         Ok(Self {
-            settings,
             servers,
+            watch: (settings.delivery == Delivery::ExactlyOnce).then_some(watch),
+            settings,
             turn: AtomicUsize::new(0),
         })
     }
@@ -119,11 +114,14 @@ impl Servers {
             create_schema,
             ..
         } = &self.settings;
-        let known = server
-            .schema
-            .known(&server.client, layout, signal, *create_schema)
-            .await;
-        let result = match known {
+        let asked = schema::Server {
+            url: &server.url,
+            client: &server.client,
+            layout,
+            create: *create_schema,
+            watch: self.watch.as_ref(),
+        };
+        let result = match server.schema.known(asked, signal).await {
             Ok(known) => {
                 let result = self.insert_known(server, &known, block, token).await;
                 if matches!(&result, Err(failure) if failure.class == Class::Schema) {

@@ -238,7 +238,7 @@ mod tests {
         // On the only worker, not on the thread of the test.
         let task = tokio::spawn(async move {
             let read = std::future::ready(Ok((held, Encoding::Gzip)));
-            door.receive(read, Format::Protobuf).await
+            door.receive(read, Format::Protobuf, None).await
         });
         task.await.unwrap().unwrap();
         assert_eq!(*intake.waited.lock().unwrap(), [true]);
