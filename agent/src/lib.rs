@@ -24,6 +24,7 @@ pub mod pipeline;
 pub mod process;
 pub mod processors;
 pub mod receivers;
+pub mod secret;
 pub mod signal;
 pub mod telemetry;
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use http::Uri;
 
 use super::options::{Options, Strategy};
-use super::secret::Secret;
 use crate::config::Section;
+use crate::secret::Secret;
 
 /// One server.
 #[derive(Debug, Clone, PartialEq, Eq)]

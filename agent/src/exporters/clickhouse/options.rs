@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::{Endpoint, Given, parse_endpoints};
 use super::native::Method;
 use super::schema::{Engine, Layout, Names};
-use super::secret::Secret;
 use crate::config::Section;
 use crate::exporters::retry::RetryOptions;
 use crate::exporters::sender::{QueueOptions, SenderSettings};
+use crate::secret::Secret;
 use crate::units::HumanDuration;
 
 /// Options of the ClickHouse exporter.
