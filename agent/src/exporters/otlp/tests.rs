@@ -1,0 +1,1 @@
+//! The exporters against servers that behave, and servers that do not.
