@@ -185,38 +185,17 @@ mod tests {
     use super::*;
 
     fn inflated(name: &str, bytes: &[u8], grpc: bool) -> Vec<u8> {
-        let mut plain = Vec::new();
-        match name {
-            "gzip" => drop(
-                flate2::read::GzDecoder::new(bytes)
-                    .read_to_end(&mut plain)
-                    .unwrap(),
-            ),
-            "zlib" | "deflate" => {
-                drop(
-                    flate2::read::ZlibDecoder::new(bytes)
-                        .read_to_end(&mut plain)
-                        .unwrap(),
-                );
-            }
-            "zstd" => plain = zstd::decode_all(bytes).unwrap(),
-            "snappy" if !grpc => plain = snap::raw::Decoder::new().decompress_vec(bytes).unwrap(),
-            "snappy" | "x-snappy-framed" => {
-                drop(
-                    snap::read::FrameDecoder::new(bytes)
-                        .read_to_end(&mut plain)
-                        .unwrap(),
-                );
-            }
-            "lz4" => {
-                drop(
-                    lz4_flex::frame::FrameDecoder::new(bytes)
-                        .read_to_end(&mut plain)
-                        .unwrap(),
-                );
-            }
+        let mut reader: Box<dyn Read + '_> = match name {
+            "gzip" => Box::new(flate2::read::GzDecoder::new(bytes)),
+            "zlib" | "deflate" => Box::new(flate2::read::ZlibDecoder::new(bytes)),
+            "zstd" => Box::new(zstd::Decoder::new(bytes).unwrap()),
+            "snappy" if !grpc => return snap::raw::Decoder::new().decompress_vec(bytes).unwrap(),
+            "snappy" | "x-snappy-framed" => Box::new(snap::read::FrameDecoder::new(bytes)),
+            "lz4" => Box::new(lz4_flex::frame::FrameDecoder::new(bytes)),
             other => panic!("{other}"),
-        }
+        };
+        let mut plain = Vec::new();
+        reader.read_to_end(&mut plain).unwrap();
         plain
     }
 

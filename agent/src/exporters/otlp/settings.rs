@@ -340,3 +340,119 @@ fn headers(
     }
     headers
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Diagnostics;
+
+    fn parse<T>(text: &str, parse: fn(&mut Section<'_>) -> Option<T>) -> Result<T, String> {
+        let mut found = Diagnostics::default();
+        let settings = Section::from_text("exporters.x", text, &mut found)
+            .and_then(|mut section| parse(&mut section));
+        match settings {
+            Some(settings) if !found.has_errors() => Ok(settings),
+            _ => Err(found.to_string()),
+        }
+    }
+
+    #[test]
+    fn the_grpc_defaults_are_the_collectors() {
+        let settings = parse("endpoint = 'gw:4317'", GrpcSettings::parse).unwrap();
+        assert!(settings.endpoint.place.tls);
+        assert_eq!(settings.packing.method.name(), Some("gzip"));
+        assert_eq!(settings.timeout, Some(Duration::from_secs(5)));
+        let ping = settings.ping.unwrap();
+        assert_eq!(ping.after, Duration::from_secs(10));
+        assert_eq!(ping.timeout, Duration::from_secs(10));
+        assert!(!ping.while_idle);
+    }
+
+    #[test]
+    fn the_http_defaults_are_the_collectors() {
+        let settings = parse("endpoint = 'http://gw:4318'", HttpSettings::parse).unwrap();
+        let paths = Signal::ALL.map(|signal| settings.endpoints[signal].clone().unwrap().path);
+        assert_eq!(paths, ["/v1/traces", "/v1/metrics", "/v1/logs"]);
+        assert_eq!(settings.packing.method.name(), Some("gzip"));
+        assert_eq!(settings.packing.format, Format::Proto);
+        assert_eq!(settings.idle, Some(Duration::from_secs(90)));
+        assert!(settings.keep_alive);
+    }
+
+    #[test]
+    fn a_signal_may_have_an_address_of_its_own() {
+        let text = "endpoint = 'http://gw/base'\nlogs_endpoint = 'https://logs/in'";
+        let settings = parse(text, HttpSettings::parse).unwrap();
+        let path = |signal: Signal| settings.endpoints[signal].as_ref().unwrap().path.as_str();
+        assert_eq!(path(Signal::Traces), "/base/v1/traces");
+        assert_eq!(path(Signal::Logs), "/in");
+        let only = parse("logs_endpoint = 'http://logs'", HttpSettings::parse).unwrap();
+        assert!(only.endpoints[Signal::Traces].is_none());
+    }
+
+    #[test]
+    fn credentials_become_a_header_and_are_never_shown() {
+        let text = "endpoint = 'http://me:hunter2@gw'";
+        let settings = parse(text, HttpSettings::parse).unwrap();
+        assert_eq!(settings.headers[AUTHORIZATION], "Basic bWU6aHVudGVyMg==");
+        let text = format!("{text}\nheaders = {{ Authorization = 'Bearer hunter3' }}");
+        let settings = parse(&text, HttpSettings::parse).unwrap();
+        assert_eq!(settings.headers[AUTHORIZATION], "Bearer hunter3");
+        assert!(!format!("{:?}", settings.headers).contains("hunter"));
+    }
+
+    #[test]
+    fn grpc_mistakes_are_explained() {
+        let check = |text: &str, expected: &str| {
+            let text = format!("endpoint = 'http://gw:4317'\n{text}");
+            let problems = parse(&text, GrpcSettings::parse).unwrap_err();
+            assert!(problems.contains(expected), "{text}: {problems}");
+        };
+        check("wait_for_ready = true", "wait_for_ready: must be false");
+        check("balancer_name = 'round_robin'", "balancer_name: must be");
+        check("compression = 'lz4'", "compression: must be `gzip`");
+        check("compression = 'brotli'", "compression");
+        check("auth = { authenticator = 'x' }", "auth: the Collector has");
+        check("headers = { 'a b' = 'x' }", "not a valid header");
+        check("headers = { a = \"x\\ny\" }", "not a valid header");
+        check(
+            "headers = { grpc-timeout = '1S' }",
+            "by the exporter itself",
+        );
+        check("headers = { Content-Type = 'x' }", "by the exporter itself");
+        check("authority = 'a/b'", "authority: must be a host");
+        check("keepalive = { time = '1ms' }", "keepalive.time: must be");
+        check("keepalive = { timeout = 0 }", "keepalive.timeout: must be");
+        check("tls = { ca_file = 'x', ca_pem = 'y' }", "tls.ca_pem");
+        check("sending_queue = { num_consumers = 0 }", "num_consumers");
+        let missing = parse("", GrpcSettings::parse).unwrap_err();
+        assert!(missing.contains("endpoint: is required"), "{missing}");
+    }
+
+    #[test]
+    fn http_mistakes_are_explained() {
+        let check = |text: &str, expected: &str| {
+            let text = format!("endpoint = 'http://gw:4318'\n{text}");
+            let problems = parse(&text, HttpSettings::parse).unwrap_err();
+            assert!(problems.contains(expected), "{text}: {problems}");
+        };
+        check("proxy_url = 'http://p'", "proxy_url: the Collector has");
+        check("cookies = { enabled = true }", "cookies: the Collector");
+        check("max_conns_per_host = 4", "max_conns_per_host: must be 0");
+        check("compression_params = { level = 30 }", "level: must be");
+        check("encoding = 'xml'", "encoding");
+        check("headers = { content-length = '1' }", "by the exporter");
+        check("traces_endpoint = 'gw'", "traces_endpoint: needs the");
+        let missing = parse("", HttpSettings::parse).unwrap_err();
+        assert!(missing.contains("endpoint: is required"), "{missing}");
+        let wrong = parse("endpoint = 'gw:4318'", HttpSettings::parse).unwrap_err();
+        assert_eq!(wrong.matches("needs the scheme").count(), 1, "{wrong}");
+    }
+
+    #[test]
+    fn what_has_no_effect_is_accepted() {
+        let text = "endpoint = 'http://gw:4318'\nmax_idle_conns = 5\nproxy_url = ''\n\
+                    cookies = { enabled = false }\nforce_attempt_http2 = true\ncompression = ''";
+        assert!(parse(text, HttpSettings::parse).is_ok());
+    }
+}
