@@ -4,6 +4,7 @@
 
 pub mod http;
 pub mod localdb;
+pub mod sdk;
 
 use std::fs::{self, File};
 use std::net::SocketAddr;

@@ -1,5 +1,6 @@
 //! Opening connections: names, addresses, TLS.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,6 +97,10 @@ impl Connector {
             .map_err(|error| error.to_string())?
             .take(ADDRESSES_MAX)
             .collect();
+        let describe = |address: &SocketAddr, cause: &str| match addresses.len() {
+            1 => cause.to_owned(),
+            _ => format!("{address}: {cause}"),
+        };
         let mut problems = Vec::new();
         for (position, address) in addresses.iter().enumerate() {
             let limit = if position + 1 == addresses.len() {
@@ -111,8 +116,8 @@ impl Connector {
                         .map_err(|error| error.to_string())?;
                     return Ok(socket);
                 }
-                Ok(Err(error)) => problems.push(format!("{address}: {error}")),
-                Err(_) => problems.push(format!("{address}: timed out")),
+                Ok(Err(error)) => problems.push(describe(address, &error.to_string())),
+                Err(_) => problems.push(describe(address, "timed out")),
             }
         }
         if problems.is_empty() {
