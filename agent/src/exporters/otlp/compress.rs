@@ -15,6 +15,10 @@ const ZSTD_LEVEL: i32 = 3;
 /// Output buffers that grew larger are not kept.
 const SCRATCH_MAX: usize = 8 << 20;
 
+/// libdeflate, with a container around what it writes.
+type Deflate =
+    fn(&mut libdeflater::Compressor, &[u8], &mut [u8]) -> Result<usize, CompressionError>;
+
 /// A method and its level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Method {
@@ -123,11 +127,7 @@ impl Method {
         self,
         plain: &[u8],
         bound: fn(&mut libdeflater::Compressor, usize) -> usize,
-        compress: fn(
-            &mut libdeflater::Compressor,
-            &[u8],
-            &mut [u8],
-        ) -> Result<usize, CompressionError>,
+        compress: Deflate,
     ) -> Result<Bytes, String> {
         let mut compressor = match DEFLATE.take() {
             Some((level, compressor)) if level == self.level => compressor,
