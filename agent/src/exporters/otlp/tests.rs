@@ -16,12 +16,14 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{GRPC, HTTP};
 use crate::ack::{Answer, RefusalReason};
 use crate::batch::Payload;
 use crate::component::{ExporterSettings, Factory};
+use crate::net::tls::{Pem, TlsSettings, TlsVersion};
 use crate::signal::Signal;
 use crate::testing::{RunningExporter, eventually, metric, parse, refusing, request};
 
@@ -94,13 +96,21 @@ impl Server {
     }
 
     async fn start_on(address: SocketAddr, replies: Vec<Reply>) -> Self {
+        Self::start_with(address, replies, None).await
+    }
+
+    async fn start_with(
+        address: SocketAddr,
+        replies: Vec<Reply>,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State {
             replies,
             ..State::default()
         }));
-        let running = tokio::spawn(serve(listener, Arc::clone(&state)));
+        let running = tokio::spawn(serve(listener, Arc::clone(&state), tls));
         Self {
             address,
             state,
@@ -117,21 +127,25 @@ impl Server {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+async fn serve(listener: TcpListener, state: Arc<Mutex<State>>, tls: Option<TlsAcceptor>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         state.lock().unwrap().connections += 1;
-        let state = Arc::clone(&state);
+        let (state, tls) = (Arc::clone(&state), tls.clone());
         connections.spawn(async move {
+            let stream: Box<dyn super::connect::Stream> = match tls {
+                None => Box::new(stream),
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => Box::new(stream),
+                    Err(_) => return,
+                },
+            };
             let service = service_fn(move |request| answer(Arc::clone(&state), request));
             let builder = auto::Builder::new(TokioExecutor::new());
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
             // Clients come and go.
-            drop(
-                builder
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await,
-            );
+            drop(connection.await);
         });
     }
 }
@@ -601,4 +615,72 @@ async fn a_signal_without_address_is_an_error_at_start() {
         "{text}"
     );
     assert!(RunningExporter::start(&*settings, &[Signal::Traces]).is_ok());
+}
+
+/// A certificate for `localhost`, and who signed it.
+const CERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/otlp_receiver/certs");
+
+/// A server that speaks TLS, asks for the certificate of its own authority, and offers `protocol`.
+async fn secure(protocol: &[u8], replies: Vec<Reply>) -> Server {
+    let file = |name: &str| Pem::File(format!("{CERTS}/{name}").into());
+    let settings = TlsSettings {
+        certificates: file("server.crt"),
+        key: file("server.key"),
+        client_ca: Some(file("ca.crt")),
+        min_version: TlsVersion::V1_2,
+        max_version: TlsVersion::V1_3,
+    };
+    let tls = TlsAcceptor::from(settings.server_config(&[protocol]).unwrap());
+    Server::start_with("127.0.0.1:0".parse().unwrap(), replies, Some(tls)).await
+}
+
+fn start_secure(
+    factory: &Factory<dyn ExporterSettings>,
+    server: &Server,
+    tls: &str,
+) -> RunningExporter {
+    let port = server.address.port();
+    let text = format!("endpoint = 'https://localhost:{port}'\n{EAGER}[tls]\n{tls}");
+    let settings = parse(factory, &text).unwrap_or_else(|found| panic!("{found}"));
+    RunningExporter::start(&*settings, &Signal::ALL).unwrap()
+}
+
+#[tokio::test]
+async fn tls_with_certificates_on_both_sides() {
+    let tls = format!(
+        "ca_file = '{CERTS}/ca.crt'\ncert_file = '{CERTS}/client.crt'\nkey_file = '{CERTS}/client.key'"
+    );
+    for (factory, success) in both() {
+        let protocol: &[u8] = match factory.kind {
+            "otlp_grpc" => b"h2",
+            _ => b"http/1.1",
+        };
+        let server = secure(protocol, vec![success]).await;
+        let exporter = start_secure(factory, &server, &tls);
+        let mut large = payload();
+        large.push(request(Signal::Traces, "checkout", 20_000));
+        assert_eq!(
+            exporter.send(Signal::Traces, large).await,
+            Answer::Delivered
+        );
+        assert_eq!(server.seen().len(), 1);
+        exporter.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_trusted_gets_nothing() {
+    for (factory, success) in both() {
+        let server = secure(b"h2", vec![success]).await;
+        let exporter = start_secure(factory, &server, "");
+        let answered = exporter.push(Signal::Traces, payload());
+        let attempts = "tidegate_exporter_attempts{exporter=\"test\",otel_signal=\"traces\",outcome=\"retry\"}";
+        eventually("failed attempts", || {
+            metric(&exporter.telemetry, attempts) >= 2.0
+        })
+        .await;
+        assert!(server.seen().is_empty());
+        drop(answered);
+        exporter.crash().await;
+    }
 }
