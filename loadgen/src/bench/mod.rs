@@ -196,6 +196,15 @@ fn measure_cell(
     run: &str,
     report: &mut Report,
 ) -> anyhow::Result<()> {
+    let peers: Vec<_> = report
+        .peers
+        .iter()
+        .filter(|peer| peer.takes_part(cell))
+        .cloned()
+        .collect();
+    if peers.is_empty() {
+        return Ok(());
+    }
     let shape = args.shape(cell.signal, run);
     let size = bench.connections.max(POOL);
     let build = || {
@@ -209,12 +218,6 @@ fn measure_cell(
     };
     let mut pool = build()?;
     report.note_payload(pool.facts());
-    let peers: Vec<_> = report
-        .peers
-        .iter()
-        .filter(|peer| peer.takes_part(cell))
-        .cloned()
-        .collect();
     let mut results: Vec<_> = peers
         .iter()
         .map(|peer| CellResult::new(peer, cell))
@@ -383,12 +386,16 @@ impl Args {
 
 impl AgentName {
     /// The same binary passing requests through, for those that do. A configuration of the user's is for one work only.
-    fn passing_through(self, peer: &Peer, configured: bool) -> Option<Peer> {
+    fn passing_through(self, peer: &Peer, configured: bool) -> Vec<Peer> {
+        let binary = peer.binary.clone();
         match self {
-            Self::Tidegate if configured => None,
-            Self::Tidegate => Some(Peer::tidegate_passthrough(peer.binary.clone())),
-            Self::Nginx => Some(Peer::nginx_proxy(peer.binary.clone())),
-            Self::Rotel => None,
+            Self::Tidegate if configured => Vec::new(),
+            Self::Tidegate => vec![Peer::tidegate_passthrough(binary)],
+            Self::Nginx => vec![
+                Peer::nginx_proxy(binary.clone()),
+                Peer::nginx_proxy_keeping(binary),
+            ],
+            Self::Rotel => Vec::new(),
         }
     }
 

@@ -15,8 +15,8 @@ pub(crate) const ROTEL_VERSION: &str = "0.0.1a15";
 pub(crate) const PROXY: &str = "nginx (proxy)";
 
 /// How to start an agent. In arguments, configuration and environment, `{http_port}`, `{grpc_port}`,
-/// `{sink}`, `{sink_http}` and `{sink_grpc}` (host:port of a ClickHouse server and of OTLP servers), `{config}` (the rendered configuration's path) and `{dir}` (an
-/// empty directory of its own) stand for what they say.
+/// `{sink}`, `{sink_http}` and `{sink_grpc}` (host:port of a ClickHouse server and of OTLP servers), `{config}` (the
+/// rendered configuration's path) and `{dir}` (an empty directory of its own) stand for what they say.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Peer {
     pub(crate) name: String,
@@ -134,17 +134,40 @@ impl Peer {
         }
     }
 
-    /// What passing through is compared with: a reverse proxy that looks at nothing.
+    /// What passing through is compared with: a reverse proxy that looks at nothing, as it comes.
     pub(crate) fn nginx_proxy(binary: PathBuf) -> Self {
+        let config = NGINX_PROXY
+            .replace("{upstream}", "")
+            .replace("{location}", "");
         Self {
             name: PROXY.to_owned(),
             work: Work::Passthrough,
-            config: Some(("nginx.conf".to_owned(), NGINX_PROXY.to_owned())),
+            config: Some(("nginx.conf".to_owned(), config)),
             delivers: true,
-            note: "a plain reverse proxy for the same requests over HTTP: one process, each request buffered in memory, \
-                   connections to the sink kept; it answers when the sink has"
+            note: "a plain reverse proxy for the same requests over HTTP: one process, each request buffered in memory; \
+                   it answers when the sink has. As always unless told otherwise, it opens a connection to the sink for \
+                   each request"
                 .to_owned(),
             ..Self::nginx(binary)
+        }
+    }
+
+    /// The same, told to keep its connections to the sink.
+    pub(crate) fn nginx_proxy_keeping(binary: PathBuf) -> Self {
+        let config = NGINX_PROXY
+            .replace(
+                "{upstream}",
+                "\n        keepalive 64;\n        keepalive_requests 1000000000;",
+            )
+            .replace(
+                "{location}",
+                "\n            proxy_http_version 1.1;\n            proxy_set_header Connection \"\";",
+            );
+        Self {
+            name: "nginx (proxy, keepalive)".to_owned(),
+            config: Some(("nginx.conf".to_owned(), config)),
+            note: "the same, told to keep its connections to the sink".to_owned(),
+            ..Self::nginx_proxy(binary)
         }
     }
 
@@ -309,16 +332,12 @@ http {
     uwsgi_temp_path {dir}/uwsgi;
     scgi_temp_path {dir}/scgi;
     upstream sink {
-        server {sink_http};
-        keepalive 64;
-        keepalive_requests 1000000000;
+        server {sink_http};{upstream}
     }
     server {
         listen 127.0.0.1:{http_port};
         location / {
-            proxy_pass http://sink;
-            proxy_http_version 1.1;
-            proxy_set_header Connection \"\";
+            proxy_pass http://sink;{location}
         }
     }
 }
@@ -344,6 +363,7 @@ mod tests {
             Peer::nginx(PathBuf::new()),
             Peer::tidegate_passthrough(PathBuf::new()),
             Peer::nginx_proxy(PathBuf::new()),
+            Peer::nginx_proxy_keeping(PathBuf::new()),
         ];
         for peer in peers {
             let config = peer.config.clone().map(|(_, text)| text);
@@ -357,6 +377,8 @@ mod tests {
                     "{sink_grpc}",
                     "{config}",
                     "{dir}",
+                    "{upstream}",
+                    "{location}",
                 ] {
                     assert!(!text.contains(placeholder), "{}: {text}", peer.name);
                 }
