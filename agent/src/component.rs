@@ -274,6 +274,13 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// All of it rejected.
+    pub fn rejected(cause: String) -> Self {
+        Self::Rejected { cause, items: None }
+    }
+}
+
 /// The part of an exporter that talks to its destination. One instance per worker.
 pub trait Exporter: Send + 'static {
     /// A batch made ready to send: kept between attempts, so that a retry sends the same bytes and encodes nothing.

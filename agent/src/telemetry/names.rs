@@ -96,6 +96,8 @@ table! {
     CLICKHOUSE_ROWS = counter("tidegate_clickhouse_inserted_rows", &["exporter", "table"], "Rows inserted, by table.");
     CLICKHOUSE_EXACTLY_ONCE = gauge("tidegate_clickhouse_exactly_once", &["exporter", "table"], "1 if the table is known to skip an insert that it has stored before, on every server used so far, else 0. Absent with `delivery = \"at_least_once\"`.");
     CLICKHOUSE_ADJUSTED = counter("tidegate_clickhouse_adjusted_items", &["exporter", "reason"], "Items stored with a correction or left out: negative_duration, metric_without_data.");
+    OTLP_REJECTED = counter("tidegate_otlp_rejected_{items}", &["exporter"], "Items that the far side declined of requests that it took (partial success). They count as delivered, too.");
+    OTLP_CONNECTIONS = counter("tidegate_otlp_connections", &["exporter"], "Connections opened to the far side.");
     FILE_FALLBACK = counter("tidegate_file_fallback_resources", &["exporter"], "Resources written to the file MISSING, because they lack the group_by attribute or no file can have its value as name.");
     FILE_ROTATIONS = counter("tidegate_file_rotations", &["exporter"], "Files renamed because they were full.");
     FILE_TORN_TAILS = counter("tidegate_file_torn_tails", &["exporter"], "Unfinished records cut off the end of an existing file when it was opened.");
