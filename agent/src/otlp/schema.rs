@@ -50,6 +50,7 @@ pub(super) enum Form {
 
 impl Form {
     /// Whether it is text, once or repeatedly.
+    #[inline]
     pub(super) const fn is_text(self) -> bool {
         matches!(self, Self::String | Self::Strings)
     }
@@ -116,6 +117,7 @@ pub(super) struct Message {
 
 impl FieldSchema {
     /// Whether it is a member of the message's oneof.
+    #[inline]
     pub(super) fn is_member(&self) -> bool {
         self.presence == Presence::Oneof
     }
@@ -123,11 +125,13 @@ impl FieldSchema {
 
 impl Message {
     /// The field of that number; `None` if it is unknown.
+    #[inline]
     pub(super) fn field(&self, number: u32) -> Option<&'static FieldSchema> {
         self.indexed(number).map(|(_, field)| field)
     }
 
     /// The field of that number and its position in `fields`; `None` if it is unknown.
+    #[inline]
     pub(super) fn indexed(&self, number: u32) -> Option<(usize, &'static FieldSchema)> {
         let found = self.positions.get(usize::try_from(number).ok()?)?;
         let position = usize::from(*found).checked_sub(1)?;
@@ -145,6 +149,7 @@ pub(super) fn request(signal: Signal) -> &'static Message {
 }
 
 /// Whether `message` is an attribute.
+#[inline]
 pub(super) fn is_key_value(message: &Message) -> bool {
     std::ptr::eq(message, &KEY_VALUE)
 }
