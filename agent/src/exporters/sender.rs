@@ -76,6 +76,8 @@ impl SenderSettings {
 
 /// Each worker holds a batch and a connection: more than this is a mistake.
 const CONSUMERS_MAX: usize = 1024;
+/// How often a batch is divided at most: a destination to which everything is too large is not asked for each item.
+const SPLITS_MAX: usize = 1024;
 /// Local exporters keep up; a short queue decouples them from receivers.
 const DIRECT_QUEUE: usize = 64;
 
@@ -177,6 +179,7 @@ impl<E: Exporter> Worker<E> {
     /// Delivers a batch and whatever it had to be divided into.
     async fn deliver_all(&mut self, delivery: Delivery) {
         let mut waiting = vec![delivery];
+        let mut splits = 0;
         while let Some(Delivery {
             payload,
             ticket,
@@ -188,7 +191,8 @@ impl<E: Exporter> Worker<E> {
                 settlement.delivered();
                 continue;
             };
-            if let Failure::TooLarge(_) = &failure {
+            if matches!(failure, Failure::TooLarge(_)) && splits < SPLITS_MAX {
+                splits += 1;
                 match settlement.split().await {
                     Ok([first, second]) => {
                         self.metrics.splits.inc();

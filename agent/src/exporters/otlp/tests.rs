@@ -406,7 +406,7 @@ async fn what_is_refused_for_good_is_given_up() {
     let never = [
         (&GRPC, Reply::grpc(3), "INVALID_ARGUMENT"),
         (&GRPC, Reply::grpc(8), "too large"),
-        (&GRPC, Reply::http(404), "404"),
+        (&GRPC, Reply::http(400), "400"),
         (
             &HTTP,
             Reply::http(400).with_body(b"no such thing"),
@@ -417,7 +417,8 @@ async fn what_is_refused_for_good_is_given_up() {
     for (factory, reply, expected) in never {
         let server = Server::start(vec![reply]).await;
         let exporter = start(factory, server.address);
-        let answer = exporter.send(Signal::Traces, payload()).await;
+        let one = request(Signal::Traces, "checkout", 1);
+        let answer = exporter.send(Signal::Traces, one).await;
         let Answer::Refused(refusal) = answer else {
             panic!("{answer:?}");
         };
@@ -425,6 +426,29 @@ async fn what_is_refused_for_good_is_given_up() {
         assert!(refusal.message.contains(expected), "{}", refusal.message);
         assert_eq!(server.seen().len(), 1);
         exporter.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_divided() {
+    for (factory, too_large, success) in [
+        (&GRPC, Reply::grpc(8), Reply::grpc(0)),
+        (&HTTP, Reply::http(413), Reply::http(200)),
+    ] {
+        // The whole, its first half and the first half of that are too large.
+        let replies = [vec![too_large; 3], vec![success]].concat();
+        let server = Server::start(replies).await;
+        let exporter = start(factory, server.address);
+        let eight = request(Signal::Traces, "checkout", 8);
+        assert_eq!(
+            exporter.send(Signal::Traces, eight).await,
+            Answer::Delivered
+        );
+        let items = server.seen().len();
+        assert_eq!(items, 3 + 4, "two single items, a pair, and the other half");
+        let telemetry = exporter.stop().await;
+        assert_eq!(metric(&telemetry, "otelcol_exporter_sent_spans"), 8.0);
+        assert_eq!(metric(&telemetry, "tidegate_ledger_delivered_items"), 8.0);
     }
 }
 
@@ -560,7 +584,8 @@ async fn an_early_refusal_of_a_large_request_is_heard_or_tried_again() {
         b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     let (address, _server) = raw(vec![refusal.to_vec(); 50]).await;
     let exporter = start(&HTTP, address);
-    let large = request(Signal::Logs, "checkout", 50_000);
+    // One item: it cannot be divided.
+    let large = request(Signal::Logs, &"x".repeat(5_000_000), 1);
     let answer = exporter.send(Signal::Logs, large).await;
     assert!(
         matches!(&answer, Answer::Refused(refusal) if refusal.message.contains("413")),
