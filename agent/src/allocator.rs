@@ -11,7 +11,7 @@ const MAPPED_FROM: libc::c_int = 8 << 20;
 const KEPT_MAX: libc::c_int = 32 << 20;
 
 /// Has the allocator keep the memory of one request for the next. By default it gives back what a batch of a few megabytes
-/// leaves, and the system has to clear the same pages for the next one: 7 to 13 % of the CPU time of passing requests on
+/// leaves, and the system has to clear the same pages for the next one: about 10 % of the CPU time of passing requests on
 /// (`loadgen bench --work passthrough`), at the same peak memory.
 pub fn keep_for_reuse() {
     // SAFETY: `mallopt` takes the allocator's own lock; a value it does not like it leaves alone and returns 0.
