@@ -1,6 +1,7 @@
 //! The loss ledger: every accepted item ends in exactly one of delivered, queued or dropped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Gauge, Telemetry, names};
@@ -18,6 +19,8 @@ struct Account {
     accepted: Counter,
     delivered: Counter,
     queued: Gauge,
+    /// Items that exporters gave up, whatever the reason.
+    given_up: AtomicU64,
 }
 
 impl Ledger {
@@ -29,6 +32,7 @@ impl Ledger {
             delivered: telemetry.counter(&names::LEDGER_DELIVERED, &labels),
             queued: telemetry.gauge(&names::LEDGER_QUEUED, &labels),
             labels: labels.map(str::to_owned),
+            given_up: AtomicU64::new(0),
             telemetry: telemetry.clone(),
         }))
     }
@@ -65,6 +69,16 @@ impl Ledger {
         self.0.queued.get()
     }
 
+    /// Items that exporters gave up so far: processors' drops, which are what they are for, are not among them.
+    pub fn given_up(&self) -> u64 {
+        self.0.given_up.load(Ordering::Relaxed)
+    }
+
+    fn give_up(&self, items: usize, reason: &str) {
+        self.0.given_up.fetch_add(items as u64, Ordering::Relaxed);
+        self.drop_items(items, reason);
+    }
+
     fn deliver(&self, items: usize) {
         self.0.delivered.inc_by(items as u64);
         self.0.queued.sub(to_gauge(items));
@@ -93,17 +107,32 @@ impl Custody {
         self.ledger.deliver(std::mem::take(&mut self.items));
     }
 
+    /// They stay queued, in a log that outlives the process: nothing is settled.
+    pub fn stays(mut self) {
+        self.items = 0;
+    }
+
+    /// Custody of the first `items` of them; the rest stays here.
+    pub fn split(&mut self, items: usize) -> Self {
+        let items = items.min(self.items);
+        self.items -= items;
+        Self {
+            ledger: self.ledger.clone(),
+            items,
+        }
+    }
+
     /// They are given up, for a stable reason.
     pub fn dropped(mut self, reason: &str) {
         let items = std::mem::take(&mut self.items);
-        self.ledger.drop_items(items, reason);
+        self.ledger.give_up(items, reason);
     }
 }
 
 impl Drop for Custody {
     fn drop(&mut self) {
         if self.items > 0 {
-            self.ledger.drop_items(self.items, "abandoned");
+            self.ledger.give_up(self.items, "abandoned");
         }
     }
 }

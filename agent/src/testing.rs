@@ -25,7 +25,6 @@ use crate::component::{
     ComponentError, ExporterContext, ExporterSettings, Factory, Sender, Shutdown,
 };
 use crate::config::{Diagnostics, Section};
-use crate::exporters::queue::Entry;
 use crate::ledger::Ledger;
 use crate::signal::Signal;
 use crate::telemetry::Telemetry;
@@ -185,20 +184,12 @@ impl RunningExporter {
     /// Puts a batch into the queue of `signal`; resolves to what became of it.
     pub(crate) fn push(&self, signal: Signal, payload: impl Into<Payload>) -> Answered {
         let payload = payload.into();
-        let items = payload.items();
         let ledger = Ledger::new(&self.telemetry, "test", "test", signal);
-        ledger.accept(items);
         let (ack, answered) = Ack::channel();
         let sender = self.senders.iter().find(|sender| sender.signal == signal);
-        sender
-            .unwrap()
-            .queue
-            .push(Entry {
-                payload,
-                custody: ledger.custody(items),
-                ack,
-            })
-            .unwrap();
+        let queue = &sender.unwrap().queue;
+        let account = queue.account("test", ledger, false);
+        queue.push_for_result(&account, payload, ack);
         answered
     }
 
@@ -213,11 +204,14 @@ impl RunningExporter {
         for sender in &self.senders {
             sender.queue.close();
         }
-        for worker in self.senders.into_iter().flat_map(|sender| sender.workers) {
-            tokio::time::timeout(DEADLINE, worker)
-                .await
-                .unwrap()
-                .unwrap();
+        for sender in self.senders {
+            for worker in sender.workers {
+                tokio::time::timeout(DEADLINE, worker)
+                    .await
+                    .unwrap()
+                    .unwrap();
+            }
+            sender.queue.finish().await;
         }
         self.telemetry
     }

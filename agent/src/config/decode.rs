@@ -20,19 +20,18 @@ use super::tree::{Entry, Given, Node, Step, Value};
 /// The most rounds for one table: a bound on the time that a hopeless one takes.
 const ROUNDS_MAX: usize = 400;
 
-/// Decodes a table. Each problem goes to `report` with its path and the value it is about; any gives `None`.
+/// Decodes a table. Each problem goes to `report` with its path and the value it is about. What has none is decoded all
+/// the same, with defaults in place of the rest, unless that cannot be done.
 pub(crate) fn decode<T: DeserializeOwned>(
     root: &Node,
     mut report: impl FnMut(&[Step], &Reason, Option<&Node>),
 ) -> Option<T> {
     let mut root = root.clone();
-    let mut clean = !has_holes(&root);
     for _ in 0..ROUNDS_MAX {
         let fault = match T::deserialize(Reader(&root)) {
-            Ok(decoded) => return clean.then_some(decoded),
+            Ok(decoded) => return Some(decoded),
             Err(fault) => fault,
         };
-        clean = false;
         let (path, reason) = fault.into_parts();
         if let Reason::Missing(key) = reason {
             if stand_in(&mut root, &path, key) == Known::No {
@@ -70,6 +69,31 @@ fn has_holes(node: &Node) -> bool {
         Value::List(items) => items.iter().any(has_holes),
         Value::Table(table) => table.0.iter().any(|entry| has_holes(&entry.node)),
         _ => false,
+    }
+}
+
+/// Where something was taken out of the tree.
+pub(super) fn holes(node: &Node) -> Vec<Vec<Step>> {
+    let below = |step: Step, node: &Node| -> Vec<Vec<Step>> {
+        let mut paths = holes(node);
+        paths
+            .iter_mut()
+            .for_each(|path| path.insert(0, step.clone()));
+        paths
+    };
+    match &node.value {
+        Value::Hole | Value::Stand(_) => vec![Vec::new()],
+        Value::List(items) => items
+            .iter()
+            .enumerate()
+            .flat_map(|(at, item)| below(Step::Index(at), item))
+            .collect(),
+        Value::Table(table) => table
+            .0
+            .iter()
+            .flat_map(|entry| below(Step::Key(entry.key.clone()), &entry.node))
+            .collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -24,6 +24,7 @@ mod testing;
 mod tests;
 mod text;
 mod tree;
+mod unsupported;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use environment::{Environment, ProcessEnvironment};
@@ -35,6 +36,7 @@ pub use settings::{
     Components, LogEncoding, LogLevel, LogSettings, MetricsLevel, Settings, TelemetrySettings,
 };
 pub use text::Place;
+pub use unsupported::Unsupported;
 
 /// What a command line says about the configuration; enough to read it again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

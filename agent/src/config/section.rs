@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::decode::decode;
+use super::decode::{decode, holes};
 use super::diagnostics::{Diagnostic, Diagnostics, Severity};
 use super::fault::{self, Reason};
 use super::parse;
@@ -19,6 +19,58 @@ pub struct Section<'a> {
     node: Node,
     texts: Arc<Texts>,
     found: &'a mut Diagnostics,
+    faults: Vec<Fault>,
+}
+
+/// What is known to be wrong in the table: what is said of it afterwards is about what stands in for it.
+#[derive(Debug)]
+struct Fault {
+    steps: Vec<Step>,
+    /// The key whose value is not what was meant.
+    key: Option<String>,
+}
+
+impl Fault {
+    fn at(steps: Vec<Step>) -> Self {
+        let key = steps.iter().rev().find_map(|step| match step {
+            Step::Key(key) => Some(key.clone()),
+            Step::Index(_) => None,
+        });
+        Self { steps, key }
+    }
+
+    fn of(steps: &[Step], reason: &Reason) -> Self {
+        let beside = |key: &str| {
+            let parent = steps.split_last().map_or(&[][..], |(_, parent)| parent);
+            Self::at(with_key(parent, key))
+        };
+        match reason {
+            Reason::Missing(key) => Self::at(with_key(steps, key)),
+            Reason::UnknownKey { key, known } => {
+                match fault::suggestion(key, known.iter().copied()) {
+                    Some(meant) => beside(meant),
+                    None => Self {
+                        steps: steps.to_vec(),
+                        key: None,
+                    },
+                }
+            }
+            _ => Self::at(steps.to_vec()),
+        }
+    }
+
+    /// Whether a complaint at `steps` may only be the consequence of this.
+    fn explains(&self, steps: &[Step], message: &str) -> bool {
+        let about_it = self.steps.starts_with(steps) || steps.starts_with(&self.steps);
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let named = |key: &str| message.split(|c| !plain(c)).any(|word| word == key);
+        about_it || self.key.as_deref().is_some_and(named)
+    }
+}
+
+fn with_key(steps: &[Step], key: &str) -> Vec<Step> {
+    let key = Step::Key(key.to_owned());
+    steps.iter().cloned().chain([key]).collect()
 }
 
 impl<'a> Section<'a> {
@@ -34,6 +86,7 @@ impl<'a> Section<'a> {
             node: node.clone(),
             texts: Arc::clone(texts),
             found,
+            faults: Vec::new(),
         }
     }
 
@@ -58,6 +111,7 @@ impl<'a> Section<'a> {
             node: Node::new(Value::Table(table), Span::default()),
             texts: Arc::new(texts),
             found,
+            faults: Vec::new(),
         })
     }
 
@@ -72,20 +126,26 @@ impl<'a> Section<'a> {
             node: Node::new(Value::Table(Table::default()), Span::default()),
             texts: Arc::default(),
             found,
+            faults: Vec::new(),
         })
     }
 
-    /// Decodes the table. Problems are reported, all of them, and give `None`.
+    /// Decodes the table. Problems are reported, all of them; what they are about is at its default in the result, so
+    /// that the rest can be validated, and complaints that may only follow from them are not reported any more. `None`
+    /// if nothing can be made of the table.
     pub fn options<T: DeserializeOwned>(&mut self) -> Option<T> {
         let Self {
             path,
             node,
             texts,
             found,
+            faults,
         } = self;
+        faults.extend(holes(node).into_iter().map(Fault::at));
         decode(node, |steps, reason, at| {
             let of_key = matches!(reason, Reason::UnknownKey { .. });
             let message = fault::words(reason, at);
+            faults.push(Fault::of(steps, reason));
             found.push(describe(
                 Severity::Error,
                 path,
@@ -113,6 +173,13 @@ impl<'a> Section<'a> {
             "" => KeyPath::default(),
             key => KeyPath::parse(key, &self.node),
         };
+        if self
+            .faults
+            .iter()
+            .any(|fault| fault.explains(&steps.0, &message))
+        {
+            return;
+        }
         self.found.push(describe(
             severity,
             &self.path,

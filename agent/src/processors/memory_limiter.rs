@@ -77,17 +77,20 @@ fn resolve(
     section: &mut Section<'_>,
     total: impl FnOnce() -> u64,
 ) -> Option<Settings> {
+    let mut sound = true;
+    let mut complain = |key: &str, message: &str| {
+        section.error(key, message);
+        sound = false;
+    };
     if options.check_interval.0.is_zero() {
-        section.error("check_interval", "must be greater than 0");
-        return None;
+        complain("check_interval", "must be greater than 0");
     }
     for (key, value) in [
         ("limit_percentage", options.limit_percentage),
         ("spike_limit_percentage", options.spike_limit_percentage),
     ] {
         if value > 100 {
-            section.error(key, "must be at most 100");
-            return None;
+            complain(key, "must be at most 100");
         }
     }
     let (limit, spike) = if options.limit_mib > 0 {
@@ -105,17 +108,22 @@ fn resolve(
             share(options.spike_limit_percentage),
         )
     } else {
-        section.error("", "set limit_mib or limit_percentage");
+        complain("", "set limit_mib or limit_percentage");
         return None;
     };
     let spike = if spike == 0 { limit / 5 } else { spike };
     if spike >= limit {
-        section.error("spike_limit_mib", "must be smaller than the limit");
-        return None;
+        match options.limit_mib {
+            0 => complain(
+                "spike_limit_percentage",
+                "must be smaller than limit_percentage",
+            ),
+            _ => complain("spike_limit_mib", "must be smaller than limit_mib"),
+        }
     }
-    Some(Settings {
+    sound.then(|| Settings {
         check_interval: options.check_interval.0,
-        soft_limit: limit - spike,
+        soft_limit: limit.saturating_sub(spike),
     })
 }
 
@@ -268,8 +276,15 @@ mod tests {
         check("", Err("set limit_mib or limit_percentage"));
         check("limit_percentage = 101", Err("at most 100"));
         check(
+            "limit_percentage = 10\nspike_limit_percentage = 11",
+            Err("spike_limit_percentage: must be smaller than limit_percentage"),
+        );
+        let both = "limit_mib = 10\nspike_limit_mib = 10\ncheck_interval = \"0s\"";
+        check(both, Err("smaller than limit_mib"));
+        check(both, Err("greater than 0"));
+        check(
             "limit_mib = 10\nspike_limit_mib = 10",
-            Err("smaller than the limit"),
+            Err("spike_limit_mib: must be smaller than limit_mib"),
         );
         check(
             "limit_mib = 10\ncheck_interval = \"0s\"",

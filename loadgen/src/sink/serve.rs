@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
@@ -113,6 +113,27 @@ pub(crate) async fn drain(mut body: Incoming) -> Result<u64, hyper::Error> {
         bytes += frame?.data_ref().map_or(0, |data| data.len() as u64);
     }
     Ok(bytes)
+}
+
+/// Reads a body into an empty buffer; `false` when it is longer than `limit` (the rest is then read and thrown away).
+pub(super) async fn read_into(
+    mut body: Incoming,
+    limit: usize,
+    whole: &mut Vec<u8>,
+) -> Result<bool, hyper::Error> {
+    let declared = body.size_hint().exact().unwrap_or(0);
+    whole.reserve(usize::try_from(declared).unwrap_or(limit).min(limit));
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        if whole.len() + data.len() > limit {
+            drain(body).await?;
+            return Ok(false);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(true)
 }
 
 /// Reads a body; `None` when it is longer than `limit` (the rest is then read and thrown away).

@@ -32,7 +32,7 @@ fn attribute(key: &str, value: &str) -> KeyValue {
 }
 
 /// Three traces of two spans, a second apart.
-fn spans() -> Vec<u8> {
+pub(crate) fn spans() -> Vec<u8> {
     let spans = (0..6u8)
         .map(|index| Span {
             trace_id: vec![index / 2 + 1; 16],
@@ -54,7 +54,7 @@ fn spans() -> Vec<u8> {
     ExportTraceServiceRequest { resource_spans }.encode_to_vec()
 }
 
-fn records() -> Vec<u8> {
+pub(crate) fn records() -> Vec<u8> {
     let log_records = (0..100)
         .map(|index| LogRecord {
             time_unix_nano: TIME + index,
@@ -157,7 +157,7 @@ async fn the_queries_of_users_find_their_rows() -> Result<()> {
 }
 
 /// What the tables of the generation before had in other types.
-const OLD_LOGS: &str = "CREATE TABLE old.otel_logs (
+pub(crate) const OLD_LOGS: &str = "CREATE TABLE old.otel_logs (
     Timestamp DateTime64(9) CODEC(Delta(8), ZSTD(1)), TimestampTime DateTime DEFAULT toDateTime(Timestamp),
     TraceId String, SpanId String, TraceFlags UInt8, SeverityText LowCardinality(String), SeverityNumber UInt8,
     ServiceName LowCardinality(String), Body String, ResourceSchemaUrl LowCardinality(String),

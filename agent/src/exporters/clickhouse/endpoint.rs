@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use http::Uri;
 
-use super::options::{Options, Strategy};
-use super::secret::Secret;
+use super::options::Options;
+use super::settings::Strategy;
 use crate::config::Section;
+use crate::secret::Secret;
 
 /// One server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(crate) struct Endpoint {
 /// What endpoints and `connection_params` say together.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Given {
-    /// At least one.
+    /// Those without a problem.
     pub(crate) endpoints: Vec<Endpoint>,
     /// In which order they are tried.
     pub(crate) strategy: Strategy,
@@ -32,10 +33,12 @@ pub(crate) struct Given {
     pub(crate) database: Option<String>,
     /// `async_insert`, where given: it wins over the option.
     pub(crate) async_insert: Option<bool>,
+    /// `skip_verify`: whether any certificate will do.
+    pub(crate) skip_verify: bool,
 }
 
 /// Options of the Go driver that mean nothing here: connections are pooled, and `timeout` is the limit.
-const DRIVER_ONLY: [&str; 16] = [
+const DRIVER_ONLY: [&str; 15] = [
     "block_buffer_size",
     "buffer_size",
     "client_info_product",
@@ -51,25 +54,24 @@ const DRIVER_ONLY: [&str; 16] = [
     "max_idle_conns",
     "max_open_conns",
     "read_timeout",
-    "skip_verify",
 ];
 
 const KEY: &str = "endpoint";
 
 /// Reads the endpoints; problems go to `section`.
-pub(crate) fn parse_endpoints(options: &Options, section: &mut Section<'_>) -> Option<Given> {
+pub(crate) fn parse_endpoints(options: &Options, section: &mut Section<'_>) -> Given {
     let mut given = Given {
         endpoints: Vec::new(),
         strategy: Strategy::InOrder,
         database: None,
         async_insert: None,
+        skip_verify: false,
     };
     let addresses: Vec<&str> = options.endpoint.split(',').map(str::trim).collect();
     let scheme = addresses
         .first()
         .and_then(|first| first.split_once("://"))
         .map(|(scheme, _)| scheme);
-    let mut sound = true;
     for address in &addresses {
         let full = match (address.contains("://"), scheme) {
             (false, Some(scheme)) => format!("{scheme}://{address}"),
@@ -80,13 +82,10 @@ pub(crate) fn parse_endpoints(options: &Options, section: &mut Section<'_>) -> O
                 apply_parameters(&mut endpoint, &mut given, query, options, section);
                 given.endpoints.push(endpoint);
             }
-            Err(problem) => {
-                section.error(KEY, problem);
-                sound = false;
-            }
+            Err(problem) => section.error(KEY, problem),
         }
     }
-    sound.then_some(given)
+    given
 }
 
 fn parse_endpoint(address: &str) -> Result<(Endpoint, BTreeMap<String, String>), String> {
@@ -178,6 +177,7 @@ fn apply_parameters(
             "password" => endpoint.password = Some(Secret::new(value)),
             "database" if options.database == "default" => given.database = Some(value),
             "database" => {}
+            "skip_verify" => given.skip_verify |= value == "1" || value == "true",
             "async_insert" => given.async_insert = Some(value == "1" || value == "true"),
             ignored if DRIVER_ONLY.contains(&ignored) => {
                 if ignored != "connection_open_strategy" {

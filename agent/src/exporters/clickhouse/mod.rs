@@ -11,14 +11,14 @@ mod failure;
 pub mod native;
 mod options;
 mod schema;
-mod secret;
 mod servers;
+mod settings;
 
 use crate::component::{ComponentError, ExporterContext, ExporterSettings, Factory, Sender};
 use crate::config::Section;
 use crate::signal::Signal;
 
-use options::Settings;
+use settings::Settings;
 
 /// The `clickhouse` exporter.
 pub const FACTORY: Factory<dyn ExporterSettings> = Factory {

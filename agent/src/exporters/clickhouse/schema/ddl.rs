@@ -59,12 +59,29 @@ pub(super) fn create_database(layout: &Layout) -> Option<String> {
     })
 }
 
+/// The table from which a trace's time is looked up, beside the table of spans.
+pub(super) fn lookup_table(traces: &str) -> String {
+    format!("{traces}_trace_id_ts")
+}
+
+/// How many inserts a table remembers that is told to.
+const WINDOW: u32 = 1000;
+
+/// The statement that makes a table remember inserts.
+pub(super) fn remember(layout: &Layout, table: &str, setting: &str) -> String {
+    format!(
+        "ALTER TABLE {}{} MODIFY SETTING {setting} = {WINDOW}",
+        layout.full_name(table),
+        on_cluster(layout)
+    )
+}
+
 /// The statements that make `table` and what belongs to it, in order.
 pub(super) fn create_table(layout: &Layout, table: Table, version: Version) -> Vec<String> {
     let name = layout.names.of(table);
     match table {
         Table::Traces => {
-            let lookup = format!("{name}_trace_id_ts");
+            let lookup = lookup_table(name);
             let view = format!("{lookup}_mv");
             vec![
                 render(layout, include_str!("sql/traces.sql"), name, "Timestamp"),

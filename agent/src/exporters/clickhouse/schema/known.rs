@@ -1,11 +1,12 @@
 //! What is known of one server's tables: made or looked up on first use, forgotten after a schema error.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use tracing::info;
 
-use super::{Layout, Version, ddl};
+use super::{Layout, Version, Watch, ddl};
 use crate::exporters::clickhouse::encode::Table;
 use crate::exporters::clickhouse::failure::Failure;
 use crate::signal::{PerSignal, Signal};
@@ -17,6 +18,32 @@ pub(crate) struct Known {
     pub(crate) version: Version,
     /// Optional columns that the signal's tables lack.
     pub(crate) lacking: Vec<&'static str>,
+    /// When to look again, if some table does not remember inserts.
+    look_again: Option<Instant>,
+}
+
+/// How long after somebody has changed a table it is noticed that it remembers inserts now.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+impl Known {
+    fn is_fresh(&self) -> bool {
+        self.look_again.is_none_or(|time| Instant::now() < time)
+    }
+}
+
+/// A server, and what is wanted of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Server<'a> {
+    /// Its address, for messages.
+    pub(crate) url: &'a str,
+    /// Speaks to it.
+    pub(crate) client: &'a clickhouse::Client,
+    /// Which tables.
+    pub(crate) layout: &'a Layout,
+    /// Whether they are made when they are not there.
+    pub(crate) create: bool,
+    /// Looks whether they remember inserts, where that was promised.
+    pub(crate) watch: Option<&'a Watch>,
 }
 
 /// Columns that tables of an older generation lack.
@@ -38,23 +65,23 @@ impl Default for Schema {
 }
 
 impl Schema {
-    /// What is known of the signal's tables; finds it out, and makes the tables if `create`, the first time.
+    /// What is known of the signal's tables; finds it out, and makes the tables if wanted, the first time.
     ///
     /// # Errors
     /// What the server or the way to it said. A failure is not remembered.
     pub(crate) async fn known(
         &self,
-        client: &clickhouse::Client,
-        layout: &Layout,
+        server: Server<'_>,
         signal: Signal,
-        create: bool,
     ) -> Result<Arc<Known>, Failure> {
         let mut known = self.known[signal].lock().await;
-        if let Some(known) = known.as_ref() {
+        if let Some(known) = known.as_ref().filter(|known| known.is_fresh()) {
             return Ok(Arc::clone(known));
         }
-        let found = Arc::new(find_out(client, layout, signal, create).await?);
-        info!(%signal, version = %found.version, lacking = ?found.lacking, "ClickHouse schema is ready");
+        let found = Arc::new(find_out(server, signal).await?);
+        if known.is_none() {
+            info!(%signal, version = %found.version, lacking = ?found.lacking, "ClickHouse schema is ready");
+        }
         *known = Some(Arc::clone(&found));
         Ok(found)
     }
@@ -71,12 +98,14 @@ impl Schema {
     }
 }
 
-async fn find_out(
-    client: &clickhouse::Client,
-    layout: &Layout,
-    signal: Signal,
-    create: bool,
-) -> Result<Known, Failure> {
+async fn find_out(server: Server<'_>, signal: Signal) -> Result<Known, Failure> {
+    let Server {
+        url,
+        client,
+        layout,
+        create,
+        watch,
+    } = server;
     let version: String = client.query_raw("SELECT version()").fetch_one().await?;
     let version = Version::parse(&version);
     if create {
@@ -99,7 +128,15 @@ async fn find_out(
             expected.contains(optional) && !columns.iter().any(|column| column == optional)
         }));
     }
-    Ok(Known { version, lacking })
+    let remembered = match watch {
+        Some(watch) => watch.look(url, client, layout, signal).await?,
+        None => true,
+    };
+    Ok(Known {
+        version,
+        lacking,
+        look_again: (!remembered).then(|| Instant::now() + LOOK_AGAIN),
+    })
 }
 
 async fn insertable_columns(

@@ -2,12 +2,14 @@
 
 mod ddl;
 mod known;
+mod memory;
 
 use std::fmt;
 use std::time::Duration;
 
 pub(crate) use ddl::Engine;
-pub(crate) use known::{Known, Schema};
+pub(crate) use known::{Known, Schema, Server};
+pub(crate) use memory::Watch;
 
 use crate::exporters::clickhouse::encode::Table;
 use crate::signal::Signal;
