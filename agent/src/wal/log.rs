@@ -127,7 +127,7 @@ impl Log {
         }
         let header = SegmentHeader {
             log: scanned.log,
-            first_seq: (scanned.end_seq | u64::from(u32::MAX)) + 1,
+            first_seq: (scanned.highest_seq | u64::from(u32::MAX)) + 1,
             follows: scanned.end_seq,
         };
         let active = begin(&*files, dir, &header, options.fsync)?;
@@ -160,7 +160,11 @@ impl Log {
             shared: Arc::clone(&shared),
             thread: Mutex::new(Some(thread)),
         }));
-        Ok((log.clone(), Reader::new(shared), scanned.report))
+        for seqs in scanned.losses {
+            // A new log takes notes until it is closed.
+            log.note(Control::Lost { seqs }).ok();
+        }
+        Ok((log, Reader::new(shared), scanned.report))
     }
 
     /// Appends a request of `origin`, a number by which the caller knows a pipeline. `unix_ms` is now, in milliseconds
@@ -344,7 +348,7 @@ impl Log {
             order,
             answer: None,
         };
-        self.0.shared.send(pending).map_err(|(error, _)| error)
+        self.0.shared.send(pending)
     }
 }
 
@@ -357,7 +361,7 @@ pub(super) fn send(shared: &Shared, order: Order) -> Committing {
     };
     match shared.send(pending) {
         Ok(()) => Committing(committing),
-        Err((error, _)) => refused(error),
+        Err(error) => refused(error),
     }
 }
 

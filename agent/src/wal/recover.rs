@@ -1,6 +1,7 @@
 //! Reading a log after a start: what is in it, which batches are open, and what is damaged.
 
 use std::io;
+use std::ops::Range as Span;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use super::books::{Books, OpenBatch, Tally};
 use super::error::OpenError;
 use super::files::{Files, LogFile, read_full};
 use super::layout::{
-    BadHeader, Kind, LogId, RecordHeader, SEGMENT_HEADER, SegmentHeader, parse_segment_name,
+    BadHeader, Control, Kind, LogId, RecordHeader, SEGMENT_HEADER, SegmentHeader,
+    parse_segment_name,
 };
 use super::position::{Position, Range};
 use super::salvage;
@@ -19,7 +21,7 @@ use super::walk::{Event, Walk};
 /// What was found when a log was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Batches logged and not settled, in the order in which they were made: to be sent again under the same ids. One
+    /// Batches logged and not settled, in the order of their data: to be sent again under the same ids. One
     /// whose tally is empty has lost all its data to damage, or never had any.
     pub batches: Vec<OpenBatch>,
     /// Data that is in no batch; the reader begins there.
@@ -32,7 +34,7 @@ pub struct Recovered {
     pub segments: usize,
 }
 
-/// What is lost of a log. Damaged bodies in older segments are found when they are read, and are not in here.
+/// What is lost of a log and was not told at an earlier start. Damaged bodies in older segments are found when they are read, and are not in here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Damage {
     /// Bytes that are no records. They have been copied to `damaged-*.bin` files.
@@ -62,8 +64,12 @@ pub(super) struct Scanned {
     pub(super) newest: Option<(PathBuf, u64)>,
     /// What would have come next.
     pub(super) end_seq: u64,
+    /// No number above has been used.
+    pub(super) highest_seq: u64,
     pub(super) data_end: Position,
     pub(super) report: Recovered,
+    /// The numbers of what is lost and has not been told before.
+    pub(super) losses: Vec<Span<u64>>,
 }
 
 /// A segment file before its records are read.
@@ -87,11 +93,13 @@ pub(super) fn scan_log(files: &dyn Files, dir: &Path, fresh: LogId) -> Result<Sc
         empty: Vec::new(),
         sums: Vec::new(),
         end_seq: 0,
+        highest_seq: 0,
         data_end: Position::before(0),
         report: Recovered {
             segments: candidates.len(),
             ..Recovered::default()
         },
+        losses: Vec::new(),
     };
     if let Some(first) = candidates.first() {
         recovery.books.begin_at(first.first_seq);
@@ -126,7 +134,7 @@ fn candidates(files: &dyn Files, dir: &Path) -> Result<(Option<LogId>, Vec<Candi
         let file = files.open(&path).map_err(fail)?;
         let mut bytes = [0; SEGMENT_HEADER];
         let read = read_full(&*file, &mut bytes, 0).map_err(fail)?;
-        let len = file.len().map_err(fail)?;
+        let len = file.byte_len().map_err(fail)?;
         let follows = match SegmentHeader::decode(&bytes[..read]) {
             Ok(header) if header.first_seq != first_seq => first_seq,
             Ok(header) if *log.get_or_insert(header.log) != header.log => {
@@ -157,15 +165,40 @@ struct Recovery<'a> {
     /// For each segment, what data is in it.
     sums: Vec<Tally>,
     end_seq: u64,
+    highest_seq: u64,
     data_end: Position,
     report: Recovered,
+    /// Damage found and, as far as has been read, not told before.
+    losses: Vec<Found>,
+}
+
+/// A damaged or missing place.
+struct Found {
+    seqs: Span<u64>,
+    file: Option<Arc<dyn LogFile>>,
+    bytes: Span<u64>,
+    request: Option<RecordHeader>,
+}
+
+impl Found {
+    /// How many records are missing, or at least one.
+    fn records(&self) -> u64 {
+        // Each start begins at the next multiple of 2^32: numbers that were never used are no records.
+        let Span { start, end } = self.seqs;
+        let missing = if start >> 32 == end >> 32 {
+            end.saturating_sub(start)
+        } else {
+            end & u64::from(u32::MAX)
+        };
+        missing.max(1)
+    }
 }
 
 impl Recovery<'_> {
     /// Reads one segment; `until` is what the next one follows, if there is one. Gives back where its content ends.
     fn segment(&mut self, candidate: &Candidate, until: Option<u64>) -> io::Result<u64> {
         if candidate.follows > self.end_seq {
-            self.lose(self.end_seq..candidate.follows);
+            self.lose(self.end_seq..candidate.follows, None, 0..0, None);
         }
         let scan = Scan::new(Arc::clone(&candidate.file), self.log, candidate.len);
         let is_newest = until.is_none();
@@ -177,6 +210,10 @@ impl Recovery<'_> {
                 Event::Data { offset, header } => {
                     self.data(&mut segment, &mut sums, offset, &header);
                 }
+                Event::Control {
+                    control: Control::Lost { seqs },
+                    ..
+                } => self.losses.retain(|loss| loss.seqs != seqs),
                 Event::Control { header, control } => {
                     self.books.apply(header.seq, &control);
                 }
@@ -186,7 +223,7 @@ impl Recovery<'_> {
                     seqs,
                     request,
                 } => {
-                    self.hole(&walk, (from, to), seqs, request.as_ref())?;
+                    self.lose(seqs, Some(candidate), from..to, request);
                     segment.holes.push((from, to));
                 }
             }
@@ -197,14 +234,17 @@ impl Recovery<'_> {
             None => self.report.torn_bytes += tail,
             // What is behind was refused when it was written.
             Some(until) if end_seq >= until => {}
-            Some(until) => self.hole(&walk, (end, end + tail), end_seq..until, None)?,
+            Some(until) => self.lose(end_seq..until, Some(candidate), end..end + tail, None),
         }
-        self.end_seq = end_seq.max(until.unwrap_or(0)).max(candidate.first_seq);
+        self.highest_seq = self.highest_seq.max(end_seq);
         segment.end_seq = end_seq;
         segment.len = end;
         if segment.end_seq == segment.first_seq && segment.holes.is_empty() {
+            // It may go: what comes next follows what came before.
+            self.end_seq = self.end_seq.max(candidate.follows);
             self.empty.push(candidate.path.clone());
         } else {
+            self.end_seq = end_seq.max(until.unwrap_or(0));
             self.segments.push(segment);
             self.sums.push(sums);
         }
@@ -231,34 +271,45 @@ impl Recovery<'_> {
         self.data_end = Position::after(header.seq);
     }
 
-    fn lose(&mut self, seqs: std::ops::Range<u64>) {
-        // Each start begins at the next multiple of 2^32: numbers that were never used are no records.
-        let same_start = seqs.start >> 32 == seqs.end >> 32;
-        let missing = if same_start {
-            seqs.end - seqs.start
-        } else {
-            seqs.end & u64::from(u32::MAX)
-        };
-        self.report.damage.records += missing.max(1);
-        self.books.lose(seqs);
+    fn lose(
+        &mut self,
+        seqs: Span<u64>,
+        within: Option<&Candidate>,
+        bytes: Span<u64>,
+        request: Option<RecordHeader>,
+    ) {
+        self.books.lose(seqs.clone());
+        self.losses.push(Found {
+            seqs,
+            file: within.map(|candidate| Arc::clone(&candidate.file)),
+            bytes,
+            request,
+        });
     }
 
-    fn hole(
-        &mut self,
-        walk: &Walk,
-        (from, to): (u64, u64),
-        seqs: std::ops::Range<u64>,
-        request: Option<&RecordHeader>,
-    ) -> io::Result<()> {
-        self.report.damage.bytes += to - from;
-        if let Some(header) = request {
-            let bytes = u64::from(header.body_len);
-            let lost = &mut self.report.damage.requests;
-            lost.add(header.origin, u64::from(header.items), bytes);
+    /// Copies aside what is damaged and has not been told before, and counts it.
+    fn tell(&mut self) {
+        for loss in &self.losses {
+            let damage = &mut self.report.damage;
+            damage.bytes += loss.bytes.end - loss.bytes.start;
+            damage.records += loss.records();
+            if let Some(header) = &loss.request {
+                let (items, bytes) = (header.items.into(), header.body_len.into());
+                damage.requests.add(header.origin, items, bytes);
+            }
+            if let Some(file) = &loss.file {
+                let scan = Scan::new(Arc::clone(file), self.log, loss.bytes.end);
+                // A copy that cannot be made must not keep the log from being opened; the bytes stay in the segment.
+                salvage::copy(
+                    self.files,
+                    self.dir,
+                    loss.seqs.start,
+                    &scan,
+                    loss.bytes.clone(),
+                )
+                .ok();
+            }
         }
-        salvage::copy(self.files, self.dir, seqs.start, walk.scan(), from..to)?;
-        self.lose(seqs);
-        Ok(())
     }
 
     /// Counts what the open batches hold, and what is in none: segments of which all or nothing is in a batch are not
@@ -305,8 +356,10 @@ impl Recovery<'_> {
     }
 
     fn finish(mut self, newest: Option<(PathBuf, u64)>) -> Scanned {
+        self.tell();
         self.books.finish_recovery();
         self.report.batches = self.books.open().cloned().collect();
+        self.report.batches.sort_by_key(|batch| batch.range.start);
         Scanned {
             log: self.log,
             books: self.books,
@@ -314,8 +367,10 @@ impl Recovery<'_> {
             empty: self.empty,
             newest,
             end_seq: self.end_seq,
+            highest_seq: self.highest_seq.max(self.end_seq),
             data_end: self.data_end,
             report: self.report,
+            losses: self.losses.into_iter().map(|loss| loss.seqs).collect(),
         }
     }
 }

@@ -46,6 +46,11 @@ impl Segment {
         }
     }
 
+    /// Whether it holds no record.
+    pub(super) fn is_empty(&self) -> bool {
+        self.end_seq == self.first_seq
+    }
+
     /// Notes a data record, if the last note is far enough behind.
     pub(super) fn note(&mut self, mark: Mark) {
         let far = |last: &Mark| mark.offset - last.offset >= INDEX_STEP;
@@ -233,7 +238,7 @@ impl State {
                     self.unsettled.remove_all(&batch.tally);
                 }
             }
-            Control::PartDone { .. } => {}
+            Control::PartDone { .. } | Control::Lost { .. } => {}
         }
         for batch in &settled {
             self.settling.remove(&batch.id);
@@ -325,7 +330,7 @@ impl State {
             .and_then(|segment| {
                 segment
                     .mark_before(self.read.seq)
-                    .or(segment.index.first().copied())
+                    .or_else(|| segment.index.first().copied())
             })
             .map(|mark| mark.unix_ms);
         batches.chain(handed).chain(unread).min()

@@ -134,7 +134,7 @@ impl Walk {
         offset
     }
 
-    fn control_body(&mut self, header: &RecordHeader) -> io::Result<Option<Vec<u8>>> {
+    fn control_body(&self, header: &RecordHeader) -> io::Result<Option<Vec<u8>>> {
         if header.body_len > CONTROL_BODY_MAX {
             return Ok(None);
         }

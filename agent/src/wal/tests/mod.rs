@@ -9,6 +9,8 @@ use super::{Entry, Item, Log, LogOptions, Position, Range, Reader, Recovered};
 use crate::batch::{Chunk, Payload};
 
 mod disk;
+mod model;
+mod sim;
 
 /// Small segments, so that a few records fill several.
 fn options() -> LogOptions {
