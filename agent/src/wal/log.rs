@@ -138,7 +138,9 @@ impl Log {
         let next_seq = header.first_seq;
         let mut state = State::new(scanned.books, next_seq, options.cache_bytes);
         state.segments.extend(scanned.segments);
-        state.segments.push_back(Segment::new(next_seq));
+        state
+            .segments
+            .push_back(Segment::new(next_seq, header.follows));
         state.data_end = scanned.data_end;
         for batch in &scanned.report.batches {
             state.unsettled.add_all(&batch.tally);

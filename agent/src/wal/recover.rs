@@ -203,7 +203,7 @@ impl Recovery<'_> {
         let scan = Scan::new(Arc::clone(&candidate.file), self.log, candidate.len);
         let is_newest = until.is_none();
         let mut walk = Walk::new(scan, candidate.first_seq, until.unwrap_or(u64::MAX));
-        let mut segment = Segment::new(candidate.first_seq);
+        let mut segment = Segment::new(candidate.first_seq, candidate.follows);
         let mut sums = Tally::default();
         while let Some(event) = walk.next(is_newest)? {
             match event {

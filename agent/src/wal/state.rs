@@ -17,6 +17,8 @@ const INDEX_STEP: u64 = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) first_seq: u64,
+    /// What its header says that it follows.
+    pub(super) follows: u64,
     /// What comes next: the first sequence number that is not in it.
     pub(super) end_seq: u64,
     /// Where its content ends.
@@ -36,9 +38,10 @@ pub(super) struct Mark {
 }
 
 impl Segment {
-    pub(super) fn new(first_seq: u64) -> Self {
+    pub(super) fn new(first_seq: u64, follows: u64) -> Self {
         Self {
             first_seq,
+            follows,
             end_seq: first_seq,
             len: SEGMENT_HEADER as u64,
             index: Vec::new(),

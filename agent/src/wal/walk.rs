@@ -64,10 +64,6 @@ impl Walk {
         self.seq
     }
 
-    pub(super) fn scan(&self) -> &Scan {
-        &self.scan
-    }
-
     /// Behind the last byte that was written, whatever it is.
     pub(super) fn tail(&self) -> io::Result<u64> {
         let mut end = self.offset;

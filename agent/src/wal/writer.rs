@@ -359,12 +359,16 @@ impl Writer {
             // The segment was given up; its successor is begun all the same.
             self.active = None;
         }
-        let last = shared.state().last_segment().first_seq;
+        let (last, given_up, follows) = {
+            let mut state = shared.state();
+            let last = state.last_segment();
+            (last.first_seq, last.is_empty(), last.follows)
+        };
         let header = SegmentHeader {
             log: shared.log,
-            // A segment that was given up empty has taken its number.
+            // A segment that was given up empty has taken its number, and is skipped.
             first_seq: self.next_seq.max(last + 1),
-            follows: self.next_seq,
+            follows: if given_up { follows } else { self.next_seq },
         };
         let durable = shared.options.fsync != Fsync::Never;
         // From here on a file may say that it follows the segment before, even if this fails: nothing more goes in there.
@@ -377,11 +381,12 @@ impl Writer {
         self.next_seq = header.first_seq;
         let mut state = shared.state();
         state.next_seq = header.first_seq;
-        let given_up = state.last_segment().is_empty();
         if given_up {
             state.segments.pop_back();
         }
-        state.segments.push_back(Segment::new(header.first_seq));
+        state
+            .segments
+            .push_back(Segment::new(header.first_seq, header.follows));
         drop(state);
         if given_up {
             // What stays is removed at the next start: there is nothing in it.

@@ -8,7 +8,9 @@ use tempfile::TempDir;
 use super::{Entry, Item, Log, LogOptions, Position, Range, Reader, Recovered};
 use crate::batch::{Chunk, Payload};
 
+mod damage;
 mod disk;
+mod faults;
 mod model;
 mod sim;
 

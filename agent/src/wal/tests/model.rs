@@ -15,14 +15,11 @@ struct Request {
     origin: u32,
     items: u32,
     body: Bytes,
-    /// Whether the log said that it is committed; otherwise it may be there or not.
-    certain: bool,
 }
 
 #[derive(Debug, Clone)]
 struct Batch {
     range: Range,
-    certain: bool,
     /// It has been settled, and that may not be durable yet.
     settled: bool,
     parts: Vec<String>,
@@ -54,6 +51,8 @@ struct Run {
     reader: Reader,
     body: u32,
     power_failed: bool,
+    /// A power cut has torn records that nobody had been answered for.
+    torn: bool,
 }
 
 fn sim_options(random: &mut Random) -> LogOptions {
@@ -89,6 +88,7 @@ impl Run {
             reader,
             body: 0,
             power_failed: false,
+            torn: false,
         }
     }
 
@@ -105,7 +105,6 @@ impl Run {
             origin: self.random.below(3) as u32,
             items: 1 + self.random.below(9) as u32,
             body: body.into(),
-            certain: true,
         }
     }
 
@@ -126,10 +125,7 @@ impl Run {
                 }
                 // Refused for good, unless the power was gone and nothing could be cut.
                 Err(_) if !self.note_power() => {}
-                Err(_) => self.model.unknown.push(Request {
-                    certain: false,
-                    ..request
-                }),
+                Err(_) => self.model.unknown.push(request),
             }
         }
     }
@@ -142,12 +138,9 @@ impl Run {
 
     async fn read(&mut self) {
         for _ in 0..1 + self.random.below(6) {
-            let item = match self.reader.try_next().await {
-                Ok(item) => item,
-                Err(_) => {
-                    self.note_power();
-                    return;
-                }
+            let Ok(item) = self.reader.try_next().await else {
+                self.note_power();
+                return;
             };
             let expected = self.model.next_to_read();
             match item {
@@ -172,7 +165,7 @@ impl Run {
         match self.log.boundary(range).await {
             Ok(id) => {
                 assert!(self.model.used_ids.insert(id), "id {id} twice");
-                self.model.add_batch(id, range, true);
+                self.model.add_batch(id, range);
                 self.model.advance(range.end);
             }
             Err(_) => {
@@ -240,7 +233,6 @@ impl Run {
         match self.reader.drop_oldest(bytes, "full").await {
             Ok(Some(given)) => {
                 assert_eq!(given.range.start, self.model.batched);
-                println!("{given:?} {:?} {:?}", self.model.requests.range(given.range.start.seq..).map(|(seq,r)| (*seq, r.items)).collect::<Vec<_>>(), self.log.stats());
                 assert_eq!(given.tally.items(), self.model.items_in(given.range));
                 self.model.advance(given.range.end);
             }
@@ -273,10 +265,7 @@ impl Run {
             }
             Err(_) => {
                 if self.note_power() {
-                    self.model.unknown.push(Request {
-                        certain: false,
-                        ..request
-                    });
+                    self.model.unknown.push(request);
                 }
             }
         }
@@ -332,9 +321,21 @@ impl Run {
     }
 
     async fn compare(&mut self, recovered: &Recovered, how: u64) {
+        println!(
+            "restart {how} {:?} {:?} {} {}",
+            recovered.damage,
+            self.sim
+                .contents()
+                .iter()
+                .map(|(p, c)| (p.clone(), c.len()))
+                .collect::<Vec<_>>(),
+            recovered.torn_bytes,
+            recovered.segments
+        );
         if how != 2 {
             assert_eq!(recovered.torn_bytes, 0);
-            assert!(recovered.damage.is_none());
+            // What a power cut tore may be told again by the next start, if that start was cut short too.
+            assert!(self.torn || recovered.damage.is_none());
         }
         self.model
             .take_batches(&recovered.batches, self.log.batched(), how == 0);
@@ -400,16 +401,14 @@ impl Model {
         let body = entry.payload.to_bytes();
         let at = self.unknown.iter().position(|request| request.body == body);
         let at = at.expect("a refused request has come back");
-        let mut request = self.unknown.remove(at);
-        request.certain = true;
+        let request = self.unknown.remove(at);
         self.requests.insert(entry.seq, request);
         self.check_entry(entry);
     }
 
-    fn add_batch(&mut self, id: u64, range: Range, certain: bool) {
+    fn add_batch(&mut self, id: u64, range: Range) {
         let batch = Batch {
             range,
-            certain,
             settled: false,
             parts: Vec::new(),
         };
@@ -426,7 +425,7 @@ impl Model {
         self.batches.remove(&id);
         for (part, range) in (first..).zip(ranges) {
             assert!(self.used_ids.insert(part), "id {part} twice");
-            self.add_batch(part, *range, true);
+            self.add_batch(part, *range);
         }
     }
 
@@ -510,7 +509,7 @@ impl Model {
             let Some(known) = self.batches.get(&batch.id) else {
                 assert_eq!(Some(batch.range), boundary, "an unknown batch");
                 assert!(self.used_ids.insert(batch.id));
-                self.add_batch(batch.id, batch.range, true);
+                self.add_batch(batch.id, batch.range);
                 self.advance(batch.range.end);
                 continue;
             };
@@ -536,12 +535,6 @@ impl Model {
         assert!(dropped.is_some() || !skips || batched <= self.batched);
         self.advance(batched);
     }
-}
-
-#[test]
-fn one() {
-    let seed = std::env::var("SEED").map_or(0, |s| s.parse().unwrap());
-    check(seed, 40, true);
 }
 
 fn check(seed: u64, steps: u64, faults: bool) {
@@ -587,7 +580,14 @@ fn a_log_is_what_the_model_says_without_faults() {
 
 #[test]
 fn a_log_is_what_the_model_says_under_faults() {
-    for seed in 1000..1300 {
+    let number = |name, otherwise| {
+        let value = std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse().ok());
+        value.unwrap_or(otherwise)
+    };
+    let first: u64 = number("TIDEGATE_WAL_SEED", 1000);
+    for seed in first..first + number("TIDEGATE_WAL_CASES", 300) {
         check(seed, 40, true);
     }
 }
