@@ -9,7 +9,7 @@ use super::books::{Books, OpenBatch, Tally};
 use super::error::OpenError;
 use super::files::{Files, LogFile, read_full};
 use super::layout::{
-    BadHeader, Control, Kind, LogId, RecordHeader, SEGMENT_HEADER, SegmentHeader,
+    BadHeader, Control, Kind, LogId, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader,
     parse_segment_name,
 };
 use super::position::{Position, Range};
@@ -60,6 +60,8 @@ pub(super) struct Scanned {
     pub(super) segments: Vec<Segment>,
     /// Files without a record in them.
     pub(super) empty: Vec<PathBuf>,
+    /// Files of which nothing can be told: they get another name.
+    pub(super) aside: Vec<(PathBuf, PathBuf)>,
     /// The newest segment and where its content ends.
     pub(super) newest: Option<(PathBuf, u64)>,
     /// What would have come next.
@@ -74,6 +76,8 @@ pub(super) struct Scanned {
 
 /// A segment file before its records are read.
 struct Candidate {
+    /// Whether its header is sound.
+    known: bool,
     path: PathBuf,
     first_seq: u64,
     follows: u64,
@@ -91,6 +95,7 @@ pub(super) fn scan_log(files: &dyn Files, dir: &Path, fresh: LogId) -> Result<Sc
         books: Books::default(),
         segments: Vec::new(),
         empty: Vec::new(),
+        aside: Vec::new(),
         sums: Vec::new(),
         end_seq: 0,
         highest_seq: 0,
@@ -99,6 +104,7 @@ pub(super) fn scan_log(files: &dyn Files, dir: &Path, fresh: LogId) -> Result<Sc
             segments: candidates.len(),
             ..Recovered::default()
         },
+        identified: candidates.iter().any(|candidate| candidate.known),
         losses: Vec::new(),
     };
     if let Some(first) = candidates.first() {
@@ -135,7 +141,9 @@ fn candidates(files: &dyn Files, dir: &Path) -> Result<(Option<LogId>, Vec<Candi
         let mut bytes = [0; SEGMENT_HEADER];
         let read = read_full(&*file, &mut bytes, 0).map_err(fail)?;
         let len = file.byte_len().map_err(fail)?;
-        let follows = match SegmentHeader::decode(&bytes[..read]) {
+        let decoded = SegmentHeader::decode(&bytes[..read]);
+        let known = decoded.is_ok();
+        let follows = match decoded {
             Ok(header) if header.first_seq != first_seq => first_seq,
             Ok(header) if *log.get_or_insert(header.log) != header.log => {
                 return Err(OpenError::Foreign { path });
@@ -145,6 +153,7 @@ fn candidates(files: &dyn Files, dir: &Path) -> Result<(Option<LogId>, Vec<Candi
             Err(BadHeader::Damaged) => first_seq,
         };
         candidates.push(Candidate {
+            known,
             path,
             first_seq,
             follows,
@@ -162,12 +171,15 @@ struct Recovery<'a> {
     books: Books,
     segments: Vec<Segment>,
     empty: Vec<PathBuf>,
+    aside: Vec<(PathBuf, PathBuf)>,
     /// For each segment, what data is in it.
     sums: Vec<Tally>,
     end_seq: u64,
     highest_seq: u64,
     data_end: Position,
     report: Recovered,
+    /// Whether the log's id is known.
+    identified: bool,
     /// Damage found and, as far as has been read, not told before.
     losses: Vec<Found>,
 }
@@ -230,6 +242,10 @@ impl Recovery<'_> {
         }
         let (end, end_seq) = (walk.offset(), walk.seq());
         let tail = walk.tail()?.saturating_sub(end);
+        if !self.identified && tail > 0 {
+            self.set_aside(candidate);
+            return Ok(candidate.len);
+        }
         match until {
             None => self.report.torn_bytes += tail,
             // What is behind was refused when it was written.
@@ -269,6 +285,17 @@ impl Recovery<'_> {
             u64::from(header.body_len),
         );
         self.data_end = Position::after(header.seq);
+    }
+
+    /// Without the log's id no record can be told from other bytes: the whole file is kept aside.
+    fn set_aside(&mut self, candidate: &Candidate) {
+        let most = candidate.first_seq + candidate.len / RECORD_HEADER as u64;
+        self.highest_seq = self.highest_seq.max(most);
+        self.end_seq = self.end_seq.max(most);
+        let seqs = candidate.first_seq..candidate.first_seq + 1;
+        self.lose(seqs, None, 0..candidate.len, None);
+        let aside = self.dir.join(salvage::name(candidate.first_seq));
+        self.aside.push((candidate.path.clone(), aside));
     }
 
     fn lose(
@@ -365,6 +392,7 @@ impl Recovery<'_> {
             books: self.books,
             segments: self.segments,
             empty: self.empty,
+            aside: self.aside,
             newest,
             end_seq: self.end_seq,
             highest_seq: self.highest_seq.max(self.end_seq),

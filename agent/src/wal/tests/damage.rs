@@ -220,7 +220,7 @@ async fn a_missing_segment_is_told_and_the_rest_goes_on() {
 async fn an_unknown_version_is_named_and_nothing_is_touched() {
     let (_, whole) = small_log(3).await;
     let sim = Sim::new(8);
-    let mut contents = whole.clone();
+    let mut contents = whole;
     let file = segment(&mut contents);
     for copy in [0, 64] {
         file[copy + 8] = 9;
@@ -242,7 +242,7 @@ async fn an_unknown_version_is_named_and_nothing_is_touched() {
 async fn segments_of_two_logs_are_refused() {
     let (_, whole) = small_log(3).await;
     let sim = Sim::new(9);
-    let mut contents = whole.clone();
+    let mut contents = whole;
     let bytes = segment(&mut contents).clone();
     let mut header = SegmentHeader::decode(&bytes).unwrap();
     header.log.0[0] ^= 1;

@@ -120,6 +120,7 @@ async fn opening_survives_or_reports_the_failure_of_any_one_operation() {
             sim.restore(&before);
             sim.fail(at, fault);
             drop(open_sim(&sim));
+            sim.clear_faults();
             let (_log, _reader, recovered) = open_sim(&sim).unwrap();
             let open: Vec<u64> = recovered.batches.iter().map(|batch| batch.id).collect();
             assert_eq!(open, ids[1..], "operation {at}, {fault:?}");
@@ -131,6 +132,7 @@ async fn opening_survives_or_reports_the_failure_of_any_one_operation() {
         sim.restore(&before);
         sim.fail_read(at);
         drop(open_sim(&sim));
+        sim.clear_faults();
         let (_log, _reader, recovered) = open_sim(&sim).unwrap();
         assert_eq!(recovered.batches.len(), 2, "read {at}");
         assert!(recovered.damage.is_none());

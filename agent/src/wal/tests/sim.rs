@@ -266,7 +266,10 @@ impl Sim {
     }
 
     pub(super) fn clear_faults(&self) {
-        self.with(|world| world.faults.clear());
+        self.with(|world| {
+            world.faults.clear();
+            world.read_faults.clear();
+        });
     }
 
     pub(super) fn is_off(&self) -> bool {
