@@ -106,7 +106,7 @@ pub struct ConfigArgs {
     #[arg(long, short, value_name = "FILE", required = true, num_args = 1..)]
     config: Vec<String>,
     /// Set one value, over all files: the value is TOML, or else text. May be repeated.
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = config::check_assignment)]
     set: Vec<String>,
 }
 

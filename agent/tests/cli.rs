@@ -55,6 +55,16 @@ fn a_wrong_configuration_ends_with_78_and_every_problem() {
 fn a_wrong_command_line_ends_with_2() {
     check(&["run"], "", 2, &[], &["--config <FILE>"]);
     check(&["validat"], "", 2, &[], &["'validate'"]);
+    for (set, problem) in [
+        ("foo", "write `key.path=value`"),
+        ("=1", "there is no key before the `=`"),
+        ("a..b=1", "the key `a..b` has an empty part"),
+    ] {
+        for command in ["run", "validate", "print-config"] {
+            let arguments = [command, "--config", "-", "--set", set];
+            check(&arguments, "", 2, &[], &["--set <KEY=VALUE>", problem]);
+        }
+    }
 }
 
 #[test]
@@ -72,6 +82,47 @@ fn printing_shows_what_is_left_after_merging() {
         "json",
     ];
     check(&arguments, base, 0, &["\"port\": 9000", "\"hunter2\""], &[]);
+}
+
+/// What is printed means the same when it is read again, and a second time.
+#[test]
+fn what_was_printed_reads_back() {
+    let config = "[receivers.otlp.protocols.http]\n[receivers.otlp.protocols.http.response_headers]\n\
+         x-a = '$${x}'\nx-b = '$$$$'\nx-c = 'a$b$'\nx-d = '${env:TIDEGATE_TEST_PORT}'\nx-e = '$$$${env:NO}'\n\
+         x-f = '${env:NONE:-$${y}}'\n\
+         [exporters.debug]\n[service.pipelines.logs]\nreceivers = ['otlp']\nexporters = ['debug']\n";
+    let print = |config: &str| {
+        let arguments = ["print-config", "-c", "-", "--unredacted"];
+        let output = tidegate(&arguments, config);
+        assert_eq!(output.status.code(), Some(0), "{config}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let values = |config: &str| {
+        let arguments = [
+            "print-config",
+            "-c",
+            "-",
+            "--unredacted",
+            "--format",
+            "json",
+        ];
+        String::from_utf8(tidegate(&arguments, config).stdout).unwrap()
+    };
+    let printed = print(config);
+    check(
+        &["validate", "--config", "-"],
+        &printed,
+        0,
+        &["is valid"],
+        &[],
+    );
+    assert_eq!(values(&printed), values(config));
+    assert_eq!(print(&printed), printed);
+    assert!(
+        values(config).contains("\"x-a\": \"${x}\""),
+        "{}",
+        values(config)
+    );
 }
 
 #[test]
