@@ -290,7 +290,8 @@ fn tell(found: &Diagnostics) {
     complain(&text);
 }
 
-fn complain(text: &str) {
+/// Writes to standard error.
+pub fn complain(text: &str) {
     // There is nowhere left to say that standard error is gone.
     let _gone = io::stderr().write_all(text.as_bytes());
 }

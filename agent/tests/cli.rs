@@ -126,6 +126,44 @@ fn what_was_printed_reads_back() {
 }
 
 #[test]
+fn what_keeps_a_process_from_starting_is_told_plainly() {
+    let zero = ["localdb", "--max-connections", "0"];
+    check(&zero, "", 2, &[], &["--max-connections <COUNT>"]);
+    let missing = ["localdb", "--library", "/no/such/library"];
+    let expected = [
+        "tidegate: the ClickHouse engine (libchdb.so, ",
+        "looked for it in\n  /no/such/library\nGet it",
+    ];
+    check(&missing, "", 1, &[], &expected);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("libchdb.so");
+    std::fs::write(&file, "no library").unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let wrong = ["localdb", "--path", folder, "--library", folder];
+    check(
+        &wrong,
+        "",
+        1,
+        &[],
+        &["cannot load the ClickHouse engine", "file too short"],
+    );
+}
+
+#[test]
+fn an_address_that_is_taken_is_told_with_its_component() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let config = format!(
+        "[receivers.'otlp/web'.protocols.http]\nendpoint = '{address}'\n[exporters.debug]\n\
+         [service.telemetry.metrics]\naddress = '127.0.0.1:0'\n\
+         [service.pipelines.logs]\nreceivers = ['otlp/web']\nexporters = ['debug']\n"
+    );
+    let expected =
+        format!("tidegate: start the receiver otlp/web: bind {address}: Address already in use");
+    check(&["run", "--config", "-"], &config, 1, &[], &[&expected]);
+}
+
+#[test]
 fn components_are_listed_for_people_and_programs() {
     check(&["components"], "", 0, &["processors\n  batch "], &[]);
     let output = tidegate(&["components", "--format", "json"], "");

@@ -89,8 +89,12 @@ impl HealthCheckOptions {
 
 impl ExtensionSettings for HealthCheckSettings {
     fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {
+        let attempted = || {
+            let (id, endpoint) = (&context.id, &self.endpoint);
+            format!("start the extension {id}: bind {endpoint}")
+        };
         let endpoint = admin::bind(&*self.endpoint)
-            .map_err(|error| ComponentError::new(format!("bind {}", self.endpoint), error))?;
+            .map_err(|error| ComponentError::new(attempted(), error))?;
         if let Ok(address) = endpoint.address() {
             tracing::info!(extension = context.id, %address, "health check listens");
         }
@@ -240,7 +244,9 @@ mod tests {
         };
         let error = settings.build(context).err().unwrap();
         assert!(
-            error.to_string().starts_with(&format!("bind {address}")),
+            error
+                .to_string()
+                .starts_with(&format!("start the extension health_check: bind {address}")),
             "{error}"
         );
     }

@@ -115,6 +115,9 @@ impl FileSettings {
                     info!(exporter = id, cause = %error, "the file is opened when it is free");
                     Ok(())
                 }
+                Err(error) if self.directory_mode.is_none() && error.is_missing() => Err(problem(
+                    &format!("{error}; create_directory = true makes its folder"),
+                )),
                 Err(error) => Err(problem(&error)),
             },
             Target::Grouped { prefix, .. } => {

@@ -92,7 +92,11 @@ impl OtlpSettings {
 
 impl ReceiverSettings for OtlpSettings {
     fn build(&self, context: ReceiverContext) -> Result<Box<dyn Receiver>, ComponentError> {
-        Ok(Box::new(self.bind(context)?))
+        let id = context.id.clone();
+        let receiver = self
+            .bind(context)
+            .map_err(|problem| ComponentError::new(format!("start the receiver {id}"), problem))?;
+        Ok(Box::new(receiver))
     }
 }
 
