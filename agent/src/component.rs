@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ack::Refusal;
 use crate::batch::{Batch, Payload, Transport};
+use crate::claim::Claim;
 use crate::config::Section;
 use crate::memory::Reservation;
 use crate::signal::{PerSignal, Signal};
@@ -79,6 +80,11 @@ impl ComponentError {
 
 /// Validated settings of a receiver.
 pub trait ReceiverSettings: Debug + Send + Sync {
+    /// What it takes for itself, so that no other component can have it.
+    fn claims(&self) -> Vec<Claim> {
+        Vec::new()
+    }
+
     /// Builds the receiver: binds its sockets, starts nothing.
     ///
     /// # Errors
@@ -215,6 +221,11 @@ pub trait Processor: Send {
 
 /// Validated settings of an exporter.
 pub trait ExporterSettings: Debug + Send + Sync {
+    /// What it takes for itself, so that no other component can have it.
+    fn claims(&self) -> Vec<Claim> {
+        Vec::new()
+    }
+
     /// Builds the exporter for the signals that pipelines feed it with, and starts its workers.
     ///
     /// # Errors
@@ -291,6 +302,11 @@ pub struct Sender {
 
 /// Validated settings of an extension.
 pub trait ExtensionSettings: Debug + Send + Sync {
+    /// What it takes for itself, so that no other component can have it.
+    fn claims(&self) -> Vec<Claim> {
+        Vec::new()
+    }
+
     /// Builds the extension: binds its sockets, starts nothing.
     ///
     /// # Errors

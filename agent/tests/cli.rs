@@ -164,6 +164,26 @@ fn an_address_that_is_taken_is_told_with_its_component() {
 }
 
 #[test]
+fn what_two_components_want_for_themselves_is_found_before_the_start() {
+    let config = "[receivers.otlp.protocols.http]\nendpoint = '127.0.0.1:14318'\n\
+         [receivers.'otlp/b'.protocols.grpc]\nendpoint = '0.0.0.0:14318'\n\
+         [receivers.'otlp/free'.protocols.grpc]\nendpoint = '127.0.0.1:0'\n\
+         [receivers.'otlp/free'.protocols.http]\nendpoint = '127.0.0.1:0'\n\
+         [receivers.'otlp/unused'.protocols.http]\nendpoint = '127.0.0.1:14318'\n\
+         [exporters.file]\npath = '/tmp/a'\n[exporters.'file/b']\npath = '/tmp//a'\n\
+         [extensions.health_check]\nendpoint = 'localhost:8888'\n[service]\nextensions = ['health_check']\n\
+         [service.pipelines.logs]\nreceivers = ['otlp', 'otlp/b', 'otlp/free']\nexporters = ['file', 'file/b']\n";
+    let expected = [
+        "error: receivers.\"otlp/b\".protocols.grpc.endpoint: 0.0.0.0:14318 is taken by \
+         `receivers.otlp.protocols.http.endpoint` already",
+        "error: exporters.\"file/b\".path: /tmp/a is taken by `exporters.file.path` already",
+        "error: extensions.health_check.endpoint: 127.0.0.1:8888 is taken by `service.telemetry.metrics.address` already",
+        "3 errors, 1 warning",
+    ];
+    check(&["validate", "--config", "-"], config, 78, &[], &expected);
+}
+
+#[test]
 fn components_are_listed_for_people_and_programs() {
     check(&["components"], "", 0, &["processors\n  batch "], &[]);
     let output = tidegate(&["components", "--format", "json"], "");

@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::{self, Answer, Endpoint};
 use crate::calendar::UnixNanos;
+use crate::claim::Claim;
 use crate::component::{
     BoxFuture, ComponentError, ExtensionContext, ExtensionSettings, Factory, Receiver, Shutdown,
 };
 use crate::config::Section;
 use crate::health::{Health, Phase};
+use crate::net::listen;
 
 /// The `health_check` extension.
 pub const FACTORY: Factory<dyn ExtensionSettings> = Factory {
@@ -88,6 +90,14 @@ impl HealthCheckOptions {
 }
 
 impl ExtensionSettings for HealthCheckSettings {
+    fn claims(&self) -> Vec<Claim> {
+        listen::Endpoint::parse("tcp", &self.endpoint)
+            .ok()
+            .and_then(|endpoint| Claim::endpoint("endpoint", &endpoint))
+            .into_iter()
+            .collect()
+    }
+
     fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {
         let attempted = || {
             let (id, endpoint) = (&context.id, &self.endpoint);
