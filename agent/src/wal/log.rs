@@ -165,9 +165,7 @@ impl Log {
             order,
             answer: Some(Answer::Call(outcome)),
         };
-        if let Err((error, pending)) = self.0.shared.send(pending)
-            && let Some(answer) = pending.answer
-        {
+        if let Err((error, Some(answer))) = self.0.shared.send(pending) {
             answer.give(Err(error));
         }
     }
@@ -354,7 +352,7 @@ impl Log {
             order,
             answer: None,
         };
-        self.0.shared.send(pending)
+        self.0.shared.send(pending).map_err(|(error, _)| error)
     }
 }
 
@@ -367,7 +365,7 @@ pub(super) fn send(shared: &Shared, order: Order) -> Committing {
     };
     match shared.send(pending) {
         Ok(()) => Committing(committing),
-        Err(error) => refused(error),
+        Err((error, _)) => refused(error),
     }
 }
 
