@@ -35,6 +35,7 @@ mod files;
 mod group;
 mod layout;
 mod log;
+mod open;
 mod options;
 mod position;
 mod reader;

@@ -147,7 +147,8 @@ impl Reader {
 
     /// Gives up the oldest data that is in no batch, given out or not, in whole requests, until at least `bytes` bytes
     /// of bodies are gone; `None` if there is nothing to give up. Whatever was given out and lies before the end of
-    /// what is given up must be forgotten. The reader goes on behind it.
+    /// what is given up must be forgotten. The reader goes on behind it. Not cancel safe: without the outcome nobody
+    /// knows what is gone.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::OutOfOrder`] while a boundary is under way.
@@ -168,7 +169,7 @@ impl Reader {
 
     /// Gives up requests until `enough` says so of what has been given up and the time of the next.
     async fn give_up(
-        &mut self,
+        &self,
         reason: &str,
         enough: impl Fn(&Tally, u64) -> bool + Send + 'static,
     ) -> Result<Option<Given>, Error> {

@@ -17,6 +17,8 @@ const INDEX_STEP: u64 = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) first_seq: u64,
+    /// What its header says that it follows.
+    pub(super) follows: u64,
     /// What comes next: the first sequence number that is not in it.
     pub(super) end_seq: u64,
     /// Where its content ends.
@@ -36,14 +38,20 @@ pub(super) struct Mark {
 }
 
 impl Segment {
-    pub(super) fn new(first_seq: u64) -> Self {
+    pub(super) fn new(first_seq: u64, follows: u64) -> Self {
         Self {
             first_seq,
+            follows,
             end_seq: first_seq,
             len: SEGMENT_HEADER as u64,
             index: Vec::new(),
             holes: Vec::new(),
         }
+    }
+
+    /// Whether it holds no record.
+    pub(super) fn is_empty(&self) -> bool {
+        self.end_seq == self.first_seq
     }
 
     /// Notes a data record, if the last note is far enough behind.
@@ -233,7 +241,7 @@ impl State {
                     self.unsettled.remove_all(&batch.tally);
                 }
             }
-            Control::PartDone { .. } => {}
+            Control::PartDone { .. } | Control::Lost { .. } => {}
         }
         for batch in &settled {
             self.settling.remove(&batch.id);
@@ -325,7 +333,7 @@ impl State {
             .and_then(|segment| {
                 segment
                     .mark_before(self.read.seq)
-                    .or(segment.index.first().copied())
+                    .or_else(|| segment.index.first().copied())
             })
             .map(|mark| mark.unix_ms);
         batches.chain(handed).chain(unread).min()

@@ -17,8 +17,6 @@ use super::state::{Recent, Segment, State};
 
 /// How long what nobody waits for stays unsynced.
 const LAZY_SYNC: Duration = Duration::from_millis(100);
-/// How long until something is tried again that the disk refused.
-const RETRY: Duration = Duration::from_secs(1);
 /// Bytes written at once, so that those who came first are answered first.
 const GROUP_BYTES: u64 = 8 << 20;
 /// Space asked for when there is none for a whole segment, so that deliveries can be noted.
@@ -298,7 +296,8 @@ impl Writer {
     }
 
     fn retry_later(&mut self) {
-        self.retry_due.get_or_insert_with(|| Instant::now() + RETRY);
+        let delay = self.shared.options.retry;
+        self.retry_due.get_or_insert_with(|| Instant::now() + delay);
     }
 
     // === room ===
@@ -365,26 +364,39 @@ impl Writer {
             // The segment was given up; its successor is begun all the same.
             self.active = None;
         }
+        let (last, given_up, follows) = {
+            let mut state = shared.state();
+            let last = state.last_segment();
+            (last.first_seq, last.is_empty(), last.follows)
+        };
         let header = SegmentHeader {
             log: shared.log,
-            first_seq: self.next_seq,
-            follows: self.next_seq,
+            // A segment that was given up empty has taken its number, and is skipped.
+            first_seq: self.next_seq.max(last + 1),
+            follows: if given_up { follows } else { self.next_seq },
         };
         let durable = shared.options.fsync != Fsync::Never;
-        let begun = Active::begin(&*shared.files, &shared.dir, prepared, &header, durable)?;
-        if let Some(mut old) = self.active.replace(begun) {
+        // From here on a file may say that it follows the segment before, even if this fails: nothing more goes in there.
+        if let Some(mut old) = self.active.take() {
             // Space that is not given back now is given back with the segment.
             old.release().ok();
         }
+        let begun = Active::begin(&*shared.files, &shared.dir, prepared, &header, durable)?;
+        self.active = Some(begun);
+        self.next_seq = header.first_seq;
         let mut state = shared.state();
-        let replaced = state
-            .segments
-            .back()
-            .is_some_and(|last| last.first_seq == header.first_seq);
-        if replaced {
+        state.next_seq = header.first_seq;
+        if given_up {
             state.segments.pop_back();
         }
-        state.segments.push_back(Segment::new(header.first_seq));
+        state
+            .segments
+            .push_back(Segment::new(header.first_seq, header.follows));
+        drop(state);
+        if given_up {
+            // What stays is removed at the next start: there is nothing in it.
+            shared.files.remove(&shared.segment_path(last)).ok();
+        }
         Ok(())
     }
 
