@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 mod answer;
 mod body;
+mod dedup_log;
 mod encode;
 mod engine;
 mod exception;
