@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message as _;
 use tidegate::otlp::testing::Tree;
-use tidegate::otlp::{check, split};
+use tidegate::otlp::{check, json, split};
 use tidegate::signal::Signal;
 
 const ITEMS: usize = 1000;
@@ -223,6 +223,11 @@ fn wire(criterion: &mut Criterion) {
         group.bench_function(id("split_in_4"), |bench| {
             bench.iter(|| split(signal, black_box(&request), ITEMS / 4));
         });
+        let mut text = Vec::new();
+        json::encode(signal, std::iter::once(request.as_ref()), &mut text).expect("good bytes");
+        group.bench_function(id("json_decode"), |bench| {
+            bench.iter(|| json::decode(signal, black_box(&text)).expect("good JSON"));
+        });
         group.bench_function(id("prost_decode"), |bench| {
             bench.iter_batched(
                 || (),
@@ -233,9 +238,27 @@ fn wire(criterion: &mut Criterion) {
     }
 }
 
+/// What is deeply nested must not cost more per byte than what is flat.
+fn nested(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("json_decode_4MiB");
+    group.sample_size(10);
+    for levels in [0, 20, 40] {
+        let open = r#"{"arrayValue":{"values":["#.repeat(levels);
+        let close = "]}}".repeat(levels);
+        let leaf = r#"{"stringValue":"0123456789abcdef"},"#.repeat((4 << 20) / 35);
+        let text = format!(
+            r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{open}{{"arrayValue":{{"values":[{leaf}{{}}]}}}}{close}}}]}}]}}]}}"#
+        );
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_function(BenchmarkId::from_parameter(levels), |bench| {
+            bench.iter(|| json::decode(Signal::Logs, black_box(text.as_bytes())).expect("good"));
+        });
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(50);
-    targets = wire
+    targets = wire, nested
 }
 criterion_main!(benches);

@@ -113,6 +113,19 @@ enum State {
     Settled,
     Sender(oneshot::Sender<Answer>),
     Part(Arc<Joint>),
+    Observed(Box<Observed>),
+}
+
+/// An obligation whose answer somebody looks at on its way.
+struct Observed {
+    inner: Ack,
+    look: Box<dyn FnOnce(&Answer) + Send + Sync>,
+}
+
+impl std::fmt::Debug for Observed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Observed").field(&self.inner).finish()
+    }
 }
 
 /// The shared half of an [`Ack`] that was split: the worst answer of all parts is the answer.
@@ -137,6 +150,14 @@ impl Ack {
     /// Whether somebody still waits for the answer.
     pub fn is_open(&self) -> bool {
         !matches!(self.0, State::Settled)
+    }
+
+    /// The same obligation; `look` sees its answer, once, before the sender does.
+    pub fn observed(self, look: impl FnOnce(&Answer) + Send + Sync + 'static) -> Self {
+        Self(State::Observed(Box::new(Observed {
+            inner: self,
+            look: Box::new(look),
+        })))
     }
 
     /// Answers, once.
@@ -165,6 +186,11 @@ impl Ack {
             // The sender has gone away (its connection closed): nobody is left to tell.
             State::Sender(sender) => drop(sender.send(answer)),
             State::Part(joint) => joint.record(answer),
+            State::Observed(observed) => {
+                let Observed { inner, look } = *observed;
+                look(&answer);
+                inner.answer(answer);
+            }
         }
     }
 }
@@ -256,6 +282,22 @@ mod tests {
             vec![Answer::Delivered, Answer::Delivered],
             Answer::Delivered,
         );
+    }
+
+    #[test]
+    fn an_answer_is_seen_on_its_way_also_when_it_was_forgotten() {
+        let (seen, sees) = std::sync::mpsc::channel();
+        for forget in [false, true] {
+            let (ack, answered) = Ack::channel();
+            let seen = seen.clone();
+            let ack = ack.observed(move |answer| seen.send(answer.clone()).unwrap());
+            if forget {
+                drop(ack);
+            } else {
+                ack.answer(Answer::Queued);
+            }
+            assert_eq!(sees.try_recv().unwrap(), answer_of(answered));
+        }
     }
 
     #[test]

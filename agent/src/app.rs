@@ -12,7 +12,7 @@ use crate::component::{ComponentError, ExtensionContext, Shutdown};
 use crate::config::Settings;
 use crate::health::{Health, Phase};
 use crate::memory::HeldBytes;
-use crate::pipeline::{Plan, Running};
+use crate::pipeline::{Ending, Plan, Running};
 use crate::process;
 use crate::telemetry::{Telemetry, server};
 
@@ -55,20 +55,38 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Whether everything that was accepted was delivered.
+/// Whether nothing was given up for want of time.
 async fn drain(running: Running, settings: &Settings, signals: &mut Signals) -> bool {
-    let given_up = tokio::select! {
-        given_up = running.stop(settings.drain_timeout) => given_up,
+    let ending = tokio::select! {
+        ending = running.stop(settings.drain_timeout) => ending,
         name = signals.stop() => {
-            warn!(signal = name, "second signal: stopping at once, what was not delivered is lost");
+            warn!(signal = name, "second signal: stopping at once; what waits in memory is lost, what waits in a log on disk stays there");
             return false;
         }
     };
-    if given_up > 0 {
-        error!(items = given_up, drain_timeout = ?settings.drain_timeout, "not delivered before the drain time was over");
+    let Ending {
+        given_up_now,
+        given_up,
+        stays,
+    } = ending;
+    if given_up_now > 0 {
+        error!(items = given_up_now, drain_timeout = ?settings.drain_timeout, "not delivered before the drain time was over");
         return false;
     }
-    info!("drained, everything accepted was delivered");
+    if stays > 0 {
+        info!(
+            items = stays,
+            "what was not delivered yet stays in the logs on disk and goes out after the next start"
+        );
+    }
+    if given_up > 0 {
+        warn!(
+            items = given_up,
+            "drained; some items were given up while the agent ran: tidegate_ledger_dropped_items said why"
+        );
+    } else if stays == 0 {
+        info!("drained, everything accepted was delivered");
+    }
     true
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::ack::Ack;
-use crate::memory::Reservation;
+use crate::memory::{HeldBytes, Reservation};
 use crate::signal::Signal;
 
 /// One validated OTLP `Export*ServiceRequest` in wire format.
@@ -103,6 +103,12 @@ impl Payload {
     /// Bytes in wire format.
     pub fn byte_len(&self) -> usize {
         self.byte_len
+    }
+
+    /// The count of bytes that its memory is held in; `None` if none of its chunks has a reservation.
+    pub fn held_in(&self) -> Option<&HeldBytes> {
+        let mut reservations = self.chunks.iter().flat_map(|chunk| &chunk.held);
+        reservations.next().map(|reservation| reservation.held_in())
     }
 
     /// Whether there are no items.

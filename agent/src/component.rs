@@ -10,10 +10,11 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::ack::Refusal;
+use crate::ack::{Refusal, RefusalReason};
 use crate::batch::{Batch, Payload, Transport};
 use crate::claim::Claim;
 use crate::config::Section;
+use crate::exporters::queue::{Batching, Ticket};
 use crate::memory::Reservation;
 use crate::signal::{PerSignal, Signal};
 use crate::telemetry::Telemetry;
@@ -111,8 +112,13 @@ pub trait Receiver: Send {
 /// How a request that never became a batch ended, for the receiver's counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestFailure {
-    /// Refused for now, with a hint.
-    Refused,
+    /// Refused for now, with a hint, before its items were counted.
+    Refused {
+        /// Why.
+        reason: RefusalReason,
+        /// Bytes of the request if it told them.
+        bytes: Option<usize>,
+    },
     /// The client's fault: malformed, oversize, wrong type.
     Failed,
 }
@@ -139,6 +145,13 @@ pub trait Intake: Send + Sync {
 
 /// Validated settings of a processor.
 pub trait ProcessorSettings: Debug + Send + Sync {
+    /// How it gathers items into batches, if that is all it does. Where a queue is durable, the queue does it instead: what
+    /// was accepted is on disk before it is gathered.
+    fn batching(&self, id: &str) -> Option<Batching> {
+        let _unused = id;
+        None
+    }
+
     /// Builds an instance for one pipeline.
     ///
     /// # Errors
@@ -258,11 +271,25 @@ pub enum Outcome {
         /// The destination's hint.
         after: Option<Duration>,
     },
+    /// Too much at once: its halves may do.
+    TooLarge {
+        /// What went wrong.
+        cause: String,
+    },
     /// Never: sending the same again cannot help.
     Rejected {
         /// What went wrong.
         cause: String,
+        /// How many of the items, if the destination has taken the others.
+        items: Option<usize>,
     },
+}
+
+impl Outcome {
+    /// All of it rejected.
+    pub fn rejected(cause: String) -> Self {
+        Self::Rejected { cause, items: None }
+    }
 }
 
 /// The part of an exporter that talks to its destination. One instance per worker.
@@ -270,11 +297,17 @@ pub trait Exporter: Send + 'static {
     /// A batch made ready to send: kept between attempts, so that a retry sends the same bytes and encodes nothing.
     type Prepared: Send;
 
-    /// Turns a batch into what is sent. Pure computation.
+    /// Turns a batch into what is sent. Pure computation. `ticket` says which batch it is, and takes note of the parts of
+    /// it that are delivered.
     ///
     /// # Errors
     /// Why the data cannot be sent, ever.
-    fn prepare(&mut self, signal: Signal, payload: Payload) -> Result<Self::Prepared, String>;
+    fn prepare(
+        &mut self,
+        signal: Signal,
+        payload: Payload,
+        ticket: &Ticket,
+    ) -> Result<Self::Prepared, String>;
 
     /// Makes one attempt. What parts of `prepared` were delivered, it remembers there.
     fn send(&mut self, prepared: &mut Self::Prepared) -> impl Future<Output = Outcome> + Send;

@@ -1,13 +1,14 @@
 //! The loss ledger: every accepted item ends in exactly one of delivered, queued or dropped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Gauge, Telemetry, names};
 
 /// One account: what a pipeline accepted on behalf of one exporter. Cloning shares it.
 ///
-/// Invariant: `accepted = delivered + queued + dropped`, summed over the reasons.
+/// Invariant: `accepted = delivered + queued + dropped`, summed over the reasons, in every scrape of the metrics.
 #[derive(Debug, Clone)]
 pub struct Ledger(Arc<Account>);
 
@@ -18,6 +19,8 @@ struct Account {
     accepted: Counter,
     delivered: Counter,
     queued: Gauge,
+    /// Items that exporters gave up, whatever the reason.
+    given_up: AtomicU64,
 }
 
 impl Ledger {
@@ -29,27 +32,29 @@ impl Ledger {
             delivered: telemetry.counter(&names::LEDGER_DELIVERED, &labels),
             queued: telemetry.gauge(&names::LEDGER_QUEUED, &labels),
             labels: labels.map(str::to_owned),
+            given_up: AtomicU64::new(0),
             telemetry: telemetry.clone(),
         }))
     }
 
     /// Takes responsibility for `items`: they are queued from now on.
     pub fn accept(&self, items: usize) {
-        self.0.accepted.inc_by(items as u64);
-        self.0.queued.add(to_gauge(items));
+        self.0.telemetry.together(|| {
+            self.0.accepted.inc_by(items as u64);
+            self.0.queued.add(to_gauge(items));
+        });
     }
 
     /// Settles `items` as dropped for a stable reason, such as `filtered`.
     pub fn drop_items(&self, items: usize, reason: &str) {
         let [pipeline, exporter, signal] = &self.0.labels;
-        self.0
-            .telemetry
-            .counter(
-                &names::LEDGER_DROPPED,
-                &[pipeline, exporter, signal, reason],
-            )
-            .inc_by(items as u64);
-        self.0.queued.sub(to_gauge(items));
+        let telemetry = &self.0.telemetry;
+        let labels = [pipeline, exporter, signal, reason];
+        let dropped = telemetry.counter(&names::LEDGER_DROPPED, &labels);
+        telemetry.together(|| {
+            dropped.inc_by(items as u64);
+            self.0.queued.sub(to_gauge(items));
+        });
     }
 
     /// Custody of `items` that were accepted before.
@@ -65,9 +70,21 @@ impl Ledger {
         self.0.queued.get()
     }
 
+    /// Items that exporters gave up so far: processors' drops, which are what they are for, are not among them.
+    pub fn given_up(&self) -> u64 {
+        self.0.given_up.load(Ordering::Relaxed)
+    }
+
+    fn give_up(&self, items: usize, reason: &str) {
+        self.0.given_up.fetch_add(items as u64, Ordering::Relaxed);
+        self.drop_items(items, reason);
+    }
+
     fn deliver(&self, items: usize) {
-        self.0.delivered.inc_by(items as u64);
-        self.0.queued.sub(to_gauge(items));
+        self.0.telemetry.together(|| {
+            self.0.delivered.inc_by(items as u64);
+            self.0.queued.sub(to_gauge(items));
+        });
     }
 }
 
@@ -93,17 +110,32 @@ impl Custody {
         self.ledger.deliver(std::mem::take(&mut self.items));
     }
 
+    /// They stay queued, in a log that outlives the process: nothing is settled.
+    pub fn stays(mut self) {
+        self.items = 0;
+    }
+
+    /// Custody of the first `items` of them; the rest stays here.
+    pub fn split(&mut self, items: usize) -> Self {
+        let items = items.min(self.items);
+        self.items -= items;
+        Self {
+            ledger: self.ledger.clone(),
+            items,
+        }
+    }
+
     /// They are given up, for a stable reason.
     pub fn dropped(mut self, reason: &str) {
         let items = std::mem::take(&mut self.items);
-        self.ledger.drop_items(items, reason);
+        self.ledger.give_up(items, reason);
     }
 }
 
 impl Drop for Custody {
     fn drop(&mut self) {
         if self.items > 0 {
-            self.ledger.drop_items(self.items, "abandoned");
+            self.ledger.give_up(self.items, "abandoned");
         }
     }
 }
@@ -135,5 +167,37 @@ mod tests {
                 "{line} not in\n{text}"
             );
         }
+    }
+    #[test]
+    fn every_scrape_adds_up_while_items_come_and_go() {
+        let telemetry = Telemetry::default();
+        let ledger = Ledger::new(&telemetry, "traces", "clickhouse", Signal::Traces);
+        let finished = std::sync::atomic::AtomicBool::new(false);
+        let sum = |text: &str, column: &str| -> i64 {
+            let name = format!("tidegate_ledger_{column}_items{{");
+            let lines = text.lines().filter(|line| line.starts_with(&name));
+            lines
+                .map(|line| line.rsplit(' ').next().unwrap().parse::<i64>().unwrap())
+                .sum()
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..20_000 {
+                    ledger.accept(2);
+                    ledger.custody(1).delivered();
+                    ledger.drop_items(1, "filtered");
+                }
+                finished.store(true, Ordering::Relaxed);
+            });
+            while !finished.load(Ordering::Relaxed) {
+                let text = String::from_utf8(telemetry.encode().unwrap()).unwrap();
+                let settled = sum(&text, "delivered") + sum(&text, "dropped");
+                assert_eq!(
+                    sum(&text, "accepted"),
+                    settled + sum(&text, "queued"),
+                    "{text}"
+                );
+            }
+        });
     }
 }

@@ -15,6 +15,7 @@ pub mod component;
 pub mod config;
 pub mod exporters;
 pub mod extensions;
+pub mod gather;
 pub mod health;
 pub mod ledger;
 pub mod localdb;
@@ -25,8 +26,10 @@ pub mod pipeline;
 pub mod process;
 pub mod processors;
 pub mod receivers;
+pub mod secret;
 pub mod signal;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod units;
+pub mod wal;

@@ -7,7 +7,7 @@ use clap::Parser;
 use tidegate::cli::{self, Cli, Command};
 use tidegate::config::{ConfigSources, Diagnostics, LogEncoding, LogSettings};
 use tidegate::telemetry::logs;
-use tidegate::{app, localdb};
+use tidegate::{allocator, app, localdb};
 use tracing::{error, warn};
 
 fn main() -> ExitCode {
@@ -33,6 +33,7 @@ fn run(from: &ConfigSources) -> ExitCode {
         Ok(found) => found,
         Err(code) => return code,
     };
+    allocator::keep_for_reuse();
     let logs = settings.telemetry.logs;
     start_logging(logs);
     log_warnings(&warnings);

@@ -52,6 +52,11 @@ impl Reservation {
         self.bytes
     }
 
+    /// What they are taken from.
+    pub fn held_in(&self) -> &HeldBytes {
+        &self.held
+    }
+
     /// Changes the reservation to exactly `bytes`, as after a body turned out shorter or was inflated.
     /// The caller has asked for admission of the growth where there is a limit.
     pub fn resize(&mut self, bytes: usize) {

@@ -25,7 +25,6 @@ use crate::component::{
     ComponentError, ExporterContext, ExporterSettings, Factory, Sender, Shutdown,
 };
 use crate::config::{Diagnostics, Section};
-use crate::exporters::queue::Entry;
 use crate::ledger::Ledger;
 use crate::signal::Signal;
 use crate::telemetry::Telemetry;
@@ -87,6 +86,34 @@ pub(crate) fn request(signal: Signal, service: &str, items: usize) -> Chunk {
         .encode_to_vec(),
     };
     Chunk::new(bytes.into(), items)
+}
+
+/// A request of log records whose times are `numbers`.
+pub(crate) fn numbered_logs(numbers: std::ops::Range<u64>) -> Chunk {
+    let items = numbers.end.saturating_sub(numbers.start);
+    let request = ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            scope_logs: vec![ScopeLogs {
+                log_records: numbers.map(log_record).collect(),
+                ..ScopeLogs::default()
+            }],
+            ..ResourceLogs::default()
+        }],
+    };
+    Chunk::new(request.encode_to_vec().into(), items as usize)
+}
+
+/// The times of the log records in `payload`, in order.
+pub(crate) fn log_numbers(payload: &Payload) -> Vec<u64> {
+    let request = ExportLogsServiceRequest::decode(payload.to_bytes()).unwrap();
+    let scopes = request
+        .resource_logs
+        .into_iter()
+        .flat_map(|resource| resource.scope_logs);
+    scopes
+        .flat_map(|scope| scope.log_records)
+        .map(|record| record.time_unix_nano)
+        .collect()
 }
 
 fn span(number: u64) -> Span {
@@ -185,20 +212,12 @@ impl RunningExporter {
     /// Puts a batch into the queue of `signal`; resolves to what became of it.
     pub(crate) fn push(&self, signal: Signal, payload: impl Into<Payload>) -> Answered {
         let payload = payload.into();
-        let items = payload.items();
         let ledger = Ledger::new(&self.telemetry, "test", "test", signal);
-        ledger.accept(items);
         let (ack, answered) = Ack::channel();
         let sender = self.senders.iter().find(|sender| sender.signal == signal);
-        sender
-            .unwrap()
-            .queue
-            .push(Entry {
-                payload,
-                custody: ledger.custody(items),
-                ack,
-            })
-            .unwrap();
+        let queue = &sender.unwrap().queue;
+        let account = queue.account("test", ledger, false);
+        queue.push_for_result(&account, payload, ack);
         answered
     }
 
@@ -213,11 +232,14 @@ impl RunningExporter {
         for sender in &self.senders {
             sender.queue.close();
         }
-        for worker in self.senders.into_iter().flat_map(|sender| sender.workers) {
-            tokio::time::timeout(DEADLINE, worker)
-                .await
-                .unwrap()
-                .unwrap();
+        for sender in self.senders {
+            for worker in sender.workers {
+                tokio::time::timeout(DEADLINE, worker)
+                    .await
+                    .unwrap()
+                    .unwrap();
+            }
+            sender.queue.finish().await;
         }
         self.telemetry
     }

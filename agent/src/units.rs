@@ -31,6 +31,14 @@ const DURATION_UNITS: [(&str, f64); 7] = [
     ("h", 3600.0),
 ];
 
+impl std::str::FromStr for HumanDuration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_duration(text).map(Self)
+    }
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let problem = || {
         format!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::{bench, otlp, sink};
+use crate::{bench, faults, otlp, prove, sink};
 use crate::{history, http};
 
 /// The work could not be done, or its result could not be kept.
@@ -56,6 +56,10 @@ pub(crate) enum Command {
     Otlp(otlp::Args),
     /// Receive telemetry, count it and throw it away: a ClickHouse and OTLP endpoint.
     Sink(sink::Args),
+    /// Stand between an agent and its destination and make things go wrong on purpose.
+    Faults(faults::Args),
+    /// Prove that nothing acknowledged is lost and nothing is stored twice: kills and faults under load.
+    Prove(Box<prove::Args>),
     /// Compare agents: CPU seconds per million items, latency and memory.
     Bench(bench::Args),
 }
@@ -67,6 +71,8 @@ impl Command {
             Self::History(args) => history::run(args).await,
             Self::Otlp(args) => otlp::run(args).await,
             Self::Sink(args) => sink::run(args).await,
+            Self::Faults(args) => faults::run(args).await,
+            Self::Prove(args) => prove::run(*args).await,
             Self::Bench(args) => bench::run(args).await,
         }
     }

@@ -2,10 +2,12 @@
 
 mod bench;
 mod cli;
+mod faults;
 mod history;
 mod http;
 mod otlp;
 mod process;
+mod prove;
 mod results;
 mod sink;
 mod stats;

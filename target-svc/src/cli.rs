@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Larger request bodies are refused with 413
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     pub(crate) max_body_bytes: usize,
+    /// A connection that takes longer to send a request's head, or to send another request, is closed
+    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = positive())]
+    pub(crate) header_timeout_ms: u64,
     /// How long requests under way may take to end after a stop signal
     #[arg(long, value_name = "MS", default_value_t = 5_000)]
     pub(crate) drain_timeout_ms: u64,

@@ -4,10 +4,10 @@ mod cli;
 mod observe;
 mod problem;
 mod routes;
+mod serve;
 mod telemetry;
 mod work;
 
-use std::future::IntoFuture as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -76,15 +76,13 @@ async fn serve(
     announce(address)?;
 
     let mut drain = stop.clone();
-    let server = axum::serve(
-        listener,
-        app.into_make_service_with_connect_info::<SocketAddr>(),
-    )
-    .with_graceful_shutdown(async move { stopped(&mut drain).await })
-    .into_future();
+    let header_timeout = Duration::from_millis(args.header_timeout_ms);
+    let server = serve::serve(listener, app, header_timeout, async move {
+        stopped(&mut drain).await;
+    });
     let mut server = tokio::spawn(server);
     tokio::select! {
-        result = &mut server => return result.context("the server failed")?.context("the server failed"),
+        result = &mut server => return result.context("the server failed"),
         () = stopped(stop) => tracing::info!("stopping"),
     }
     let drained =

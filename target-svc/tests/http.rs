@@ -5,7 +5,9 @@
 mod support;
 
 use serde_json::json;
-use support::{Client, Collector, Service};
+use support::{Client, Collector, Service, within};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn vectors_are_added() {
@@ -116,4 +118,32 @@ async fn refused_requests_say_what_is_wrong() {
         .send("POST", "/api/vector/add", &kind, r#"{"a":[],"b":[]}"#)
         .await;
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn who_does_not_send_a_whole_head_is_left_alone_with_it() {
+    let collector = Collector::start().await;
+    let arguments = ["--header-timeout-ms", "200"];
+    let service = Service::start(&collector.endpoint, &arguments, &[]).await;
+    let whole = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+    for (sent, answers) in [
+        ("", 0),
+        ("P", 0),
+        ("PRI * HTTP/2", 0),
+        ("GET /health HTTP/1.1\r\nhost: x\r\n", 0),
+        (whole, 1),
+        (&format!("{whole}GET /health"), 1),
+    ] {
+        let mut stream = TcpStream::connect(service.address()).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut received = Vec::new();
+        // The service closes; a client's own patience is longer than this test's.
+        within(stream.read_to_end(&mut received)).await.unwrap();
+        let text = String::from_utf8_lossy(&received);
+        assert_eq!(text.matches("200 OK").count(), answers, "{sent:?}: {text}");
+    }
+    let mut client = service.client().await;
+    let answer = client.send("GET", "/health", &[], "").await;
+    assert_eq!(answer.status, 200, "others are served");
+    assert!(service.stop().await.success);
 }

@@ -4,6 +4,9 @@
 
 pub mod http;
 pub mod localdb;
+pub mod sdk;
+
+pub use localdb::LocalDb;
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -121,6 +124,11 @@ impl Service {
         assert!(sent.success(), "kill -s {signal} {}", self.name);
     }
 
+    /// The status it ended with, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
         let name = self.name.clone();
@@ -202,49 +210,6 @@ pub fn post(url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, 
             request.header(*name, *value)
         });
     answer(request.send(body))
-}
-
-/// The real ClickHouse engine behind `tidegate localdb`.
-#[derive(Debug)]
-pub struct LocalDb {
-    service: Service,
-    /// `http://127.0.0.1:PORT`.
-    pub url: String,
-}
-
-impl LocalDb {
-    /// Starts it on `folder/db` and a free port.
-    pub fn start(folder: &Path) -> Self {
-        Self::start_at(folder, "127.0.0.1:0")
-    }
-
-    /// Starts it on `folder/db` and this address.
-    pub fn start_at(folder: &Path, listen: &str) -> Self {
-        let mut command = Command::new(binary("tidegate"));
-        command
-            .arg("localdb")
-            .args(["--listen", listen, "--path"])
-            .arg(folder.join("db"));
-        let mut service = Service::start("localdb", &mut command, folder);
-        let address = service.address(&["listening on"]);
-        Self {
-            service,
-            url: format!("http://{address}"),
-        }
-    }
-
-    /// The process.
-    pub fn service(&mut self) -> &mut Service {
-        &mut self.service
-    }
-
-    /// Runs a query; its answer without the trailing newline.
-    pub fn query(&self, sql: &str) -> String {
-        let answer =
-            post(&self.url, &[], sql.as_bytes()).unwrap_or_else(|error| panic!("{sql}: {error}"));
-        assert_eq!(answer.status, 200, "{sql}\n{}", answer.body);
-        answer.body.trim_end().to_owned()
-    }
 }
 
 /// A running agent.

@@ -1,18 +1,18 @@
-//! A `tidegate localdb` process with its data in a folder of its own.
+//! The real ClickHouse engine: a `tidegate localdb` process with its data in a folder of its own.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 
 use crate::http::{Reply, escape, send};
+use crate::{PATIENCE, Service};
 
-const START_TIMEOUT: Duration = Duration::from_secs(60);
-const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// What it says once it can be reached, before the address.
+const LISTENING: &str = "listening on ";
 
 /// The folder of the build that this test belongs to, such as `target/debug`.
 ///
@@ -27,84 +27,51 @@ pub fn build_dir() -> Result<PathBuf> {
 }
 
 /// A running localdb; killed when dropped.
+#[derive(Debug)]
 pub struct LocalDb {
-    child: Child,
-    lines: Receiver<String>,
+    service: Service,
     /// `http://127.0.0.1:PORT`.
     pub url: String,
 }
 
 impl LocalDb {
-    /// Starts a localdb on the data in `path`, an existing folder, and waits until it listens.
+    /// Starts it on the data in `folder/db` and a free port.
+    pub fn start(folder: &Path) -> Self {
+        Self::start_at(folder, "127.0.0.1:0")
+    }
+
+    /// Starts it on the data in `folder/db` and this address.
+    pub fn start_at(folder: &Path, listen: &str) -> Self {
+        Self::run(folder, &folder.join("db"), listen, &[]).expect("localdb starts")
+    }
+
+    /// Starts it on the data in `path`, an existing folder, and a free port, with more arguments.
     ///
     /// # Errors
     /// What it says when it does not start, such as how to install the engine.
-    pub fn start(path: &Path) -> Result<Self> {
-        Self::start_with(path, &[])
+    pub fn open(path: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::run(path, path, "127.0.0.1:0", arguments)
     }
 
-    /// As [`LocalDb::start`], with more arguments.
-    ///
-    /// # Errors
-    /// As [`LocalDb::start`].
-    pub fn start_with(path: &Path, arguments: &[&str]) -> Result<Self> {
-        let mut child = Command::new(crate::binary("tidegate"))
-            .args(["localdb", "--listen", "127.0.0.1:0", "--path"])
-            .arg(path)
+    /// Starts it with its log in `folder`, and waits until it listens.
+    fn run(folder: &Path, data: &Path, listen: &str, arguments: &[&str]) -> Result<Self> {
+        // The log of one that runs there already is not overwritten.
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("localdb-{}", STARTED.fetch_add(1, Ordering::Relaxed));
+        let mut command = Command::new(crate::binary("tidegate"));
+        command
+            .args(["localdb", "--listen", listen, "--path"])
+            .arg(data)
             .args(arguments)
-            .current_dir(path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let stderr = child.stderr.take().context("stderr is piped")?;
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut database = Self {
-            child,
-            lines,
-            url: String::new(),
-        };
-        database.url = database.await_url()?;
-        Ok(database)
-    }
-
-    fn await_url(&mut self) -> Result<String> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        let mut said = Vec::new();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => {
-                    if let Some((_, rest)) = line.split_once("listening on ") {
-                        let url: String = rest.chars().take_while(|&next| is_url(next)).collect();
-                        return Ok(url);
-                    }
-                    said.push(line);
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    bail!("localdb does not start:\n{}", said.join("\n"))
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    bail!(
-                        "localdb ended ({}):\n{}",
-                        self.child.wait()?,
-                        said.join("\n")
-                    )
-                }
-            }
-        }
+            .current_dir(folder);
+        let mut service = Service::start(&name, &mut command, folder);
+        let url = await_url(&mut service)?;
+        Ok(Self { service, url })
     }
 
     /// The process.
-    pub fn process_id(&self) -> u32 {
-        self.child.id()
+    pub fn service(&mut self) -> &mut Service {
+        &mut self.service
     }
 
     /// Its resident memory in bytes: now and at the peak.
@@ -112,7 +79,7 @@ impl LocalDb {
     /// # Errors
     /// When the process is gone.
     pub fn memory(&self) -> Result<(u64, u64)> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.service.id()))?;
         let field = |name: &str| -> Option<u64> {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim()
@@ -134,11 +101,19 @@ impl LocalDb {
         send("POST", &format!("{}/?{parameters}", self.url), &[], body).await
     }
 
-    /// Runs a query and returns its rows in TabSeparated, without the last line end.
+    /// Runs a query while the thread waits, and returns its rows in TabSeparated, without the last line end.
+    pub fn query(&self, sql: &str) -> String {
+        let answer = crate::post(&self.url, &[], sql.as_bytes())
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!(answer.status, 200, "{sql}\n{}", answer.body);
+        answer.body.trim_end_matches('\n').to_owned()
+    }
+
+    /// The same for tests that have tasks of their own, which go on meanwhile.
     ///
     /// # Errors
     /// The exception, if it is one.
-    pub async fn query(&self, sql: &str) -> Result<String> {
+    pub async fn ask(&self, sql: &str) -> Result<String> {
         let reply = self.post("", sql.to_owned()).await?;
         ensure!(reply.status == 200, "{sql}: {}", reply.text());
         Ok(reply.text().trim_end_matches('\n').to_owned())
@@ -158,61 +133,49 @@ impl LocalDb {
             .await
     }
 
-    /// Sends a signal by name.
-    ///
-    /// # Errors
-    /// When `kill` cannot be run.
-    pub fn signal(&self, name: &str) -> Result<()> {
-        let id = self.child.id().to_string();
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &id])
-            .status()?;
-        ensure!(status.success(), "kill -{name} {id}: {status}");
-        Ok(())
+    /// Sends a signal by name: `TERM`, `INT`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        self.service.signal(name);
     }
 
     /// Waits for the process to end by itself; the status and what it said since it listened.
-    ///
-    /// # Errors
-    /// When it does not end within a minute.
-    pub fn wait(mut self) -> Result<(ExitStatus, Vec<String>)> {
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        let mut said = Vec::new();
-        // The lines end with the process.
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => said.push(line),
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    bail!("localdb does not stop:\n{}", said.join("\n"))
-                }
-            }
-        }
-        Ok((self.child.wait()?, said))
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        let status = self.service.wait();
+        let output = self.service.output();
+        let said = output.split_once(LISTENING).map_or("", |(_, said)| said);
+        (status, said.to_owned())
     }
 
     /// Stops it as an operator does and checks that it ends well.
     ///
     /// # Errors
     /// When it ends with another status than success.
-    pub fn stop(self) -> Result<()> {
-        self.signal("TERM")?;
-        let (status, said) = self.wait()?;
-        ensure!(
-            status.success(),
-            "localdb ended with {status}:\n{}",
-            said.join("\n")
-        );
+    pub fn stop(mut self) -> Result<()> {
+        let status = self.service.terminate();
+        let output = self.service.output();
+        ensure!(status.success(), "localdb ended with {status}:\n{output}");
         Ok(())
     }
 }
 
-impl Drop for LocalDb {
-    fn drop(&mut self) {
-        // Already ended is fine: the goal is that nothing is left running.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
+fn await_url(service: &mut Service) -> Result<String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // Asked first: what it says before it ends is complete then.
+        let ended = service.ended();
+        let output = service.output();
+        let line = output.lines().find_map(|line| line.split_once(LISTENING));
+        if let Some((_, rest)) = line.filter(|_| output.ends_with('\n')) {
+            return Ok(rest.chars().take_while(|&next| is_url(next)).collect());
+        }
+        if let Some(status) = ended {
+            bail!("localdb ended ({status}):\n{output}");
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "localdb does not start:\n{output}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

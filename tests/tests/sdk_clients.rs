@@ -3,85 +3,17 @@
 //! Their packages are installed once under `target/sdk-clients`, in the versions that `tests/clients` pins.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use e2e::{Agent, binary, eventually};
+use e2e::sdk::{clients, javascript, python, run};
+use e2e::{Agent, eventually};
 use serde_json::Value;
 
 /// What each client sends.
 const SPANS: usize = 20;
 const RECORDS: usize = 15;
-
-fn clients() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
-}
-
-fn run(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-/// A folder under `target` in which `install` has run for exactly these files.
-fn installed(name: &str, files: &[&str], install: impl FnOnce(&Path)) -> PathBuf {
-    let target = binary("tidegate").parent().unwrap().join("../sdk-clients");
-    let folder = target.join(name);
-    fs::create_dir_all(&folder).unwrap();
-    let lock = File::create(folder.join(".lock")).unwrap();
-    lock.lock().unwrap();
-    let source = clients().join(name);
-    let wanted: String = files
-        .iter()
-        .map(|file| fs::read_to_string(source.join(file)).unwrap())
-        .collect();
-    let stamp = folder.join(".installed");
-    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
-        return folder;
-    }
-    for file in files {
-        fs::copy(source.join(file), folder.join(file)).unwrap();
-    }
-    install(&folder);
-    fs::write(stamp, wanted).unwrap();
-    folder
-}
-
-/// The interpreter that has the SDK.
-fn python() -> PathBuf {
-    let folder = installed("python", &["requirements.txt"], |folder| {
-        let venv = folder.join("venv");
-        run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
-        run(Command::new(venv.join("bin/pip"))
-            .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
-            .arg(folder.join("requirements.txt")));
-    });
-    folder.join("venv/bin/python")
-}
-
-/// The folder that has the SDK's packages.
-fn javascript() -> PathBuf {
-    let folder = installed("js", &["package.json", "package-lock.json"], |folder| {
-        run(Command::new("npm")
-            .args([
-                "ci",
-                "--no-audit",
-                "--no-fund",
-                "--ignore-scripts",
-                "--silent",
-            ])
-            .current_dir(folder));
-    });
-    folder.join("node_modules")
-}
 
 /// Every object anywhere in `value` that stands in an array named `name`.
 fn items<'v>(value: &'v Value, name: &str, found: &mut Vec<&'v Value>) {

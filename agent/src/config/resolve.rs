@@ -278,7 +278,6 @@ fn service(tree: &Tree, found: &mut Diagnostics) -> Option<(TelemetrySettings, H
             level: options.telemetry.logs.level,
             encoding: options.telemetry.logs.encoding,
         },
-        metrics_level: metrics.level,
         metrics_address: address,
     };
     Some((telemetry, options.drain_timeout))

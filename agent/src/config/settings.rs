@@ -38,8 +38,6 @@ pub struct Settings {
 pub struct TelemetrySettings {
     /// The agent's own log.
     pub logs: LogSettings,
-    /// How much is measured.
-    pub metrics_level: MetricsLevel,
     /// Where Prometheus finds the agent's own metrics; `None` where `metrics.level` is `none`.
     pub metrics_address: Option<SocketAddr>,
 }
@@ -93,17 +91,18 @@ pub enum LogEncoding {
     Json,
 }
 
-/// How much the agent measures about itself. As in the Collector; what is cheap is always counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+/// How much the agent tells about itself. The Collector's words, of which two are enough here: everything is always counted,
+/// as the ledger has to be, and counting costs too little for anything to be left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MetricsLevel {
     /// No endpoint.
     None,
-    /// The basic set.
+    /// The same as `normal`.
     Basic,
-    /// The usual set.
+    /// Everything.
     #[default]
     Normal,
-    /// Everything.
+    /// The same as `normal`.
     Detailed,
 }

@@ -3,6 +3,7 @@
 pub mod clickhouse;
 pub mod debug;
 pub mod file;
+pub mod otlp;
 pub mod queue;
 pub mod retry;
 pub mod sender;
@@ -10,5 +11,12 @@ pub mod sender;
 use crate::component::{ExporterSettings, Factory};
 
 /// Every exporter.
-pub const EXPORTERS: &[Factory<dyn ExporterSettings>] =
-    &[clickhouse::FACTORY, debug::FACTORY, file::FACTORY];
+pub const EXPORTERS: &[Factory<dyn ExporterSettings>] = &[
+    clickhouse::FACTORY,
+    debug::FACTORY,
+    file::FACTORY,
+    otlp::GRPC,
+    otlp::GRPC_OLDER,
+    otlp::HTTP,
+    otlp::HTTP_OLDER,
+];

@@ -81,6 +81,24 @@ impl RetryOptions {
     }
 }
 
+impl RetrySettings {
+    /// Reports limits that would give up what a log keeps safe.
+    pub fn check_endless(&self, section: &mut Section<'_>) {
+        if !self.enabled {
+            section.error(
+                "retry_on_failure.enabled",
+                "with `storage = \"wal\"` what cannot be delivered yet is tried again; limit its age with sending_queue.max_age",
+            );
+        }
+        if self.max_elapsed.is_some() {
+            section.error(
+                "retry_on_failure.max_elapsed_time",
+                "with `storage = \"wal\"` use sending_queue.max_age: it counts from when the data came",
+            );
+        }
+    }
+}
+
 /// The waits of one batch.
 #[derive(Debug)]
 pub struct Backoff<'a> {

@@ -2,50 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
-use super::queue::{Entry, Queue, Sizer};
+pub use super::queue::QueueOptions;
+use super::queue::{Delivery, Queue, QueueSettings, Settlement, Ticket};
 use super::retry::{Backoff, RetryOptions, RetrySettings};
-use crate::ack::{Answer, Refusal, RefusalReason};
-use crate::component::{Exporter, ExporterContext, Outcome, Sender, Shutdown};
+use crate::ack::{Refusal, RefusalReason};
+use crate::batch::Payload;
+use crate::component::{ComponentError, Exporter, ExporterContext, Outcome, Sender, Shutdown};
 use crate::config::Section;
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Gauge, names};
 use crate::units::HumanDuration;
 
-/// `sending_queue`: what waits for the destination, in memory.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct QueueOptions {
-    /// Without a queue every client waits for the destination's answer.
-    pub enabled: bool,
-    /// Batches sent at the same time, at least 1.
-    pub num_consumers: usize,
-    /// How much waits, in the unit of `sizer`. A full queue refuses; it drops nothing.
-    pub queue_size: usize,
-    /// What `queue_size` counts: `requests`, `items` or `bytes`.
-    pub sizer: Sizer,
-    /// Whether clients are answered only after delivery. Takes effect in pipelines without `batch`.
-    pub wait_for_result: bool,
-}
-
-impl Default for QueueOptions {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            num_consumers: 10,
-            queue_size: 1000,
-            sizer: Sizer::Requests,
-            wait_for_result: false,
-        }
-    }
-}
-
 /// Validated settings of a sender.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SenderSettings {
-    queue: QueueOptions,
+    consumers: usize,
+    queue: QueueSettings,
     retry: RetrySettings,
     timeout: Option<Duration>,
 }
@@ -58,13 +32,8 @@ impl SenderSettings {
         retry: &RetryOptions,
         queue: &QueueOptions,
     ) -> Self {
-        for (key, value) in [
-            ("num_consumers", queue.num_consumers),
-            ("queue_size", queue.queue_size),
-        ] {
-            if value == 0 {
-                section.error(&format!("sending_queue.{key}"), "must be at least 1");
-            }
+        if queue.num_consumers == 0 {
+            section.error("sending_queue.num_consumers", "must be at least 1");
         }
         if queue.num_consumers > CONSUMERS_MAX {
             section.error(
@@ -72,33 +41,34 @@ impl SenderSettings {
                 format!("must be at most {CONSUMERS_MAX}"),
             );
         }
-        Self {
-            queue: queue.clone(),
+        let settings = Self {
+            consumers: queue.num_consumers,
+            queue: queue.resolve(section),
             retry: retry.resolve(section),
             timeout: (!timeout.0.is_zero()).then_some(timeout.0),
+        };
+        if settings.queue.is_durable() {
+            settings.retry.check_endless(section);
         }
+        settings
     }
 
     /// Workers per signal.
     pub fn workers(&self) -> usize {
-        self.queue.num_consumers
+        self.consumers
     }
 
     /// For exporters that neither queue nor retry: one worker, clients wait for it.
     pub fn direct() -> Self {
         let mut found = crate::config::Diagnostics::default();
-        let queue = QueueOptions {
-            num_consumers: 1,
-            queue_size: DIRECT_QUEUE,
-            ..QueueOptions::default()
-        };
         let retry = RetryOptions {
             enabled: false,
             ..RetryOptions::default()
         };
         Self {
             retry: Section::empty("exporters", &mut found, |section| retry.resolve(section)),
-            queue,
+            consumers: 1,
+            queue: QueueSettings::short(DIRECT_QUEUE),
             timeout: None,
         }
     }
@@ -106,26 +76,23 @@ impl SenderSettings {
 
 /// Each worker holds a batch and a connection: more than this is a mistake.
 const CONSUMERS_MAX: usize = 1024;
+/// How often a batch is divided at most: a destination to which everything is too large is not asked for each item.
+const SPLITS_MAX: usize = 1024;
 /// Local exporters keep up; a short queue decouples them from receivers.
 const DIRECT_QUEUE: usize = 64;
 
 /// Starts the queue and the workers of an exporter for one signal. Each worker has its own `make()`.
+///
+/// # Errors
+/// When the log of a durable queue cannot be opened.
 pub fn spawn<E: Exporter>(
     context: &ExporterContext,
     signal: Signal,
     settings: &SenderSettings,
     mut make: impl FnMut() -> E,
-) -> Sender {
-    let labels = [context.id.as_str(), signal.name()];
-    let waits = settings.queue.wait_for_result || !settings.queue.enabled;
-    let queue = Queue::new(
-        &context.telemetry,
-        labels,
-        settings.queue.sizer,
-        settings.queue.queue_size,
-        waits,
-    );
-    let workers = (0..settings.queue.num_consumers)
+) -> Result<Sender, ComponentError> {
+    let queue = Queue::open(context, signal, &settings.queue)?;
+    let workers = (0..settings.consumers)
         .map(|_| {
             let worker = Worker {
                 exporter: make(),
@@ -140,12 +107,12 @@ pub fn spawn<E: Exporter>(
             tokio::spawn(worker.run())
         })
         .collect();
-    Sender {
+    Ok(Sender {
         exporter: context.id.clone(),
         signal,
         queue,
         workers,
-    }
+    })
 }
 
 struct Metrics {
@@ -155,6 +122,7 @@ struct Metrics {
     attempts_ok: Counter,
     attempts_retry: Counter,
     attempts_rejected: Counter,
+    splits: Counter,
 }
 
 impl Metrics {
@@ -170,6 +138,7 @@ impl Metrics {
             attempts_ok: attempts("success"),
             attempts_retry: attempts("retry"),
             attempts_rejected: attempts("rejected"),
+            splits: attempts("split"),
         }
     }
 }
@@ -188,9 +157,18 @@ struct Worker<E> {
 
 impl<E: Exporter> Worker<E> {
     async fn run(mut self) {
-        while let Some(entry) = self.queue.pop().await {
+        let cut = self.cut.clone();
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = cut.triggered() => None,
+                next = self.queue.next() => next,
+            };
+            let Some(delivery) = next else {
+                break;
+            };
             self.metrics.in_flight.inc();
-            self.deliver(entry).await;
+            self.deliver_all(delivery).await;
             self.metrics.in_flight.dec();
         }
         if let Err(cause) = self.exporter.close().await {
@@ -198,53 +176,98 @@ impl<E: Exporter> Worker<E> {
         }
     }
 
-    async fn deliver(&mut self, entry: Entry) {
-        let Entry {
+    /// Delivers a batch and whatever it had to be divided into.
+    async fn deliver_all(&mut self, delivery: Delivery) {
+        let mut waiting = vec![delivery];
+        let mut splits = 0;
+        while let Some(Delivery {
             payload,
-            custody,
-            ack,
-        } = entry;
-        let items = custody.items() as u64;
-        let result = match self.exporter.prepare(self.signal, payload) {
-            Ok(mut prepared) => {
-                let cut = self.cut.clone();
-                tokio::select! {
-                    biased;
-                    result = self.attempt_until_settled(&mut prepared) => result,
-                    () = cut.triggered() => Err(Failure::CutShort),
+            ticket,
+            settlement,
+        }) = waiting.pop()
+        {
+            let Err(failure) = self.deliver(payload, &ticket, &settlement).await else {
+                self.metrics.sent.inc_by(settlement.items() as u64);
+                settlement.delivered();
+                continue;
+            };
+            if matches!(failure, Failure::TooLarge(_)) && splits < SPLITS_MAX {
+                splits += 1;
+                match settlement.split().await {
+                    Ok([first, second]) => {
+                        self.metrics.splits.inc();
+                        waiting.extend([second, first]);
+                    }
+                    Err(settlement) => self.give_up(settlement, failure).await,
                 }
-            }
-            Err(cause) => Err(Failure::Rejected(cause)),
-        };
-        match result {
-            Ok(()) => {
-                self.metrics.sent.inc_by(items);
-                custody.delivered();
-                ack.answer(Answer::Delivered);
-            }
-            Err(failure) => {
-                self.metrics.failed.inc_by(items);
-                error!(exporter = self.id, signal = %self.signal, items, reason = failure.reason(), cause = failure.cause(), "batch given up");
-                custody.dropped(failure.reason());
-                ack.answer(Answer::Refused(failure.refusal()));
+            } else {
+                self.give_up(settlement, failure).await;
             }
         }
     }
 
-    async fn attempt_until_settled(&mut self, prepared: &mut E::Prepared) -> Result<(), Failure> {
+    async fn give_up(&mut self, mut settlement: Settlement, failure: Failure) {
+        if let Failure::Rejected(_, Some(rejected)) = &failure {
+            let taken = settlement.items().saturating_sub(*rejected);
+            self.metrics.sent.inc_by(taken as u64);
+            settlement.delivered_in_part(taken);
+        }
+        let items = settlement.items();
+        if let Failure::CutShort = failure {
+            if settlement.cut_short() > 0 {
+                self.metrics.failed.inc_by(items as u64);
+                error!(exporter = self.id, signal = %self.signal, items, "batch given up: the agent stopped before the destination took it");
+            }
+            return;
+        }
+        self.metrics.failed.inc_by(items as u64);
+        error!(exporter = self.id, signal = %self.signal, items, reason = failure.reason(), cause = failure.cause(), "batch given up");
+        settlement.dropped(failure.reason(), &failure.refusal());
+    }
+
+    async fn deliver(
+        &mut self,
+        payload: Payload,
+        ticket: &Ticket,
+        settlement: &Settlement,
+    ) -> Result<(), Failure> {
+        let mut prepared = self
+            .exporter
+            .prepare(self.signal, payload, ticket)
+            .map_err(|cause| Failure::Rejected(cause, None))?;
+        let cut = self.cut.clone();
+        tokio::select! {
+            biased;
+            result = self.attempt_until_settled(&mut prepared, settlement) => result,
+            () = cut.triggered() => Err(Failure::CutShort),
+        }
+    }
+
+    async fn attempt_until_settled(
+        &mut self,
+        prepared: &mut E::Prepared,
+        settlement: &Settlement,
+    ) -> Result<(), Failure> {
         let settings = self.settings.retry.clone();
         let mut backoff = Backoff::new(&settings);
         let started = Instant::now();
         loop {
+            if settlement.is_expired() {
+                return Err(Failure::Expired);
+            }
             let (cause, hint) = match self.attempt(prepared).await {
                 Outcome::Delivered => {
                     self.metrics.attempts_ok.inc();
                     self.recovered();
                     return Ok(());
                 }
-                Outcome::Rejected { cause } => {
+                Outcome::Rejected { cause, items } => {
                     self.metrics.attempts_rejected.inc();
-                    return Err(Failure::Rejected(cause));
+                    return Err(Failure::Rejected(cause, items));
+                }
+                Outcome::TooLarge { cause } => {
+                    self.metrics.attempts_rejected.inc();
+                    return Err(Failure::TooLarge(cause));
                 }
                 Outcome::Retry { cause, after } => (cause, after),
             };
@@ -285,25 +308,31 @@ impl<E: Exporter> Worker<E> {
     }
 }
 
-/// Why a batch was given up.
+/// Why a batch was not delivered.
 enum Failure {
-    Rejected(String),
+    /// Why, and how many of the items if not all.
+    Rejected(String, Option<usize>),
+    TooLarge(String),
     Exhausted(String),
+    Expired,
     CutShort,
 }
 
 impl Failure {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Rejected(_) => "rejected",
+            Self::Rejected(..) => "rejected",
+            Self::TooLarge(_) => "too_large",
             Self::Exhausted(_) => "retries_exhausted",
+            Self::Expired => "expired",
             Self::CutShort => "shutdown",
         }
     }
 
     fn cause(&self) -> &str {
         match self {
-            Self::Rejected(cause) | Self::Exhausted(cause) => cause,
+            Self::Rejected(cause, _) | Self::TooLarge(cause) | Self::Exhausted(cause) => cause,
+            Self::Expired => "older than max_age",
             Self::CutShort => "the agent stopped before the destination took it",
         }
     }
@@ -311,12 +340,13 @@ impl Failure {
     /// For a client that waits for the result.
     fn refusal(self) -> Refusal {
         match self {
-            Self::Rejected(cause) => Refusal::permanent(cause),
+            Self::Rejected(cause, _) | Self::TooLarge(cause) => Refusal::permanent(cause),
             Self::Exhausted(cause) => Refusal::retry(
                 RefusalReason::QueueFull,
                 cause,
                 Refusal::DEFAULT_RETRY_AFTER,
             ),
+            Self::Expired => Refusal::permanent("older than max_age"),
             Self::CutShort => Refusal::shutting_down(),
         }
     }

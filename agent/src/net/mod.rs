@@ -1,5 +1,6 @@
-//! Serving over sockets: binding, TLS, and connections whose time and number are bounded.
+//! Sockets: binding, TLS both ways, and served connections whose time and number are bounded.
 
+pub mod client_tls;
 pub mod listen;
 pub mod serve;
 pub mod tls;

@@ -8,12 +8,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// PEM text in a file or in the configuration.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Pem {
-    /// A path, read when the server is built.
+    /// A path, read when the server or client is built.
     File(PathBuf),
     /// The text.
     Text(String),
@@ -40,7 +40,7 @@ impl Pem {
 }
 
 /// A TLS version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum TlsVersion {
     /// TLS 1.2.
     #[serde(rename = "1.2")]
@@ -73,40 +73,46 @@ impl TlsSettings {
     pub fn server_config(&self, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&self.versions())
+            .with_protocol_versions(&versions(self.min_version, self.max_version))
             .map_err(|error| error.to_string())?;
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
             Some(authority) => {
-                let roots = roots(authority)?;
+                let roots = roots(authority).map_err(|error| format!("client_ca_file: {error}"))?;
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
                     .build()
                     .map_err(|error| format!("client_ca_file: {error}"))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let key = PrivateKeyDer::from_pem_slice(&self.key.read()?)
-            .map_err(|error| format!("no private key found: {error}"))?;
         let mut config = builder
-            .with_single_cert(certificates(&self.certificates)?, key)
+            .with_single_cert(certificates(&self.certificates)?, private_key(&self.key)?)
             .map_err(|error| format!("the certificate cannot be used: {error}"))?;
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(Arc::new(config))
     }
-
-    fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
-        [
-            (TlsVersion::V1_2, &version::TLS12),
-            (TlsVersion::V1_3, &version::TLS13),
-        ]
-        .into_iter()
-        .filter(|(version, _)| (self.min_version..=self.max_version).contains(version))
-        .map(|(_, supported)| supported)
-        .collect()
-    }
 }
 
-fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The versions from `min` to `max`.
+pub(super) fn versions(min: TlsVersion, max: TlsVersion) -> Vec<&'static SupportedProtocolVersion> {
+    [
+        (TlsVersion::V1_2, &version::TLS12),
+        (TlsVersion::V1_3, &version::TLS13),
+    ]
+    .into_iter()
+    .filter(|(version, _)| (min..=max).contains(version))
+    .map(|(_, supported)| supported)
+    .collect()
+}
+
+/// The first private key in `pem`.
+pub(super) fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(&pem.read()?)
+        .map_err(|error| format!("no private key found: {error}"))
+}
+
+/// The certificates in `pem`, at least one.
+pub(super) fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = pem.read()?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
@@ -117,12 +123,11 @@ fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(found)
 }
 
-fn roots(pem: &Pem) -> Result<RootCertStore, String> {
+/// The certificates in `pem` as authorities to trust.
+pub(super) fn roots(pem: &Pem) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
-        roots
-            .add(certificate)
-            .map_err(|error| format!("client_ca_file: {error}"))?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
     }
     Ok(roots)
 }

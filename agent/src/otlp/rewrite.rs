@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::check;
 use super::reader::{Fields, Value};
-use super::schema::{self, FieldSchema, Kind, Message};
+use super::schema::{self, FieldSchema, Form, Message};
 
 /// Rewrites a request that has been walked, so its structure is sound.
 ///
@@ -27,18 +27,22 @@ fn message(schema: &Message, parts: &[&[u8]], out: &mut Vec<u8>) {
             out.extend_from_slice(raw.bytes);
             continue;
         };
-        if field.oneof && !last_member.keeps(field, index) {
+        if field.is_member() && !last_member.keeps(field, index) {
             continue;
         }
-        match (field.kind, raw.value) {
-            (Kind::String, Value::Bytes(string)) => text(raw, string, out),
-            (Kind::Messages(schema), Value::Bytes(content)) => nested(schema, raw, &[content], out),
-            (Kind::Message(schema), Value::Bytes(_)) if written >> raw.number & 1 == 0 => {
+        match (field.form, raw.value) {
+            (form, Value::Bytes(string)) if form.is_text() => text(raw, string, out),
+            (Form::Messages(schema), Value::Bytes(content)) => nested(schema, raw, &[content], out),
+            (Form::Message(schema), Value::Bytes(_)) if written >> raw.number & 1 == 0 => {
                 written |= 1 << raw.number;
-                let from = if field.oneof { last_member.start } else { 0 };
+                let from = if field.is_member() {
+                    last_member.start
+                } else {
+                    0
+                };
                 nested(schema, raw, &occurrences(parts, from, raw.number), out);
             }
-            (Kind::Message(_), _) => (),
+            (Form::Message(_), _) => (),
             _ => out.extend_from_slice(raw.bytes),
         }
     }
@@ -67,11 +71,11 @@ struct LastMember {
 impl LastMember {
     fn find(schema: &Message, parts: &[&[u8]]) -> Self {
         let mut last = Self::default();
-        if !schema.has_oneof() {
+        if !schema.has_oneof {
             return last;
         }
         for (index, raw) in raw_fields(parts).enumerate() {
-            if !schema.field(raw.number).is_some_and(|field| field.oneof) {
+            if !schema.field(raw.number).is_some_and(FieldSchema::is_member) {
                 continue;
             }
             if last.number != raw.number {
@@ -85,8 +89,8 @@ impl LastMember {
 
     /// Whether the member at `index` counts: of scalars the very last, of messages the run that is merged.
     fn keeps(&self, field: &FieldSchema, index: usize) -> bool {
-        match field.kind {
-            Kind::Message(_) => index >= self.start && field.number == self.number,
+        match field.form {
+            Form::Message(_) => index >= self.start && field.number == self.number,
             _ => index == self.end,
         }
     }

@@ -1,53 +1,141 @@
-//! The OTLP 1.x messages as data, for the code that is not hot: rewriting, splitting, and the oracle of the tests.
+//! The OTLP 1.x messages as data, for the code that is not hot: JSON both ways, rewriting, and the mutations of the tests.
 //!
-//! Source: `opentelemetry/proto/{common,resource,trace,logs,metrics}/v1`, field numbers and types.
+//! Members stand in the order in which JSON has them.
+//!
+//! Source: `opentelemetry/proto/{common,resource,trace,logs,metrics}/v1` and the OTLP/JSON rules of the protocol
+//! specification.
 
 use crate::signal::Signal;
 
-/// What a field holds.
+/// What a field holds on the wire, and how JSON writes it.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
-    Varint,
-    Fixed64,
-    Fixed32,
+pub(super) enum Form {
+    /// Text, which has to be UTF-8.
     String,
-    Bytes,
-    TraceId,
-    SpanId,
-    /// Repeated varints, packed or not.
-    Varints,
-    /// Repeated fixed64 or double, packed or not.
+    /// Repeated text.
+    Strings,
+    /// Bytes in base64.
+    Base64,
+    /// A trace or span id in hexadecimal; all zeros is the same as absent.
+    Id,
+    /// `true` or `false`.
+    Bool,
+    /// `uint32`, a number.
+    Uint32,
+    /// `fixed32`, a number.
+    Fixed32,
+    /// `int32` or an enum, a number.
+    Int32,
+    /// `sint32` (zigzag), a number.
+    Sint32,
+    /// `fixed64`, decimal in quotes.
+    Fixed64,
+    /// `int64`, decimal in quotes.
+    Int64,
+    /// `sfixed64`, decimal in quotes.
+    Sfixed64,
+    /// `double`: a number, or one of three words in quotes.
+    Double,
+    /// Repeated `fixed64`, packed or not.
     Fixed64s,
+    /// Repeated `uint64` varints, packed or not.
+    Varints,
+    /// Repeated `double`, packed or not.
+    Doubles,
+    /// At most one message; several occurrences on the wire are merged.
+    Message(&'static Message),
     /// Repeated messages.
     Messages(&'static Message),
-    /// At most one message; when it occurs more than once, the occurrences are merged.
-    Message(&'static Message),
+}
+
+impl Form {
+    /// Whether it is text, once or repeatedly.
+    #[inline]
+    pub(super) const fn is_text(self) -> bool {
+        matches!(self, Self::String | Self::Strings)
+    }
+
+    /// Whether each occurrence on the wire is one element of an array.
+    pub(super) const fn is_list(self) -> bool {
+        matches!(self, Self::Messages(_) | Self::Strings)
+    }
+
+    /// Whether the value is one number or truth value.
+    pub(super) const fn is_number(self) -> bool {
+        matches!(
+            self,
+            Self::Bool
+                | Self::Uint32
+                | Self::Fixed32
+                | Self::Int32
+                | Self::Sint32
+                | Self::Fixed64
+                | Self::Int64
+                | Self::Sfixed64
+                | Self::Double
+        )
+    }
+}
+
+/// When a field that holds its default value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Never: `proto3` without `optional`.
+    Implicit,
+    /// When it stands on the wire: `optional`.
+    Explicit,
+    /// When it is the member of the message's oneof that stands last on the wire.
+    Oneof,
+    /// Always, as `{}` when absent: the messages that the Collector holds by value.
+    Always,
 }
 
 /// One field of a message.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct FieldSchema {
     pub(super) number: u32,
-    pub(super) kind: Kind,
-    /// Whether it is a member of the message's oneof; no message has two.
-    pub(super) oneof: bool,
+    /// The key in JSON with its punctuation: `"name":`.
+    pub(super) key: &'static str,
+    pub(super) form: Form,
+    pub(super) presence: Presence,
 }
+
+/// No message has more known fields, nor a higher field number.
+pub(super) const FIELDS_MAX: usize = 16;
 
 /// A message's fields.
 #[derive(Debug)]
 pub(super) struct Message {
-    fields: &'static [FieldSchema],
+    pub(super) fields: &'static [FieldSchema],
+    /// By field number: one more than the position in `fields`, or 0.
+    positions: [u8; FIELDS_MAX + 1],
+    /// The positions, as bits, of the fields that are written even when absent.
+    pub(super) always: u32,
+    /// Whether some of the fields form a oneof; no message has two.
+    pub(super) has_oneof: bool,
+}
+
+impl FieldSchema {
+    /// Whether it is a member of the message's oneof.
+    #[inline]
+    pub(super) fn is_member(&self) -> bool {
+        self.presence == Presence::Oneof
+    }
 }
 
 impl Message {
     /// The field of that number; `None` if it is unknown.
+    #[inline]
     pub(super) fn field(&self, number: u32) -> Option<&'static FieldSchema> {
-        self.fields.iter().find(|field| field.number == number)
+        self.indexed(number).map(|(_, field)| field)
     }
 
-    /// Whether some of the fields form a oneof.
-    pub(super) fn has_oneof(&self) -> bool {
-        self.fields.iter().any(|field| field.oneof)
+    /// The field of that number and its position in `fields`; `None` if it is unknown.
+    #[inline]
+    pub(super) fn indexed(&self, number: u32) -> Option<(usize, &'static FieldSchema)> {
+        let found = self.positions.get(usize::try_from(number).ok()?)?;
+        let position = usize::from(*found).checked_sub(1)?;
+        Some((position, self.fields.get(position)?))
     }
 }
 
@@ -61,229 +149,281 @@ pub(super) fn request(signal: Signal) -> &'static Message {
 }
 
 /// Whether `message` is an attribute.
+#[inline]
 pub(super) fn is_key_value(message: &Message) -> bool {
     std::ptr::eq(message, &KEY_VALUE)
 }
 
-use Kind::{
-    Bytes, Fixed32, Fixed64, Fixed64s, Message as One, Messages as Many, SpanId, String, TraceId,
-    Varint, Varints,
+const fn message(fields: &'static [FieldSchema]) -> Message {
+    assert!(fields.len() <= FIELDS_MAX, "more fields than FIELDS_MAX");
+    let mut positions = [0; FIELDS_MAX + 1];
+    let mut always = 0;
+    let mut has_oneof = false;
+    let mut position = 0;
+    while position < fields.len() {
+        positions[fields[position].number as usize] = position as u8 + 1;
+        match fields[position].presence {
+            Presence::Always => always |= 1 << position,
+            Presence::Oneof => has_oneof = true,
+            Presence::Implicit | Presence::Explicit => {}
+        }
+        position += 1;
+    }
+    Message {
+        fields,
+        positions,
+        always,
+        has_oneof,
+    }
+}
+
+const fn entry(number: u32, key: &'static str, form: Form, presence: Presence) -> FieldSchema {
+    FieldSchema {
+        number,
+        key,
+        form,
+        presence,
+    }
+}
+
+macro_rules! fields {
+    ($($number:literal $name:literal $form:expr, $presence:ident;)*) => {
+        message(&[$(entry($number, concat!("\"", $name, "\":"), $form, Presence::$presence)),*])
+    };
+}
+
+use Form::{
+    Base64, Bool, Double, Doubles, Fixed32, Fixed64, Fixed64s, Id, Int32, Int64, Message as One,
+    Messages as Many, Sfixed64, Sint32, String, Strings, Uint32, Varints,
 };
 
-const fn message(fields: &'static [FieldSchema]) -> Message {
-    Message { fields }
-}
+// === common ===
 
-const fn field(number: u32, kind: Kind) -> FieldSchema {
-    FieldSchema {
-        number,
-        kind,
-        oneof: false,
-    }
-}
+static RESOURCE: Message = fields! {
+    1 "attributes" Many(&KEY_VALUE), Implicit;
+    2 "droppedAttributesCount" Uint32, Implicit;
+    3 "entityRefs" Many(&ENTITY_REF), Implicit;
+};
+static ENTITY_REF: Message = fields! {
+    1 "schemaUrl" String, Implicit;
+    2 "type" String, Implicit;
+    3 "idKeys" Strings, Implicit;
+    4 "descriptionKeys" Strings, Implicit;
+};
+static SCOPE: Message = fields! {
+    1 "name" String, Implicit;
+    2 "version" String, Implicit;
+    3 "attributes" Many(&KEY_VALUE), Implicit;
+    4 "droppedAttributesCount" Uint32, Implicit;
+};
+static KEY_VALUE: Message = fields! {
+    1 "key" String, Implicit;
+    2 "value" One(&ANY_VALUE), Always;
+    3 "keyStrindex" Int32, Implicit;
+};
+static ANY_VALUE: Message = fields! {
+    1 "stringValue" String, Oneof;
+    2 "boolValue" Bool, Oneof;
+    3 "intValue" Int64, Oneof;
+    4 "doubleValue" Double, Oneof;
+    5 "arrayValue" One(&ARRAY), Oneof;
+    6 "kvlistValue" One(&MAP), Oneof;
+    7 "bytesValue" Base64, Oneof;
+    8 "stringValueStrindex" Int32, Oneof;
+};
+static ARRAY: Message = fields! {
+    1 "values" Many(&ANY_VALUE), Implicit;
+};
+static MAP: Message = fields! {
+    1 "values" Many(&KEY_VALUE), Implicit;
+};
 
-const fn member(number: u32, kind: Kind) -> FieldSchema {
-    FieldSchema {
-        number,
-        kind,
-        oneof: true,
-    }
-}
+// === traces ===
 
-static TRACES: Message = message(&[field(1, Many(&RESOURCE_SPANS))]);
-static RESOURCE_SPANS: Message = message(&[
-    field(1, One(&RESOURCE)),
-    field(2, Many(&SCOPE_SPANS)),
-    field(3, String),
-]);
-static SCOPE_SPANS: Message = message(&[
-    field(1, One(&SCOPE)),
-    field(2, Many(&SPAN)),
-    field(3, String),
-]);
+static TRACES: Message = fields! {
+    1 "resourceSpans" Many(&RESOURCE_SPANS), Implicit;
+};
+static RESOURCE_SPANS: Message = fields! {
+    1 "resource" One(&RESOURCE), Always;
+    2 "scopeSpans" Many(&SCOPE_SPANS), Implicit;
+    3 "schemaUrl" String, Implicit;
+};
+static SCOPE_SPANS: Message = fields! {
+    1 "scope" One(&SCOPE), Always;
+    2 "spans" Many(&SPAN), Implicit;
+    3 "schemaUrl" String, Implicit;
+};
+static SPAN: Message = fields! {
+    1 "traceId" Id, Implicit;
+    2 "spanId" Id, Implicit;
+    3 "traceState" String, Implicit;
+    4 "parentSpanId" Id, Implicit;
+    16 "flags" Fixed32, Implicit;
+    5 "name" String, Implicit;
+    6 "kind" Int32, Implicit;
+    7 "startTimeUnixNano" Fixed64, Implicit;
+    8 "endTimeUnixNano" Fixed64, Implicit;
+    9 "attributes" Many(&KEY_VALUE), Implicit;
+    10 "droppedAttributesCount" Uint32, Implicit;
+    11 "events" Many(&EVENT), Implicit;
+    12 "droppedEventsCount" Uint32, Implicit;
+    13 "links" Many(&LINK), Implicit;
+    14 "droppedLinksCount" Uint32, Implicit;
+    15 "status" One(&STATUS), Always;
+};
+static EVENT: Message = fields! {
+    1 "timeUnixNano" Fixed64, Implicit;
+    2 "name" String, Implicit;
+    3 "attributes" Many(&KEY_VALUE), Implicit;
+    4 "droppedAttributesCount" Uint32, Implicit;
+};
+static LINK: Message = fields! {
+    1 "traceId" Id, Implicit;
+    2 "spanId" Id, Implicit;
+    3 "traceState" String, Implicit;
+    4 "attributes" Many(&KEY_VALUE), Implicit;
+    5 "droppedAttributesCount" Uint32, Implicit;
+    6 "flags" Fixed32, Implicit;
+};
+static STATUS: Message = fields! {
+    2 "message" String, Implicit;
+    3 "code" Int32, Implicit;
+};
 
-static LOGS: Message = message(&[field(1, Many(&RESOURCE_LOGS))]);
-static RESOURCE_LOGS: Message = message(&[
-    field(1, One(&RESOURCE)),
-    field(2, Many(&SCOPE_LOGS)),
-    field(3, String),
-]);
-static SCOPE_LOGS: Message = message(&[
-    field(1, One(&SCOPE)),
-    field(2, Many(&LOG_RECORD)),
-    field(3, String),
-]);
+// === logs ===
 
-static METRICS: Message = message(&[field(1, Many(&RESOURCE_METRICS))]);
-static RESOURCE_METRICS: Message = message(&[
-    field(1, One(&RESOURCE)),
-    field(2, Many(&SCOPE_METRICS)),
-    field(3, String),
-]);
-static SCOPE_METRICS: Message = message(&[
-    field(1, One(&SCOPE)),
-    field(2, Many(&METRIC)),
-    field(3, String),
-]);
+static LOGS: Message = fields! {
+    1 "resourceLogs" Many(&RESOURCE_LOGS), Implicit;
+};
+static RESOURCE_LOGS: Message = fields! {
+    1 "resource" One(&RESOURCE), Always;
+    2 "scopeLogs" Many(&SCOPE_LOGS), Implicit;
+    3 "schemaUrl" String, Implicit;
+};
+static SCOPE_LOGS: Message = fields! {
+    1 "scope" One(&SCOPE), Always;
+    2 "logRecords" Many(&LOG_RECORD), Implicit;
+    3 "schemaUrl" String, Implicit;
+};
+static LOG_RECORD: Message = fields! {
+    1 "timeUnixNano" Fixed64, Implicit;
+    11 "observedTimeUnixNano" Fixed64, Implicit;
+    2 "severityNumber" Int32, Implicit;
+    3 "severityText" String, Implicit;
+    5 "body" One(&ANY_VALUE), Always;
+    6 "attributes" Many(&KEY_VALUE), Implicit;
+    7 "droppedAttributesCount" Uint32, Implicit;
+    8 "flags" Fixed32, Implicit;
+    9 "traceId" Id, Implicit;
+    10 "spanId" Id, Implicit;
+    12 "eventName" String, Implicit;
+};
 
-static RESOURCE: Message = message(&[
-    field(1, Many(&KEY_VALUE)),
-    field(2, Varint),
-    field(3, Many(&ENTITY_REF)),
-]);
-static ENTITY_REF: Message = message(&[
-    field(1, String),
-    field(2, String),
-    field(3, String),
-    field(4, String),
-]);
-static SCOPE: Message = message(&[
-    field(1, String),
-    field(2, String),
-    field(3, Many(&KEY_VALUE)),
-    field(4, Varint),
-]);
-static KEY_VALUE: Message = message(&[
-    field(1, String),
-    field(2, One(&ANY_VALUE)),
-    field(3, Varint),
-]);
-static ANY_VALUE: Message = message(&[
-    member(1, String),
-    member(2, Varint),
-    member(3, Varint),
-    member(4, Fixed64),
-    member(5, One(&ARRAY)),
-    member(6, One(&MAP)),
-    member(7, Bytes),
-    member(8, Varint),
-]);
-static ARRAY: Message = message(&[field(1, Many(&ANY_VALUE))]);
-static MAP: Message = message(&[field(1, Many(&KEY_VALUE))]);
+// === metrics ===
 
-static SPAN: Message = message(&[
-    field(1, TraceId),
-    field(2, SpanId),
-    field(3, String),
-    field(4, SpanId),
-    field(5, String),
-    field(6, Varint),
-    field(7, Fixed64),
-    field(8, Fixed64),
-    field(9, Many(&KEY_VALUE)),
-    field(10, Varint),
-    field(11, Many(&EVENT)),
-    field(12, Varint),
-    field(13, Many(&LINK)),
-    field(14, Varint),
-    field(15, One(&STATUS)),
-    field(16, Fixed32),
-]);
-static EVENT: Message = message(&[
-    field(1, Fixed64),
-    field(2, String),
-    field(3, Many(&KEY_VALUE)),
-    field(4, Varint),
-]);
-static LINK: Message = message(&[
-    field(1, TraceId),
-    field(2, SpanId),
-    field(3, String),
-    field(4, Many(&KEY_VALUE)),
-    field(5, Varint),
-    field(6, Fixed32),
-]);
-static STATUS: Message = message(&[field(2, String), field(3, Varint)]);
-
-static LOG_RECORD: Message = message(&[
-    field(1, Fixed64),
-    field(2, Varint),
-    field(3, String),
-    field(5, One(&ANY_VALUE)),
-    field(6, Many(&KEY_VALUE)),
-    field(7, Varint),
-    field(8, Fixed32),
-    field(9, TraceId),
-    field(10, SpanId),
-    field(11, Fixed64),
-    field(12, String),
-]);
-
-static METRIC: Message = message(&[
-    field(1, String),
-    field(2, String),
-    field(3, String),
-    member(5, One(&GAUGE)),
-    member(7, One(&SUM)),
-    member(9, One(&HISTOGRAM)),
-    member(10, One(&EXPONENTIAL_HISTOGRAM)),
-    member(11, One(&SUMMARY)),
-    field(12, Many(&KEY_VALUE)),
-]);
-static GAUGE: Message = message(&[field(1, Many(&NUMBER_POINT))]);
-static SUM: Message = message(&[
-    field(1, Many(&NUMBER_POINT)),
-    field(2, Varint),
-    field(3, Varint),
-]);
-static HISTOGRAM: Message = message(&[field(1, Many(&HISTOGRAM_POINT)), field(2, Varint)]);
-static EXPONENTIAL_HISTOGRAM: Message =
-    message(&[field(1, Many(&EXPONENTIAL_POINT)), field(2, Varint)]);
-static SUMMARY: Message = message(&[field(1, Many(&SUMMARY_POINT))]);
-static NUMBER_POINT: Message = message(&[
-    field(2, Fixed64),
-    field(3, Fixed64),
-    member(4, Fixed64),
-    field(5, Many(&EXEMPLAR)),
-    member(6, Fixed64),
-    field(7, Many(&KEY_VALUE)),
-    field(8, Varint),
-]);
-static HISTOGRAM_POINT: Message = message(&[
-    field(2, Fixed64),
-    field(3, Fixed64),
-    field(4, Fixed64),
-    field(5, Fixed64),
-    field(6, Fixed64s),
-    field(7, Fixed64s),
-    field(8, Many(&EXEMPLAR)),
-    field(9, Many(&KEY_VALUE)),
-    field(10, Varint),
-    field(11, Fixed64),
-    field(12, Fixed64),
-]);
-static EXPONENTIAL_POINT: Message = message(&[
-    field(1, Many(&KEY_VALUE)),
-    field(2, Fixed64),
-    field(3, Fixed64),
-    field(4, Fixed64),
-    field(5, Fixed64),
-    field(6, Varint),
-    field(7, Fixed64),
-    field(8, One(&BUCKETS)),
-    field(9, One(&BUCKETS)),
-    field(10, Varint),
-    field(11, Many(&EXEMPLAR)),
-    field(12, Fixed64),
-    field(13, Fixed64),
-    field(14, Fixed64),
-]);
-static BUCKETS: Message = message(&[field(1, Varint), field(2, Varints)]);
-static SUMMARY_POINT: Message = message(&[
-    field(2, Fixed64),
-    field(3, Fixed64),
-    field(4, Fixed64),
-    field(5, Fixed64),
-    field(6, Many(&QUANTILE)),
-    field(7, Many(&KEY_VALUE)),
-    field(8, Varint),
-]);
-static QUANTILE: Message = message(&[field(1, Fixed64), field(2, Fixed64)]);
-static EXEMPLAR: Message = message(&[
-    field(2, Fixed64),
-    member(3, Fixed64),
-    field(4, SpanId),
-    field(5, TraceId),
-    member(6, Fixed64),
-    field(7, Many(&KEY_VALUE)),
-]);
+static METRICS: Message = fields! {
+    1 "resourceMetrics" Many(&RESOURCE_METRICS), Implicit;
+};
+static RESOURCE_METRICS: Message = fields! {
+    1 "resource" One(&RESOURCE), Always;
+    2 "scopeMetrics" Many(&SCOPE_METRICS), Implicit;
+    3 "schemaUrl" String, Implicit;
+};
+static SCOPE_METRICS: Message = fields! {
+    1 "scope" One(&SCOPE), Always;
+    2 "metrics" Many(&METRIC), Implicit;
+    3 "schemaUrl" String, Implicit;
+};
+static METRIC: Message = fields! {
+    1 "name" String, Implicit;
+    2 "description" String, Implicit;
+    3 "unit" String, Implicit;
+    5 "gauge" One(&GAUGE), Oneof;
+    7 "sum" One(&SUM), Oneof;
+    9 "histogram" One(&HISTOGRAM), Oneof;
+    10 "exponentialHistogram" One(&EXPONENTIAL_HISTOGRAM), Oneof;
+    11 "summary" One(&SUMMARY), Oneof;
+    12 "metadata" Many(&KEY_VALUE), Implicit;
+};
+static GAUGE: Message = fields! {
+    1 "dataPoints" Many(&NUMBER_POINT), Implicit;
+};
+static SUM: Message = fields! {
+    1 "dataPoints" Many(&NUMBER_POINT), Implicit;
+    2 "aggregationTemporality" Int32, Implicit;
+    3 "isMonotonic" Bool, Implicit;
+};
+static HISTOGRAM: Message = fields! {
+    1 "dataPoints" Many(&HISTOGRAM_POINT), Implicit;
+    2 "aggregationTemporality" Int32, Implicit;
+};
+static EXPONENTIAL_HISTOGRAM: Message = fields! {
+    1 "dataPoints" Many(&EXPONENTIAL_POINT), Implicit;
+    2 "aggregationTemporality" Int32, Implicit;
+};
+static SUMMARY: Message = fields! {
+    1 "dataPoints" Many(&SUMMARY_POINT), Implicit;
+};
+static NUMBER_POINT: Message = fields! {
+    7 "attributes" Many(&KEY_VALUE), Implicit;
+    2 "startTimeUnixNano" Fixed64, Implicit;
+    3 "timeUnixNano" Fixed64, Implicit;
+    4 "asDouble" Double, Oneof;
+    6 "asInt" Sfixed64, Oneof;
+    5 "exemplars" Many(&EXEMPLAR), Implicit;
+    8 "flags" Uint32, Implicit;
+};
+static HISTOGRAM_POINT: Message = fields! {
+    9 "attributes" Many(&KEY_VALUE), Implicit;
+    2 "startTimeUnixNano" Fixed64, Implicit;
+    3 "timeUnixNano" Fixed64, Implicit;
+    4 "count" Fixed64, Implicit;
+    5 "sum" Double, Explicit;
+    6 "bucketCounts" Fixed64s, Implicit;
+    7 "explicitBounds" Doubles, Implicit;
+    8 "exemplars" Many(&EXEMPLAR), Implicit;
+    10 "flags" Uint32, Implicit;
+    11 "min" Double, Explicit;
+    12 "max" Double, Explicit;
+};
+static EXPONENTIAL_POINT: Message = fields! {
+    1 "attributes" Many(&KEY_VALUE), Implicit;
+    2 "startTimeUnixNano" Fixed64, Implicit;
+    3 "timeUnixNano" Fixed64, Implicit;
+    4 "count" Fixed64, Implicit;
+    5 "sum" Double, Explicit;
+    6 "scale" Sint32, Implicit;
+    7 "zeroCount" Fixed64, Implicit;
+    8 "positive" One(&BUCKETS), Always;
+    9 "negative" One(&BUCKETS), Always;
+    10 "flags" Uint32, Implicit;
+    11 "exemplars" Many(&EXEMPLAR), Implicit;
+    12 "min" Double, Explicit;
+    13 "max" Double, Explicit;
+    14 "zeroThreshold" Double, Implicit;
+};
+static BUCKETS: Message = fields! {
+    1 "offset" Sint32, Implicit;
+    2 "bucketCounts" Varints, Implicit;
+};
+static SUMMARY_POINT: Message = fields! {
+    7 "attributes" Many(&KEY_VALUE), Implicit;
+    2 "startTimeUnixNano" Fixed64, Implicit;
+    3 "timeUnixNano" Fixed64, Implicit;
+    4 "count" Fixed64, Implicit;
+    5 "sum" Double, Implicit;
+    6 "quantileValues" Many(&QUANTILE), Implicit;
+    8 "flags" Uint32, Implicit;
+};
+static QUANTILE: Message = fields! {
+    1 "quantile" Double, Implicit;
+    2 "value" Double, Implicit;
+};
+static EXEMPLAR: Message = fields! {
+    7 "filteredAttributes" Many(&KEY_VALUE), Implicit;
+    2 "timeUnixNano" Fixed64, Implicit;
+    3 "asDouble" Double, Oneof;
+    6 "asInt" Sfixed64, Oneof;
+    4 "spanId" Id, Implicit;
+    5 "traceId" Id, Implicit;
+};

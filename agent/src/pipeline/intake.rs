@@ -20,6 +20,7 @@ pub struct Inlet {
     http: Counters,
 }
 
+#[derive(Clone)]
 struct Counters {
     accepted: Counter,
     refused: Counter,
@@ -54,6 +55,33 @@ impl Counters {
             turned_away: requests("refused"),
             failed: requests("failure"),
         }
+    }
+}
+
+impl Counters {
+    fn accept(&self, items: usize, bytes: usize) {
+        self.accepted.inc_by(items as u64);
+        self.bytes.inc_by(bytes as u64);
+        self.succeeded.inc();
+    }
+
+    fn refuse(&self, pipelines: &[Arc<Pipeline>], items: usize, reason: RefusalReason) {
+        self.refused.inc_by(items as u64);
+        self.turned_away.inc();
+        for pipeline in pipelines {
+            pipeline.count_refused(items, reason);
+        }
+    }
+
+    /// How many items a request holds that was refused unread: by its bytes and the items so far if it has told its
+    /// length, else by the requests so far; at least one.
+    fn estimate(&self, bytes: Option<usize>) -> usize {
+        let (share, whole) = match bytes {
+            Some(bytes) => (bytes as u128, self.bytes.get()),
+            None => (1, self.succeeded.get()),
+        };
+        let estimate = share * u128::from(self.accepted.get()) / u128::from(whole).max(1);
+        usize::try_from(estimate).unwrap_or(usize::MAX).max(1)
     }
 }
 
@@ -105,21 +133,19 @@ impl Intake for Inlet {
     }
 
     fn submit(&self, batch: Batch, transport: Transport) {
-        let counters = self.counters(transport);
+        let (items, bytes) = (batch.items(), batch.payload.byte_len());
+        let counters = self.counters(transport).clone();
+        let pipelines = self.pipelines.clone();
+        let ack = batch.ack.observed(move |answer| match answer {
+            Answer::Delivered | Answer::Queued => counters.accept(items, bytes),
+            Answer::Refused(refusal) => counters.refuse(&pipelines, items, refusal.reason),
+        });
         // The batch's bytes are reserved already: no more are asked for.
         if let Err(refusal) = self.ready(0) {
-            counters.refused.inc_by(batch.items() as u64);
-            counters.turned_away.inc();
-            for pipeline in &self.pipelines {
-                pipeline.count_refused(batch.items());
-            }
-            batch.ack.answer(Answer::Refused(refusal));
+            ack.answer(Answer::Refused(refusal));
             return;
         }
-        counters.accepted.inc_by(batch.items() as u64);
-        counters.bytes.inc_by(batch.payload.byte_len() as u64);
-        counters.succeeded.inc();
-        let acks = batch.ack.split(self.pipelines.len());
+        let acks = ack.split(self.pipelines.len());
         for (pipeline, ack) in self.pipelines.iter().zip(acks) {
             pipeline.accept(Batch {
                 signal: batch.signal,
@@ -132,7 +158,9 @@ impl Intake for Inlet {
     fn count_failure(&self, transport: Transport, failure: RequestFailure) {
         let counters = self.counters(transport);
         match failure {
-            RequestFailure::Refused => counters.turned_away.inc(),
+            RequestFailure::Refused { reason, bytes } => {
+                counters.refuse(&self.pipelines, counters.estimate(bytes), reason);
+            }
             RequestFailure::Failed => counters.failed.inc(),
         }
     }

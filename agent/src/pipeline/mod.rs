@@ -15,12 +15,12 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 pub use intake::Inlet;
-pub use run::{Built, Node, Plan, Running};
+pub use run::{Built, Ending, Node, Plan, Running};
 
-use crate::ack::{Ack, Answer, Refusal, RefusalReason};
+use crate::ack::{Refusal, RefusalReason};
 use crate::batch::Batch;
 use crate::component::{Output, Processor};
-use crate::exporters::queue::{Entry, Queue};
+use crate::exporters::queue::{Account, Queue};
 use crate::ledger::Ledger;
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Telemetry, names};
@@ -32,6 +32,8 @@ pub struct Pipeline {
     /// Guards the processors: a batch passes all of them under one lock.
     stages: Mutex<Vec<Stage>>,
     exits: Vec<Exit>,
+    /// Whether an exit is durable: then nothing is answered for before it is on disk.
+    durable: bool,
     /// Woken when a deadline appears where there was none.
     deadline_set: Notify,
 }
@@ -47,6 +49,8 @@ struct Stage {
 struct Exit {
     queue: Queue,
     ledger: Ledger,
+    account: Account,
+    enqueue_failed: Counter,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -77,11 +81,21 @@ impl Pipeline {
                 }
             })
             .collect();
+        let durable = exits.iter().any(|(_, queue)| queue.is_durable());
         let exits = exits
             .into_iter()
-            .map(|(exporter, queue)| Exit {
-                ledger: Ledger::new(telemetry, id, &exporter, signal),
-                queue,
+            .map(|(exporter, queue)| {
+                let ledger = Ledger::new(telemetry, id, &exporter, signal);
+                Exit {
+                    account: queue.account(id, ledger.clone(), !durable),
+                    ledger,
+                    queue,
+                    enqueue_failed: telemetry.item_counter(
+                        &names::EXPORTER_ENQUEUE_FAILED,
+                        signal,
+                        &[&exporter],
+                    ),
+                }
             })
             .collect();
         Arc::new(Self {
@@ -89,6 +103,7 @@ impl Pipeline {
             signal,
             stages: Mutex::new(stages),
             exits,
+            durable,
             deadline_set: Notify::new(),
         })
     }
@@ -108,13 +123,7 @@ impl Pipeline {
     /// # Errors
     /// The first refusal among the queues and the processors.
     pub fn ready(&self, bytes: usize) -> Result<(), Refusal> {
-        if self.exits.iter().any(|exit| exit.queue.is_full()) {
-            return Err(Refusal::retry(
-                RefusalReason::QueueFull,
-                "sending queue is full",
-                Refusal::DEFAULT_RETRY_AFTER,
-            ));
-        }
+        self.exits.iter().try_for_each(|exit| exit.queue.ready())?;
         self.stages()
             .iter()
             .try_for_each(|stage| stage.processor.ready(bytes))
@@ -128,17 +137,34 @@ impl Pipeline {
             .sum()
     }
 
-    /// Tells the processors of items that were sent back.
-    pub fn count_refused(&self, items: usize) {
-        for stage in self.stages().iter() {
-            stage.processor.refused(items);
+    /// Items that exporters gave up so far.
+    pub fn given_up(&self) -> u64 {
+        self.exits.iter().map(|exit| exit.ledger.given_up()).sum()
+    }
+
+    /// Counts items that were sent back for `reason` where the Collector's users look for them.
+    pub fn count_refused(&self, items: usize, reason: RefusalReason) {
+        match reason {
+            RefusalReason::MemoryLimit => {
+                for stage in self.stages().iter() {
+                    stage.processor.refused(items);
+                }
+            }
+            RefusalReason::QueueFull => {
+                for exit in &self.exits {
+                    exit.enqueue_failed.inc_by(items as u64);
+                }
+            }
+            _ => {}
         }
     }
 
     /// Takes a batch. The caller has asked [`Pipeline::ready`].
     pub fn accept(&self, batch: Batch) {
-        for exit in &self.exits {
-            exit.ledger.accept(batch.items());
+        if !self.durable {
+            for exit in &self.exits {
+                exit.ledger.accept(batch.items());
+            }
         }
         let mut stages = self.stages();
         let idle = next_deadline(&stages).is_none();
@@ -208,6 +234,9 @@ impl Pipeline {
     fn settle(&self, stage: &Stage, output: Output) -> Vec<Batch> {
         for (reason, items) in output.dropped {
             for exit in &self.exits {
+                if self.durable {
+                    exit.ledger.accept(items);
+                }
                 exit.ledger.drop_items(items, reason);
             }
         }
@@ -220,30 +249,11 @@ impl Pipeline {
     /// Puts batches into every exporter's queue.
     fn leave(&self, batches: Vec<Batch>) {
         for batch in batches {
-            let acks = self.acks_for_exits(batch.ack);
+            let acks = batch.ack.split(self.exits.len());
             for (exit, ack) in self.exits.iter().zip(acks) {
-                let entry = Entry {
-                    custody: exit.ledger.custody(batch.payload.items()),
-                    payload: batch.payload.clone(),
-                    ack,
-                };
-                if let Err(entry) = exit.queue.push(entry) {
-                    entry.custody.dropped("shutting_down");
-                    entry.ack.answer(Answer::Refused(Refusal::shutting_down()));
-                }
+                exit.queue.push(&exit.account, batch.payload.clone(), ack);
             }
         }
-    }
-
-    /// A sender waits for delivery only where a queue was told so; otherwise the queues take responsibility now.
-    fn acks_for_exits(&self, ack: Ack) -> Vec<Ack> {
-        let mut acks = ack.split(self.exits.len());
-        for (exit, ack) in self.exits.iter().zip(&mut acks) {
-            if !exit.queue.waits_for_result() {
-                std::mem::replace(ack, Ack::settled()).answer(Answer::Queued);
-            }
-        }
-        acks
     }
 
     fn stages(&self) -> MutexGuard<'_, Vec<Stage>> {

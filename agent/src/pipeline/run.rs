@@ -8,7 +8,6 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use super::{Inlet, Pipeline};
-use crate::ack::{Answer, Refusal};
 use crate::component::{
     ComponentError, ExporterContext, ExporterSettings, Intake, ProcessorContext, ProcessorSettings,
     Receiver, ReceiverContext, ReceiverSettings, Sender, Shutdown,
@@ -133,6 +132,15 @@ impl Plan<'_> {
         telemetry: &Telemetry,
         held: &HeldBytes,
     ) -> Result<Arc<Pipeline>, ComponentError> {
+        let mut exits = Vec::new();
+        for id in &node.exporters {
+            let sender = senders
+                .iter()
+                .find(|sender| sender.exporter == *id && sender.signal == node.signal)
+                .ok_or_else(|| missing("exporter", id, &node.id))?;
+            exits.push((id.clone(), sender.queue.clone()));
+        }
+        let durable = exits.iter().any(|(_, queue)| queue.is_durable());
         let mut processors = Vec::new();
         for id in &node.processors {
             let context = ProcessorContext {
@@ -145,15 +153,14 @@ impl Plan<'_> {
                 .processors
                 .get(id.as_str())
                 .ok_or_else(|| missing("processor", id, &node.id))?;
+            if durable && let Some(batching) = settings.batching(id) {
+                // What is accepted has to be on disk first: it is gathered behind the queues.
+                for (_, queue) in &exits {
+                    queue.form(batching.clone());
+                }
+                continue;
+            }
             processors.push((id.clone(), settings.build(context)?));
-        }
-        let mut exits = Vec::new();
-        for id in &node.exporters {
-            let sender = senders
-                .iter()
-                .find(|sender| sender.exporter == *id && sender.signal == node.signal)
-                .ok_or_else(|| missing("exporter", id, &node.id))?;
-            exits.push((id.clone(), sender.queue.clone()));
         }
         Ok(Pipeline::new(
             telemetry,
@@ -205,6 +212,9 @@ fn missing(kind: &str, id: &str, pipeline: &str) -> ComponentError {
 impl Built {
     /// Starts receiving.
     pub fn start(self) -> Running {
+        for sender in &self.senders {
+            sender.queue.start();
+        }
         let receiving = Shutdown::default();
         let timers = self
             .pipelines
@@ -238,8 +248,8 @@ impl Running {
     }
 
     /// Stops receiving, lets what was accepted flow out, and ends every task. What is not delivered within
-    /// `drain_timeout` is given up, counted and logged. Returns the number of items given up.
-    pub async fn stop(mut self, drain_timeout: Duration) -> usize {
+    /// `drain_timeout` stays in the logs of durable queues; from memory it is given up, counted and logged.
+    pub async fn stop(mut self, drain_timeout: Duration) -> Ending {
         let deadline = tokio::time::Instant::now() + drain_timeout;
         self.receiving.trigger();
         while let Ok(Some(ended)) =
@@ -267,15 +277,44 @@ impl Running {
         }
         info!("draining: receivers have stopped");
         let unfinished = wait_for_workers(&mut self.senders, deadline).await;
-        let given_up = self
-            .pipelines
+        let given_up_before = self.given_up();
+        self.cut.trigger();
+        end_workers(unfinished).await;
+        for sender in &self.senders {
+            sender.queue.finish().await;
+        }
+        let given_up = self.given_up();
+        Ending {
+            given_up,
+            given_up_now: given_up - given_up_before,
+            stays: self.queued(),
+        }
+    }
+
+    fn queued(&self) -> usize {
+        self.pipelines
             .iter()
             .map(|pipeline| pipeline.queued())
-            .sum();
-        self.cut.trigger();
-        give_up(&self.senders, unfinished).await;
-        given_up
+            .sum()
     }
+
+    fn given_up(&self) -> u64 {
+        self.pipelines
+            .iter()
+            .map(|pipeline| pipeline.given_up())
+            .sum()
+    }
+}
+
+/// What became of what was accepted, in items, once for each exporter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// Given up for want of time when the agent stopped.
+    pub given_up_now: u64,
+    /// Given up since the agent started, this included: what destinations rejected, what became too old.
+    pub given_up: u64,
+    /// Kept in the logs of durable queues for the next start.
+    pub stays: usize,
 }
 
 /// How long workers may take to notice that the drain was cut short.
@@ -300,12 +339,8 @@ async fn wait_for_workers(
     unfinished
 }
 
-/// Settles what was not delivered in time as dropped.
-async fn give_up(senders: &[Sender], unfinished: Vec<JoinHandle<()>>) {
-    for entry in senders.iter().flat_map(|sender| sender.queue.take_all()) {
-        entry.custody.dropped("shutdown");
-        entry.ack.answer(Answer::Refused(Refusal::shutting_down()));
-    }
+/// Ends workers that were told that the time is over.
+async fn end_workers(unfinished: Vec<JoinHandle<()>>) {
     for worker in unfinished {
         let abort = worker.abort_handle();
         if tokio::time::timeout(CUT_GRACE, worker).await.is_err() {

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::ack::Answered;
+use crate::ack::{Ack, Answer, Answered};
 use crate::batch::{Chunk, Payload, Transport};
 use crate::component::{
     Exporter, ExporterContext, ExporterSettings, Factory, Intake, Outcome, ProcessorSettings,
     Sender,
 };
 use crate::config::{Diagnostics, Section};
+use crate::exporters::queue::Ticket;
 use crate::exporters::retry::RetryOptions;
 use crate::exporters::sender::{self, QueueOptions, SenderSettings};
 use crate::memory::HeldBytes;
@@ -55,7 +56,12 @@ impl Keeper {
 impl Exporter for Keeper {
     type Prepared = Payload;
 
-    fn prepare(&mut self, _signal: Signal, payload: Payload) -> Result<Payload, String> {
+    fn prepare(
+        &mut self,
+        _signal: Signal,
+        payload: Payload,
+        _ticket: &Ticket,
+    ) -> Result<Payload, String> {
         Ok(payload)
     }
 
@@ -86,11 +92,11 @@ impl ExporterSettings for Keeper {
                 &queue,
             )
         });
-        Ok(context
+        context
             .signals
             .iter()
             .map(|signal| sender::spawn(context, *signal, &settings, || self.clone()))
-            .collect())
+            .collect()
     }
 }
 
@@ -216,7 +222,7 @@ async fn batches_are_merged_by_count_and_by_time() {
     assert_eq!(keeper.sizes(), [12, 3]);
     assert_eq!(bench.ledger("keeper"), [15, 15, 0, 0]);
     assert_eq!(bench.held.bytes(), 0);
-    assert_eq!(bench.running.stop(Duration::from_secs(1)).await, 0);
+    assert_eq!(bench.running.stop(Duration::from_secs(1)).await.given_up, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,7 +250,7 @@ async fn a_full_queue_refuses_at_the_door_and_loses_nothing() {
     assert_eq!(keeper.bytes(), [1, 2]);
     assert_eq!(bench.submit(4, 1).await, Answer::Queued);
     keeper.permits.add_permits(1);
-    assert_eq!(bench.running.stop(Duration::from_secs(1)).await, 0);
+    assert_eq!(bench.running.stop(Duration::from_secs(1)).await.given_up, 0);
     assert_eq!(keeper.bytes(), [1, 2, 4]);
 }
 
@@ -288,7 +294,7 @@ async fn stopping_drains_what_processors_hold() {
     let keeper = Keeper::open();
     let bench = start(&[("batch", "")], &[("keeper", &keeper)]);
     bench.submit(7, 5).await;
-    assert_eq!(bench.running.stop(Duration::from_secs(1)).await, 0);
+    assert_eq!(bench.running.stop(Duration::from_secs(1)).await.given_up, 0);
     assert_eq!(keeper.sizes(), [5]);
 }
 
@@ -303,7 +309,14 @@ async fn a_drain_cut_short_counts_what_it_gives_up() {
         bench.submit(byte, 2).await;
     }
     tokio::time::sleep(Duration::from_millis(1)).await;
-    assert_eq!(bench.running.stop(Duration::from_secs(1)).await, 6);
+    assert_eq!(
+        bench
+            .running
+            .stop(Duration::from_secs(1))
+            .await
+            .given_up_now,
+        6
+    );
     let text = String::from_utf8(bench.telemetry.encode().unwrap()).unwrap();
     let dropped = r#"tidegate_ledger_dropped_items{exporter="keeper",otel_signal="traces",pipeline="traces",reason="shutdown"} 6"#;
     assert!(text.lines().any(|line| line == dropped), "{text}");

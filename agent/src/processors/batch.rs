@@ -3,18 +3,18 @@
 //! Merging moves handles to the request bytes and copies nothing. Unlike the Collector's, this processor loses
 //! nothing when the next stage is slow: a pipeline whose queues are full refuses new data at the door.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::ack::{Ack, Answer};
-use crate::batch::{Batch, Chunk, Payload};
+use crate::batch::Batch;
 use crate::component::{
     ComponentError, Factory, Output, Processor, ProcessorContext, ProcessorSettings,
 };
 use crate::config::{Section, Unsupported};
-use crate::otlp::Splitter;
+use crate::exporters::queue::Batching;
+use crate::gather::Gather;
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Histogram, names};
 use crate::units::HumanDuration;
@@ -84,6 +84,15 @@ fn parse(section: &mut Section<'_>) -> Option<Box<dyn ProcessorSettings>> {
 }
 
 impl ProcessorSettings for Settings {
+    fn batching(&self, id: &str) -> Option<Batching> {
+        Some(Batching {
+            processor: Some(id.to_owned()),
+            timeout: self.timeout,
+            size: self.size,
+            max_size: self.max_size,
+        })
+    }
+
     fn build(&self, context: ProcessorContext) -> Result<Box<dyn Processor>, ComponentError> {
         let labels = [context.id.as_str()];
         let telemetry = &context.telemetry;
@@ -91,7 +100,7 @@ impl ProcessorSettings for Settings {
         Ok(Box::new(Batcher {
             settings: self.clone(),
             signal: context.signal,
-            pending: Pending::default(),
+            pending: Gather::new(context.signal),
             deadline: None,
             send_size: telemetry.histogram(&names::BATCH_SEND_SIZE, &labels),
             size_trigger: telemetry.counter(&names::BATCH_SIZE_TRIGGER, &labels),
@@ -103,7 +112,7 @@ impl ProcessorSettings for Settings {
 struct Batcher {
     settings: Settings,
     signal: Signal,
-    pending: Pending,
+    pending: Gather,
     /// Set exactly when something is pending and a timeout is configured.
     deadline: Option<Instant>,
     send_size: Histogram,
@@ -120,7 +129,7 @@ impl Processor for Batcher {
             return;
         }
         self.emit_full(output);
-        if self.pending.items == 0 {
+        if self.pending.items() == 0 {
             self.deadline = None;
         } else if self.deadline.is_none() {
             self.deadline = Some(tokio::time::Instant::now().into_std() + self.settings.timeout);
@@ -146,14 +155,14 @@ impl Processor for Batcher {
 impl Batcher {
     /// Emits while there is enough for a full batch.
     fn emit_full(&mut self, output: &mut Output) {
-        while self.pending.items > 0 && self.pending.items >= self.settings.size {
+        while self.pending.items() > 0 && self.pending.items() >= self.settings.size {
             self.size_trigger.inc();
             self.emit_one(output);
         }
     }
 
     fn emit_all(&mut self, output: &mut Output) {
-        while self.pending.items > 0 {
+        while self.pending.items() > 0 {
             self.emit_one(output);
         }
         self.deadline = None;
@@ -162,7 +171,7 @@ impl Batcher {
     /// Emits what is pending, at most `send_batch_max_size` items of it.
     fn emit_one(&mut self, output: &mut Output) {
         let most = self.settings.max_size.unwrap_or(usize::MAX);
-        let payload = self.pending.take(self.signal, most);
+        let payload = self.pending.take(most);
         self.send_size.observe(payload.items() as f64);
         output.emit(Batch {
             signal: self.signal,
@@ -174,84 +183,6 @@ impl Batcher {
     }
 }
 
-/// What waits, in order. A request that went in part stays in front with its [`Splitter`].
-#[derive(Default)]
-struct Pending {
-    cut: Option<Cut>,
-    chunks: VecDeque<Chunk>,
-    /// Items in `cut` and `chunks`.
-    items: usize,
-}
-
-/// A request of which some items have gone already.
-struct Cut {
-    splitter: Splitter,
-    chunk: Chunk,
-    /// Items that have not gone yet; at least 1.
-    left: usize,
-}
-
-impl Pending {
-    fn append(&mut self, payload: Payload) {
-        self.items += payload.items();
-        self.chunks.extend(payload.into_chunks());
-    }
-
-    /// Takes the first `items`, or all there are.
-    fn take(&mut self, signal: Signal, items: usize) -> Payload {
-        let mut front = Payload::default();
-        while front.items() < items {
-            let room = items - front.items();
-            let Some(chunk) = self.take_chunk(signal, room) else {
-                break;
-            };
-            front.push(chunk);
-        }
-        self.items -= front.items();
-        debug_assert_eq!(
-            self.items == 0,
-            self.cut.is_none() && self.chunks.is_empty()
-        );
-        front
-    }
-
-    /// The next request whole, or as much of it as has at most `room` items.
-    fn take_chunk(&mut self, signal: Signal, room: usize) -> Option<Chunk> {
-        if let Some(cut) = &mut self.cut {
-            let piece = cut.take(room);
-            if cut.left == 0 {
-                self.cut = None;
-            }
-            return piece;
-        }
-        let chunk = self.chunks.pop_front()?;
-        if chunk.items() <= room {
-            return Some(chunk);
-        }
-        let cut = self.cut.insert(Cut {
-            splitter: Splitter::new(signal, chunk.bytes().clone()),
-            left: chunk.items(),
-            chunk,
-        });
-        cut.take(room)
-    }
-}
-
-impl Cut {
-    /// The next items, at most `room`.
-    fn take(&mut self, room: usize) -> Option<Chunk> {
-        let piece = self
-            .splitter
-            .take(room)
-            .map(|(bytes, items)| self.chunk.derive(bytes, items));
-        // The splitter finds as many items as the check counted; were it fewer, the rest must not be waited for.
-        self.left = piece
-            .as_ref()
-            .map_or(0, |piece| self.left.saturating_sub(piece.items()));
-        piece
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -260,6 +191,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::batch::Chunk;
     use crate::memory::HeldBytes;
     use crate::telemetry::Telemetry;
 

@@ -81,6 +81,14 @@ table! {
     EXPORTER_IN_FLIGHT = gauge("otelcol_exporter_in_flight_requests", &["exporter", "data_type"], "Requests being sent now, waiting for a retry included.");
     EXPORTER_ATTEMPTS = counter("tidegate_exporter_attempts", &["exporter", "otel_signal", "outcome"], "Attempts to send, by outcome: success, retry, rejected.");
     EXPORTER_BYTES = counter("tidegate_exporter_sent_bytes", &["exporter", "otel_signal"], "Bytes sent to the destination, as they went over the wire or to disk.");
+    QUEUE_DISK_BYTES = gauge("tidegate_queue_disk_bytes", &["exporter", "otel_signal"], "Bytes that the log of a durable queue takes on disk.");
+    QUEUE_OPEN_BATCHES = gauge("tidegate_queue_open_batches", &["exporter", "otel_signal"], "Batches of a durable queue that are formed and not settled.");
+    QUEUE_OLDEST_AGE = gauge("tidegate_queue_oldest_age_seconds", &["exporter", "otel_signal"], "How long the oldest data in a durable queue has waited, in seconds.");
+    QUEUE_RECOVERED = counter("tidegate_queue_recovered_items", &["exporter", "otel_signal"], "Items that an earlier run left in a durable queue. They are among the accepted ones of the ledger.");
+    QUEUE_WRITTEN_BYTES = counter("tidegate_queue_written_bytes", &["exporter", "otel_signal"], "Bytes written to the log of a durable queue.");
+    QUEUE_SYNCS = counter("tidegate_queue_syncs", &["exporter", "otel_signal"], "Syncs of the log of a durable queue.");
+    QUEUE_FAILURES = counter("tidegate_queue_failures", &["exporter", "otel_signal"], "Writes, syncs and attempts to make room that the disk of a durable queue refused.");
+    QUEUE_DAMAGED = counter("tidegate_queue_damaged_records", &["exporter", "otel_signal"], "Records of a durable queue that could not be read back.");
     LEDGER_ACCEPTED = counter("tidegate_ledger_accepted_items", &["pipeline", "exporter", "otel_signal"], "Items that the pipeline took responsibility for on behalf of the exporter.");
     LEDGER_DELIVERED = counter("tidegate_ledger_delivered_items", &["pipeline", "exporter", "otel_signal"], "Items that the destination has acknowledged.");
     LEDGER_QUEUED = gauge("tidegate_ledger_queued_items", &["pipeline", "exporter", "otel_signal"], "Items accepted and neither delivered nor dropped yet.");
@@ -88,6 +96,8 @@ table! {
     CLICKHOUSE_ROWS = counter("tidegate_clickhouse_inserted_rows", &["exporter", "table"], "Rows inserted, by table.");
     CLICKHOUSE_EXACTLY_ONCE = gauge("tidegate_clickhouse_exactly_once", &["exporter", "table"], "1 if the table is known to skip an insert that it has stored before, on every server used so far, else 0. Absent with `delivery = \"at_least_once\"`.");
     CLICKHOUSE_ADJUSTED = counter("tidegate_clickhouse_adjusted_items", &["exporter", "reason"], "Items stored with a correction or left out: negative_duration, metric_without_data.");
+    OTLP_REJECTED = counter("tidegate_otlp_rejected_{items}", &["exporter"], "Items that the far side declined of requests that it took (partial success). They count as delivered, too.");
+    OTLP_CONNECTIONS = counter("tidegate_otlp_connections", &["exporter"], "Connections opened to the far side.");
     FILE_FALLBACK = counter("tidegate_file_fallback_resources", &["exporter"], "Resources written to the file MISSING, because they lack the group_by attribute or no file can have its value as name.");
     FILE_ROTATIONS = counter("tidegate_file_rotations", &["exporter"], "Files renamed because they were full.");
     FILE_TORN_TAILS = counter("tidegate_file_torn_tails", &["exporter"], "Unfinished records cut off the end of an existing file when it was opened.");

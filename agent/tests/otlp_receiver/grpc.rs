@@ -286,7 +286,13 @@ async fn every_refusal_for_now_is_unavailable_with_a_hint() {
     assert_eq!(reply.code, 14);
     assert_eq!(
         harness.failures(),
-        [(Transport::Grpc, RequestFailure::Refused)]
+        [(
+            Transport::Grpc,
+            RequestFailure::Refused {
+                reason: RefusalReason::MemoryLimit,
+                bytes: None,
+            }
+        )]
     );
     drop(client);
     harness.stop().await;

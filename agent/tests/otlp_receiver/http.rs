@@ -222,6 +222,33 @@ async fn json_that_cannot_be_read_is_400() {
 }
 
 #[tokio::test]
+async fn json_that_grows_is_held_to_the_limit_and_to_the_memory() {
+    // Two bytes of text are eight on the wire.
+    const NUMBERS: usize = 10_000;
+    let text = format!(
+        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","histogram":{{"dataPoints":[{{"bucketCounts":[0{}]}}]}}}}]}}]}}]}}"#,
+        ",0".repeat(NUMBERS - 1)
+    );
+    let post = async |harness: &Harness| {
+        let headers = content_type(JSON);
+        let answer = harness.post("/v1/metrics", &headers, text.as_bytes());
+        answer.await.status
+    };
+    let harness = Harness::start("max_request_body_size = 80000");
+    assert_eq!(post(&harness).await, 413);
+    harness.stop().await;
+
+    let harness = Harness::start("max_request_body_size = 81000");
+    assert_eq!(post(&harness).await, 200);
+    let size = harness.last().unwrap().2.len();
+    assert!((80_000..81_000).contains(&size), "{size}");
+    // The text alone would fit.
+    harness.capture.state.lock().unwrap().held_max = Some(3 * text.len());
+    assert_eq!(post(&harness).await, 503);
+    harness.stop().await;
+}
+
+#[tokio::test]
 async fn strings_that_are_not_utf8_are_repaired_and_counted() {
     let harness = Harness::start("");
     let mut body = traces(2);
@@ -371,7 +398,16 @@ async fn admission_is_asked_before_the_body_is_read() {
     );
     assert_eq!(
         harness.failures(),
-        vec![(Transport::Http, RequestFailure::Refused); 2]
+        vec![
+            (
+                Transport::Http,
+                RequestFailure::Refused {
+                    reason: RefusalReason::MemoryLimit,
+                    bytes: Some(5_000_000),
+                }
+            );
+            2
+        ]
     );
     harness.stop().await;
 }

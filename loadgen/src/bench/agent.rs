@@ -166,6 +166,8 @@ mod tests {
             http_port: free_port()?,
             grpc_port: free_port()?,
             sink: "127.0.0.1:1".parse()?,
+            sink_http: "127.0.0.1:1".parse()?,
+            sink_grpc: "127.0.0.1:1".parse()?,
             dir: dir.path().to_owned(),
         };
         Agent::start(&peer(script), &places, places.http_port, None)
@@ -189,6 +191,8 @@ mod tests {
             http_port: 1,
             grpc_port: 2,
             sink: "127.0.0.1:1".parse().unwrap(),
+            sink_http: "127.0.0.1:1".parse().unwrap(),
+            sink_grpc: "127.0.0.1:1".parse().unwrap(),
             dir: dir.path().to_owned(),
         };
         let error = Agent::start(&peer, &places, 1, None)

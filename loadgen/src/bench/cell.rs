@@ -1,33 +1,56 @@
-//! What is measured: one signal over one protocol with one compression.
+//! What is measured: one kind of work on one signal over one protocol with one compression.
 
 use std::fmt;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::otlp::client::Protocol;
 use crate::otlp::compression::Compression;
 use crate::otlp::signal::Signal;
 
+/// What an agent does with what it receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Work {
+    /// It writes to a ClickHouse server.
+    ClickHouse,
+    /// It sends it on as OTLP, by the protocol it came by and uncompressed.
+    Passthrough,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Cell {
+    pub(crate) work: Work,
     pub(crate) signal: Signal,
     pub(crate) protocol: Protocol,
     pub(crate) compression: Compression,
 }
 
 impl Cell {
-    /// Every combination, uncompressed HTTP first: that is where agents are compared.
+    /// Every combination, uncompressed HTTP first: that is where agents are compared. Passing through is measured without
+    /// compression.
     pub(crate) fn all() -> Vec<Self> {
+        let protocols = [Protocol::Http, Protocol::Grpc];
         let mut cells = Vec::new();
-        for protocol in [Protocol::Http, Protocol::Grpc] {
+        for protocol in protocols {
             for compression in Compression::ALL {
                 let cell = |signal| Self {
+                    work: Work::ClickHouse,
                     signal,
                     protocol,
                     compression,
                 };
                 cells.extend(Signal::ALL.map(cell));
             }
+        }
+        for signal in Signal::ALL {
+            cells.extend(protocols.map(|protocol| Self {
+                work: Work::Passthrough,
+                signal,
+                protocol,
+                compression: Compression::None,
+            }));
         }
         cells
     }
@@ -36,16 +59,20 @@ impl Cell {
     pub(crate) fn quick() -> Vec<Self> {
         use Compression::{Gzip, None, Zstd};
         use Protocol::{Grpc, Http};
+        use Work::{ClickHouse, Passthrough};
 
         [
-            (Signal::Traces, Http, None),
-            (Signal::Logs, Http, Gzip),
-            (Signal::Metrics, Http, Zstd),
-            (Signal::Traces, Grpc, Zstd),
-            (Signal::Logs, Grpc, None),
-            (Signal::Metrics, Grpc, Gzip),
+            (ClickHouse, Signal::Traces, Http, None),
+            (ClickHouse, Signal::Logs, Http, Gzip),
+            (ClickHouse, Signal::Metrics, Http, Zstd),
+            (ClickHouse, Signal::Traces, Grpc, Zstd),
+            (ClickHouse, Signal::Logs, Grpc, None),
+            (ClickHouse, Signal::Metrics, Grpc, Gzip),
+            (Passthrough, Signal::Traces, Http, None),
+            (Passthrough, Signal::Traces, Grpc, None),
         ]
-        .map(|(signal, protocol, compression)| Self {
+        .map(|(work, signal, protocol, compression)| Self {
+            work,
             signal,
             protocol,
             compression,
@@ -61,6 +88,9 @@ impl Cell {
 
 impl fmt::Display for Cell {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.work == Work::Passthrough {
+            formatter.write_str("passthrough, ")?;
+        }
         write!(
             formatter,
             "{}, {}, {}",
@@ -78,7 +108,7 @@ mod tests {
         let mut all = Cell::all();
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), 18);
+        assert_eq!(all.len(), 24);
         for signal in Signal::ALL {
             assert!(Cell::quick().iter().any(|cell| cell.signal == signal));
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::cell::Cell;
+use super::cell::{Cell, Work};
 use super::environment::Environment;
 use super::measure::{Limit, Measurement};
 use super::report::{CellResult, Conditions, Failure, Report};
@@ -15,13 +15,13 @@ impl Report {
         let compared: Vec<_> = self
             .results
             .iter()
-            .filter(|result| self.is_compared(result.cell))
+            .filter(|result| result.cell.work == Work::ClickHouse && self.is_compared(result.cell))
             .collect();
         if !compared.is_empty() {
             text.push_str(
                 "\n## Next to other agents\n\nSame run, same payload, taken in turns.\n\n",
             );
-            self.write_table(&mut text, &compared, true);
+            self.write_table(&mut text, &compared, Ratio::ToReference);
         }
         if let Some(reference) = self.reference() {
             let own: Vec<_> = self
@@ -29,13 +29,16 @@ impl Report {
                 .iter()
                 .filter(|result| result.peer == reference)
                 .collect();
-            writeln!(
-                text,
-                "\n## {reference} by signal, protocol and compression\n"
-            )
-            .expect(STRING);
-            self.write_table(&mut text, &own, false);
+            if !own.is_empty() {
+                writeln!(
+                    text,
+                    "\n## {reference} by signal, protocol and compression\n"
+                )
+                .expect(STRING);
+                self.write_table(&mut text, &own, Ratio::None);
+            }
         }
+        self.write_passthrough(&mut text);
         self.write_disturbance(&mut text);
         self.write_failures(&mut text);
         self.write_payloads(&mut text);
@@ -91,38 +94,57 @@ impl Report {
             "{pinned} Each figure is the median of {repetitions} runs (least to greatest) of {items} items after \
              {warm_up_items} to warm up, {connections} connections, {load}, a new agent process for each run. \
              CPU is user and system time of the process that serves, from the first request until the sink, a \
-             ClickHouse server that discards, has every row. Latency is from sending a request to its \
+             ClickHouse or OTLP server that discards, has everything. Latency is from sending a request to its \
              acknowledgement; rates are what the slower of the two cores allows.",
         )
         .expect(STRING);
     }
 
-    fn write_table(&self, text: &mut String, results: &[&CellResult], compared: bool) {
+    /// Passing through: every row in proportion to the reverse proxy for the same signal.
+    fn write_passthrough(&self, text: &mut String) {
+        let results: Vec<_> = self
+            .results
+            .iter()
+            .filter(|result| result.cell.work == Work::Passthrough)
+            .collect();
+        if results.is_empty() {
+            return;
+        }
+        text.push_str(
+            "\n## Passing through\n\nReceived and sent on over the same protocol without compression, to a sink that reads \
+             whole requests and counts their items. \"Times\" is in proportion to nginx as a plain reverse proxy over HTTP \
+             for the same signal; the goals are 0.8 over HTTP and 1.2 over gRPC.\n\n",
+        );
+        self.write_table(text, &results, Ratio::ToProxy);
+    }
+
+    fn write_table(&self, text: &mut String, results: &[&CellResult], ratio: Ratio) {
+        let compared = ratio != Ratio::None;
         let first = if compared {
             "| signal, protocol, compression | agent |"
         } else {
             "| signal, protocol, compression |"
         };
-        let ratio = if compared { " times |" } else { "" };
+        let times = if compared { " times |" } else { "" };
         writeln!(
             text,
-            "{first} CPU-s per million |{ratio} items/s | p50 ms | p90 | p99 | max | peak MiB | idle MiB | refused | \
+            "{first} CPU-s per million |{times} items/s | p50 ms | p90 | p99 | max | peak MiB | idle MiB | refused | \
              failed | lost | surplus | B/item out | limit |"
         )
         .expect(STRING);
         let columns = if compared { 17 } else { 15 };
         writeln!(text, "|{}", "---|".repeat(columns)).expect(STRING);
         for result in results {
-            self.write_row(text, result, compared);
+            self.write_row(text, result, ratio);
         }
     }
 
-    fn write_row(&self, text: &mut String, result: &CellResult, compared: bool) {
+    fn write_row(&self, text: &mut String, result: &CellResult, ratio: Ratio) {
         let Some(cpu) = result.spread(|run| run.cpu_seconds_per_million) else {
             return;
         };
         write!(text, "| {} |", result.cell).expect(STRING);
-        if compared {
+        if ratio != Ratio::None {
             write!(text, " {} |", result.peer).expect(STRING);
         }
         write!(
@@ -131,11 +153,14 @@ impl Report {
             cpu.median, cpu.least, cpu.greatest
         )
         .expect(STRING);
-        if compared {
-            let ratio = self
-                .ratio(result)
-                .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-            write!(text, " {ratio} |").expect(STRING);
+        let times = match ratio {
+            Ratio::None => None,
+            Ratio::ToReference => Some(self.ratio(result)),
+            Ratio::ToProxy => Some(self.ratio_to_proxy(result)),
+        };
+        if let Some(times) = times {
+            let times = times.map_or_else(|| "-".to_owned(), |times| format!("{times:.2}"));
+            write!(text, " {times} |").expect(STRING);
         }
         let latency = |figure: fn(&Measurement) -> f64| result.median(figure);
         let max = result
@@ -268,6 +293,14 @@ impl Report {
     }
 }
 
+/// What a table's rows are put in proportion to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ratio {
+    None,
+    ToReference,
+    ToProxy,
+}
+
 /// Other processes' share of a core from which on figures cannot be trusted to a few percent.
 const DISTURBED: f64 = 0.05;
 const STRING: &str = "writing to a String cannot fail";
@@ -294,9 +327,9 @@ fn limit(result: &CellResult) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::cell::Cell;
     use crate::bench::peer::Peer;
     use crate::bench::report::Failure;
+    use crate::otlp::client::Protocol;
     use crate::stats::LatencySummary;
 
     fn run(cpu: f64, delivered: u64) -> Measurement {
@@ -397,6 +430,35 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}");
         }
+    }
+
+    #[test]
+    fn passing_through_is_in_proportion_to_the_proxy() {
+        let mut report = report();
+        let mut add = |peer: Peer, protocol, cpu| {
+            let cell = Cell {
+                work: Work::Passthrough,
+                protocol,
+                ..*Cell::all().first().unwrap()
+            };
+            report.results.push(CellResult {
+                peer: peer.name,
+                cell,
+                runs: vec![run(cpu, 1_000_000)],
+            });
+        };
+        add(Peer::nginx_proxy("nginx".into()), Protocol::Http, 0.5);
+        add(Peer::tidegate_passthrough("t".into()), Protocol::Http, 0.25);
+        add(Peer::tidegate_passthrough("t".into()), Protocol::Grpc, 0.75);
+        let text = report.markdown();
+        for row in [
+            "HTTP, none | nginx (proxy) | **0.50** (0.50 to 0.50) | 1.00 |",
+            "HTTP, none | tidegate (passthrough) | **0.25** (0.25 to 0.25) | 0.50 |",
+            "gRPC, none | tidegate (passthrough) | **0.75** (0.75 to 0.75) | 1.50 |",
+        ] {
+            assert!(text.contains(row), "{row} not in\n{text}");
+        }
+        assert_eq!(text.matches("nginx (proxy) |").count(), 1);
     }
 
     #[test]

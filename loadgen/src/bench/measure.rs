@@ -136,7 +136,9 @@ impl Bench {
         let places = Places {
             http_port: free_port()?,
             grpc_port: free_port()?,
-            sink: sink.address,
+            sink: sink.clickhouse,
+            sink_http: sink.otlp_http,
+            sink_grpc: sink.otlp_grpc,
             dir,
         };
         let port = if cell.protocol == Protocol::Http {
@@ -322,9 +324,11 @@ impl Meters {
     }
 }
 
-/// A ClickHouse sink on a thread of its own, which runs on the core of the thread that starts it.
+/// A sink on a thread of its own, which runs on the core of the thread that starts it.
 struct SinkThread {
-    address: SocketAddr,
+    clickhouse: SocketAddr,
+    otlp_http: SocketAddr,
+    otlp_grpc: SocketAddr,
     stats: Arc<Stats>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -332,10 +336,11 @@ struct SinkThread {
 
 impl SinkThread {
     fn start() -> anyhow::Result<Self> {
+        let any_port = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let settings = Settings {
-            clickhouse: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-            otlp_http: None,
-            otlp_grpc: None,
+            clickhouse: any_port,
+            otlp_http: any_port,
+            otlp_grpc: any_port,
             count: true,
             faults: Faults::NONE,
         };
@@ -343,10 +348,8 @@ impl SinkThread {
             .enable_all()
             .build()?;
         let mut sink = runtime.block_on(Sink::start(&settings))?;
-        let address = sink
-            .addresses
-            .clickhouse
-            .context("the sink has no address")?;
+        let real = |address: Option<SocketAddr>| address.context("the sink has no address");
+        let addresses = sink.addresses;
         let stats = Arc::clone(&sink.stats);
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
@@ -362,7 +365,9 @@ impl SinkThread {
             .name("sink".to_owned())
             .spawn(serve)?;
         Ok(Self {
-            address,
+            clickhouse: real(addresses.clickhouse)?,
+            otlp_http: real(addresses.otlp_http)?,
+            otlp_grpc: real(addresses.otlp_grpc)?,
             stats,
             stop: Some(stop),
             thread: Some(thread),

@@ -26,7 +26,7 @@ use crate::otlp::drive::unix_nanos;
 use crate::otlp::payload::{Numbering, Pool, Shape};
 use crate::otlp::signal::Signal;
 use crate::process;
-use cell::Cell;
+use cell::{Cell, Work};
 use environment::Environment;
 use measure::Bench;
 use peer::Peer;
@@ -49,13 +49,13 @@ enum AgentName {
 /// Starts each agent as a child process on a core of its own, sends it the same payload over OTLP from the other
 /// core, and lets it write to a ClickHouse server that discards. Every signal, protocol and compression for
 /// tidegate; other agents (rotel, and nginx as the floor) where requests are uncompressed over HTTP, taken in
-/// turns with it. Prints the tables as Markdown and writes report.md and report.json.
+/// turns with it. Then tidegate passing requests on as OTLP, next to nginx as a plain reverse proxy. Prints the tables as Markdown and writes report.md and report.json.
 ///
 /// The exit status is 1 if a measurement failed. Only loopback addresses are used; all agents are stopped at the
 /// end, however it comes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A smoke test: few items, one repetition, six combinations, tidegate only unless --agents says otherwise
+    /// A smoke test: few items, one repetition, eight combinations, tidegate only unless --agents says otherwise
     #[arg(long)]
     quick: bool,
     /// Agents to measure; the first is what others are compared with [default: all that are there]
@@ -88,6 +88,9 @@ pub(crate) struct Args {
     /// Open loop: items due per second in total [default: closed loop, as fast as answers come]
     #[arg(long, value_parser = crate::otlp::parse_rate)]
     rate: Option<f64>,
+    /// Only this work: writing to ClickHouse, or passing through
+    #[arg(long, value_enum, value_delimiter = ',')]
+    work: Vec<Work>,
     /// Only these signals
     #[arg(long, value_enum, value_delimiter = ',')]
     signals: Vec<Signal>,
@@ -193,6 +196,15 @@ fn measure_cell(
     run: &str,
     report: &mut Report,
 ) -> anyhow::Result<()> {
+    let peers: Vec<_> = report
+        .peers
+        .iter()
+        .filter(|peer| peer.takes_part(cell))
+        .cloned()
+        .collect();
+    if peers.is_empty() {
+        return Ok(());
+    }
     let shape = args.shape(cell.signal, run);
     let size = bench.connections.max(POOL);
     let build = || {
@@ -206,12 +218,6 @@ fn measure_cell(
     };
     let mut pool = build()?;
     report.note_payload(pool.facts());
-    let peers: Vec<_> = report
-        .peers
-        .iter()
-        .filter(|peer| peer.takes_part(cell))
-        .cloned()
-        .collect();
     let mut results: Vec<_> = peers
         .iter()
         .map(|peer| CellResult::new(peer, cell))
@@ -312,7 +318,8 @@ impl Args {
 
     fn cells(&self) -> Vec<Cell> {
         let wanted = |cell: &Cell| {
-            (self.signals.is_empty() || self.signals.contains(&cell.signal))
+            (self.work.is_empty() || self.work.contains(&cell.work))
+                && (self.signals.is_empty() || self.signals.contains(&cell.signal))
                 && (self.protocols.is_empty() || self.protocols.contains(&cell.protocol))
                 && (self.compressions.is_empty() || self.compressions.contains(&cell.compression))
         };
@@ -341,7 +348,9 @@ impl Args {
         for name in names {
             let peer = self.peer(*name)?;
             if peer.binary.is_file() {
+                let relay = name.passing_through(&peer, self.tidegate_config.is_some());
                 peers.push(peer);
+                peers.extend(relay);
                 continue;
             }
             let missing = format!(
@@ -376,6 +385,20 @@ impl Args {
 }
 
 impl AgentName {
+    /// The same binary passing requests through, for those that do. A configuration of the user's is for one work only.
+    fn passing_through(self, peer: &Peer, configured: bool) -> Vec<Peer> {
+        let binary = peer.binary.clone();
+        match self {
+            Self::Tidegate if configured => Vec::new(),
+            Self::Tidegate => vec![Peer::tidegate_passthrough(binary)],
+            Self::Nginx => vec![
+                Peer::nginx_proxy(binary.clone()),
+                Peer::nginx_proxy_keeping(binary),
+            ],
+            Self::Rotel => Vec::new(),
+        }
+    }
+
     fn remedy(self) -> &'static str {
         match self {
             Self::Tidegate => " (cargo build --release -p tidegate)",

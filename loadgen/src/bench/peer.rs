@@ -6,17 +6,22 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use super::cell::Cell;
+use super::cell::{Cell, Work};
 
 /// The release of Rotel that figures are compared with.
 pub(crate) const ROTEL_VERSION: &str = "0.0.1a15";
 
+/// The name of the reverse proxy that passing through is compared with.
+pub(crate) const PROXY: &str = "nginx (proxy)";
+
 /// How to start an agent. In arguments, configuration and environment, `{http_port}`, `{grpc_port}`,
-/// `{sink}` (host:port of a ClickHouse server), `{config}` (the rendered configuration's path) and `{dir}` (an
-/// empty directory of its own) stand for what they say.
+/// `{sink}`, `{sink_http}` and `{sink_grpc}` (host:port of a ClickHouse server and of OTLP servers), `{config}` (the
+/// rendered configuration's path) and `{dir}` (an empty directory of its own) stand for what they say.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Peer {
     pub(crate) name: String,
+    /// What it does in this configuration.
+    pub(crate) work: Work,
     pub(crate) binary: PathBuf,
     pub(crate) arguments: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,
@@ -39,7 +44,12 @@ pub(crate) struct Peer {
 pub(crate) struct Places {
     pub(crate) http_port: u16,
     pub(crate) grpc_port: u16,
+    /// A ClickHouse server.
     pub(crate) sink: SocketAddr,
+    /// An OTLP server over HTTP.
+    pub(crate) sink_http: SocketAddr,
+    /// An OTLP server over gRPC.
+    pub(crate) sink_grpc: SocketAddr,
     pub(crate) dir: PathBuf,
 }
 
@@ -48,6 +58,7 @@ impl Peer {
     pub(crate) fn tidegate(binary: PathBuf, config: Option<String>) -> Self {
         Self {
             name: "tidegate".to_owned(),
+            work: Work::ClickHouse,
             binary,
             arguments: words(&["run", "--config", "{config}"]),
             environment: Vec::new(),
@@ -67,6 +78,7 @@ impl Peer {
     pub(crate) fn rotel(binary: PathBuf) -> Self {
         Self {
             name: "rotel".to_owned(),
+            work: Work::ClickHouse,
             binary,
             arguments: words(&[
                 "start",
@@ -96,6 +108,7 @@ impl Peer {
     pub(crate) fn nginx(binary: PathBuf) -> Self {
         Self {
             name: "nginx (floor)".to_owned(),
+            work: Work::ClickHouse,
             binary,
             arguments: words(&["-p", "{dir}", "-e", "stderr", "-c", "{config}"]),
             environment: Vec::new(),
@@ -110,9 +123,57 @@ impl Peer {
         }
     }
 
+    /// Tidegate as a relay.
+    pub(crate) fn tidegate_passthrough(binary: PathBuf) -> Self {
+        Self {
+            name: "tidegate (passthrough)".to_owned(),
+            work: Work::Passthrough,
+            note: "batch processor and sending queues at their defaults, no memory limiter; everything is validated"
+                .to_owned(),
+            ..Self::tidegate(binary, Some(TIDEGATE_PASSTHROUGH.to_owned()))
+        }
+    }
+
+    /// What passing through is compared with: a reverse proxy that looks at nothing, as it comes.
+    pub(crate) fn nginx_proxy(binary: PathBuf) -> Self {
+        let config = NGINX_PROXY
+            .replace("{upstream}", "")
+            .replace("{location}", "");
+        Self {
+            name: PROXY.to_owned(),
+            work: Work::Passthrough,
+            config: Some(("nginx.conf".to_owned(), config)),
+            delivers: true,
+            note: "a plain reverse proxy for the same requests over HTTP: one process, each request buffered in memory; \
+                   it answers when the sink has. As always unless told otherwise, it opens a connection to the sink for \
+                   each request"
+                .to_owned(),
+            ..Self::nginx(binary)
+        }
+    }
+
+    /// The same, told to keep its connections to the sink.
+    pub(crate) fn nginx_proxy_keeping(binary: PathBuf) -> Self {
+        let config = NGINX_PROXY
+            .replace(
+                "{upstream}",
+                "\n        keepalive 64;\n        keepalive_requests 1000000000;",
+            )
+            .replace(
+                "{location}",
+                "\n            proxy_http_version 1.1;\n            proxy_set_header Connection \"\";",
+            );
+        Self {
+            name: "nginx (proxy, keepalive)".to_owned(),
+            config: Some(("nginx.conf".to_owned(), config)),
+            note: "the same, told to keep its connections to the sink".to_owned(),
+            ..Self::nginx_proxy(binary)
+        }
+    }
+
     /// Whether it is measured in this cell.
     pub(crate) fn takes_part(&self, cell: Cell) -> bool {
-        self.everywhere || cell.is_compared()
+        self.work == cell.work && (self.everywhere || cell.is_compared())
     }
 
     /// Asks the binary for its version; the version stays unknown when it does not say.
@@ -139,6 +200,8 @@ impl Peer {
             .replace("{http_port}", &places.http_port.to_string())
             .replace("{grpc_port}", &places.grpc_port.to_string())
             .replace("{sink}", &places.sink.to_string())
+            .replace("{sink_http}", &places.sink_http.to_string())
+            .replace("{sink_grpc}", &places.sink_grpc.to_string())
             .replace("{config}", &config.display().to_string())
             .replace("{dir}", &places.dir.display().to_string())
     }
@@ -182,6 +245,56 @@ exporters = ["clickhouse"]
 address = "127.0.0.1:0"
 "#;
 
+const TIDEGATE_PASSTHROUGH: &str = r#"[receivers."otlp/grpc".protocols.grpc]
+endpoint = "127.0.0.1:{grpc_port}"
+
+[receivers."otlp/http".protocols.http]
+endpoint = "127.0.0.1:{http_port}"
+
+[processors.batch]
+
+[exporters.otlp_grpc]
+endpoint = "http://{sink_grpc}"
+compression = "none"
+
+[exporters.otlp_http]
+endpoint = "http://{sink_http}"
+compression = "none"
+
+[service.pipelines."traces/grpc"]
+receivers = ["otlp/grpc"]
+processors = ["batch"]
+exporters = ["otlp_grpc"]
+
+[service.pipelines."traces/http"]
+receivers = ["otlp/http"]
+processors = ["batch"]
+exporters = ["otlp_http"]
+
+[service.pipelines."logs/grpc"]
+receivers = ["otlp/grpc"]
+processors = ["batch"]
+exporters = ["otlp_grpc"]
+
+[service.pipelines."logs/http"]
+receivers = ["otlp/http"]
+processors = ["batch"]
+exporters = ["otlp_http"]
+
+[service.pipelines."metrics/grpc"]
+receivers = ["otlp/grpc"]
+processors = ["batch"]
+exporters = ["otlp_grpc"]
+
+[service.pipelines."metrics/http"]
+receivers = ["otlp/http"]
+processors = ["batch"]
+exporters = ["otlp_http"]
+
+[service.telemetry.metrics]
+address = "127.0.0.1:0"
+"#;
+
 const NGINX: &str = "daemon off;
 master_process off;
 worker_processes 1;
@@ -203,6 +316,33 @@ http {
 }
 ";
 
+const NGINX_PROXY: &str = "daemon off;
+master_process off;
+worker_processes 1;
+pid {dir}/nginx.pid;
+events { worker_connections 4096; }
+http {
+    access_log off;
+    keepalive_requests 1000000000;
+    client_max_body_size 0;
+    client_body_buffer_size 64m;
+    client_body_temp_path {dir}/body;
+    proxy_temp_path {dir}/proxy;
+    fastcgi_temp_path {dir}/fastcgi;
+    uwsgi_temp_path {dir}/uwsgi;
+    scgi_temp_path {dir}/scgi;
+    upstream sink {
+        server {sink_http};{upstream}
+    }
+    server {
+        listen 127.0.0.1:{http_port};
+        location / {
+            proxy_pass http://sink;{location}
+        }
+    }
+}
+";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,18 +353,33 @@ mod tests {
             http_port: 1,
             grpc_port: 2,
             sink: "127.0.0.1:3".parse().unwrap(),
+            sink_http: "127.0.0.1:4".parse().unwrap(),
+            sink_grpc: "127.0.0.1:5".parse().unwrap(),
             dir: PathBuf::from("/x"),
         };
         let peers = [
             Peer::tidegate(PathBuf::new(), None),
             Peer::rotel(PathBuf::new()),
             Peer::nginx(PathBuf::new()),
+            Peer::tidegate_passthrough(PathBuf::new()),
+            Peer::nginx_proxy(PathBuf::new()),
+            Peer::nginx_proxy_keeping(PathBuf::new()),
         ];
         for peer in peers {
             let config = peer.config.clone().map(|(_, text)| text);
             for template in peer.arguments.iter().chain(&config) {
                 let text = peer.render(template, &places);
-                for placeholder in ["{http_port}", "{grpc_port}", "{sink}", "{config}", "{dir}"] {
+                for placeholder in [
+                    "{http_port}",
+                    "{grpc_port}",
+                    "{sink}",
+                    "{sink_http}",
+                    "{sink_grpc}",
+                    "{config}",
+                    "{dir}",
+                    "{upstream}",
+                    "{location}",
+                ] {
                     assert!(!text.contains(placeholder), "{}: {text}", peer.name);
                 }
             }

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::cell::Cell;
+use super::cell::{Cell, Work};
 use super::environment::Environment;
 use super::measure::Measurement;
-use super::peer::Peer;
+use super::peer::{PROXY, Peer};
+use crate::otlp::client::Protocol;
 use crate::otlp::payload::Facts;
 
 #[derive(Debug, Serialize)]
@@ -132,6 +133,19 @@ impl Report {
         self.results
             .iter()
             .find(|result| result.peer == peer && result.cell == cell)
+    }
+
+    /// How many times the CPU time of the reverse proxy for the same signal over HTTP this took, by the medians.
+    pub(crate) fn ratio_to_proxy(&self, result: &CellResult) -> Option<f64> {
+        let proxy = Cell {
+            work: Work::Passthrough,
+            protocol: Protocol::Http,
+            ..result.cell
+        };
+        let proxy = self.result(PROXY, proxy)?;
+        let proxy = proxy.spread(|run| run.cpu_seconds_per_million)?.median;
+        let own = result.spread(|run| run.cpu_seconds_per_million)?.median;
+        (proxy > 0.0).then_some(own / proxy)
     }
 
     /// How many times the reference's CPU time this agent took, by the medians.

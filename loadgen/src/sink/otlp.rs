@@ -1,6 +1,6 @@
 //! OTLP endpoints that count what arrives and throw it away.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::serve::{Body, drain, full, read, with_trailers};
+use super::serve::{Body, drain, full, read_into, with_trailers};
 use super::stats::Stats;
 use crate::otlp::client::Protocol;
 use crate::otlp::compression::Compression;
@@ -26,7 +26,13 @@ pub(crate) struct Otlp {
     stats: Arc<Stats>,
     protocol: Protocol,
     count: bool,
+    /// Buffers of earlier requests, guarded while one is taken or put back: fresh memory for each request would cost more
+    /// than reading it.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
+
+/// Buffers kept: more requests are rarely under way at the same time.
+const SPARE_MAX: usize = 16;
 
 impl Otlp {
     pub(crate) fn new(stats: Arc<Stats>, protocol: Protocol, count: bool) -> Self {
@@ -34,6 +40,7 @@ impl Otlp {
             stats,
             protocol,
             count,
+            spare: Mutex::default(),
         }
     }
 
@@ -47,10 +54,20 @@ impl Otlp {
             return Ok(refusal(self.protocol, StatusCode::NOT_FOUND));
         };
         let (bytes, items) = if self.count {
-            match read(body, REQUEST_BYTES_MAX).await? {
-                Some(body) => (body.len() as u64, self.items(signal, &head.headers, &body)),
-                None => (0, Err("longer than 1 GiB".to_owned())),
+            let mut whole = self.spare().pop().unwrap_or_default();
+            let counted = match read_into(body, REQUEST_BYTES_MAX, &mut whole).await? {
+                true => (
+                    whole.len() as u64,
+                    self.items(signal, &head.headers, &whole),
+                ),
+                false => (0, Err("longer than 1 GiB".to_owned())),
+            };
+            let mut spare = self.spare();
+            if spare.len() < SPARE_MAX {
+                whole.clear();
+                spare.push(whole);
             }
+            counted
         } else {
             (drain(body).await?, Ok(0))
         };
@@ -59,9 +76,13 @@ impl Otlp {
         Ok(success(self.protocol))
     }
 
-    fn items(&self, signal: Signal, headers: &HeaderMap, body: &Bytes) -> Result<u64, String> {
+    fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn items(&self, signal: Signal, headers: &HeaderMap, body: &[u8]) -> Result<u64, String> {
         let (message, encoding) = match self.protocol {
-            Protocol::Http => (Some(body.as_ref()), headers.get(CONTENT_ENCODING)),
+            Protocol::Http => (Some(body), headers.get(CONTENT_ENCODING)),
             Protocol::Grpc => {
                 let compressed = body.first() == Some(&1);
                 (

@@ -118,6 +118,10 @@ impl Service {
         Client::connect(self.address).await
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id().unwrap()
     }

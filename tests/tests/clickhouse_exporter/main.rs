@@ -5,3 +5,4 @@ mod memory;
 mod outage;
 mod schema;
 mod support;
+mod tls;

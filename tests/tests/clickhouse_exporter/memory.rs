@@ -7,7 +7,7 @@ use anyhow::Result;
 use tidegate::signal::Signal;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::outage::{Forgetful, address_of};
+use crate::outage::Forgetful;
 use crate::schema::{OLD_LOGS, records, spans};
 use crate::support::{Database, Exporter};
 
@@ -100,7 +100,7 @@ async fn a_table_that_forgets_is_warned_of_until_it_is_altered() -> Result<()> {
     );
     assert_eq!(kept(&exporter, "otel_logs")?, Some(1));
 
-    let proxy = Forgetful::start(address_of(&database)?, 2).await?;
+    let proxy = Forgetful::start(database.address()?, 2).await?;
     let exporter = Exporter::to(&proxy.url, "database = \"old\"")?;
     exporter.store(Signal::Logs, records()).await?;
     assert_eq!(

@@ -3,9 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use tidegate::ack::Answer;
 use tidegate::batch::{Chunk, Payload};
 use tidegate::signal::Signal;
@@ -13,29 +12,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::support::{DEADLINE, Database, Exporter, golden_request};
-
-pub(crate) fn address_of(database: &Database) -> Result<SocketAddr> {
-    let address = database
-        .localdb
-        .url
-        .strip_prefix("http://")
-        .context("an http URL")?;
-    Ok(address.parse()?)
-}
+use crate::support::{DEADLINE, Database, Exporter, golden_request, until};
 
 fn batch(signal: Signal) -> Result<Payload> {
     Ok(Chunk::new(golden_request(signal)?, 1).into())
-}
-
-/// Waits until `done`.
-async fn until(mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    let started = Instant::now();
-    while !done()? {
-        ensure!(started.elapsed() < DEADLINE, "not within {DEADLINE:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
 }
 
 /// A proxy that hands inserts on and loses the answers of the first `lost` of them.
@@ -107,7 +87,7 @@ async fn relay(
 #[tokio::test]
 async fn an_insert_whose_answer_got_lost_is_stored_once() -> Result<()> {
     let database = Database::start()?;
-    let proxy = Forgetful::start(address_of(&database)?, 3).await?;
+    let proxy = Forgetful::start(database.address()?, 3).await?;
     let exporter = Exporter::to(&proxy.url, "")?;
     exporter
         .store(Signal::Traces, golden_request(Signal::Traces)?)
@@ -136,7 +116,7 @@ async fn an_insert_whose_answer_got_lost_is_stored_once() -> Result<()> {
 #[tokio::test]
 async fn of_five_tables_only_those_that_failed_are_sent_again() -> Result<()> {
     let database = Database::start()?;
-    let proxy = Forgetful::start(address_of(&database)?, 1).await?;
+    let proxy = Forgetful::start(database.address()?, 1).await?;
     let exporter = Exporter::to(&proxy.url, "")?;
     exporter
         .store(Signal::Metrics, golden_request(Signal::Metrics)?)
@@ -166,7 +146,7 @@ async fn data_waits_for_a_server_that_is_away_at_the_start() -> Result<()> {
     until(|| Ok(exporter.metric(retried)?.is_some_and(|count| count >= 2))).await?;
     let database = Database::start()?;
     let listener = TcpListener::bind(address).await?;
-    let to = address_of(&database)?;
+    let to = database.address()?;
     let proxy = tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             tokio::spawn(async move {
@@ -214,7 +194,7 @@ async fn a_server_that_is_down_is_passed_over() -> Result<()> {
 #[tokio::test]
 async fn a_wrong_password_keeps_the_data() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let localdb = e2e::localdb::LocalDb::start_with(folder.path(), &["--password", "secret"])?;
+    let localdb = e2e::localdb::LocalDb::open(folder.path(), &["--password", "secret"])?;
     let exporter = Exporter::to(&localdb.url, "username = \"default\"\npassword = \"wrong\"")?;
     exporter.push(Signal::Logs, batch(Signal::Logs)?)?;
     let attempts =

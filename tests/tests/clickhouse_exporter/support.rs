@@ -1,6 +1,7 @@
 //! An exporter in this process, fed with requests, and a database to look into.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -11,7 +12,6 @@ use tidegate::batch::{Chunk, Payload};
 use tidegate::component::{ExporterContext, Sender, Shutdown};
 use tidegate::config::{Diagnostics, Section};
 use tidegate::exporters::EXPORTERS;
-use tidegate::exporters::queue::Entry;
 use tidegate::ledger::Ledger;
 use tidegate::signal::Signal;
 use tidegate::telemetry::Telemetry;
@@ -28,15 +28,21 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let localdb = LocalDb::start(folder.path())?;
+        let localdb = LocalDb::open(folder.path(), &[])?;
         Ok(Self {
             localdb,
             _folder: folder,
         })
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
+        let address = self.localdb.url.strip_prefix("http://");
+        Ok(address.context("an http URL")?.parse()?)
+    }
+
     pub(crate) async fn query(&self, sql: &str) -> Result<String> {
-        self.localdb.query(sql).await
+        self.localdb.ask(sql).await
     }
 
     /// The rows of a table as JSON, maps as lists of keys and values.
@@ -92,7 +98,8 @@ impl Exporter {
     pub(crate) fn to(url: &str, more: &str) -> Result<Self> {
         Self::build(&format!(
             "endpoint = \"{url}\"\ntimeout = \"20s\"\n{more}\n\
-             [retry_on_failure]\ninitial_interval = \"50ms\"\nmax_interval = \"200ms\"\n"
+             [retry_on_failure]\ninitial_interval = \"50ms\"\nmax_interval = \"200ms\"\n\
+             [sending_queue]\nwait_for_result = true\n"
         ))
     }
 
@@ -103,17 +110,9 @@ impl Exporter {
             .iter()
             .find(|sender| sender.signal == signal)
             .context("every signal has a sender")?;
-        let items = payload.items();
-        self.ledger.accept(items);
         let (ack, answered) = Ack::channel();
-        let entry = Entry {
-            payload,
-            custody: self.ledger.custody(items),
-            ack,
-        };
-        if sender.queue.push(entry).is_err() {
-            bail!("the queue is closed");
-        }
+        let account = sender.queue.account("test", self.ledger.clone(), false);
+        sender.queue.push(&account, payload, ack);
         Ok(answered)
     }
 
@@ -158,4 +157,14 @@ pub(crate) fn golden_path(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../agent/tests/golden")
         .join(name)
+}
+
+/// Waits until `done`.
+pub(crate) async fn until(mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let started = Instant::now();
+    while !done()? {
+        ensure!(started.elapsed() < DEADLINE, "not within {DEADLINE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }

@@ -29,7 +29,7 @@ fn record(id: u64) -> Record {
 #[tokio::test]
 async fn the_clickhouse_crate_writes_and_reads_rows() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     for compression in [Compression::Lz4, Compression::None] {
         let client = Client::default()
             .with_url(&database.url)
@@ -67,7 +67,7 @@ async fn the_clickhouse_crate_writes_and_reads_rows() -> Result<()> {
 #[tokio::test]
 async fn the_clickhouse_crate_sees_errors_early_and_late() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     for compression in [Compression::Lz4, Compression::None] {
         let client = Client::default()
             .with_url(&database.url)
@@ -133,7 +133,7 @@ fn python_environment() -> Result<PathBuf> {
 #[test]
 fn clickhouse_connect_works() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     let port = database
         .url
         .rsplit(':')

@@ -14,8 +14,8 @@ const TABLE: &str = "CREATE TABLE t (a UInt64, s String DEFAULT 'none') ENGINE =
 #[tokio::test]
 async fn rows_come_after_the_query_wherever_it_is() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
-    database.query(TABLE).await?;
+    let database = LocalDb::open(folder.path(), &[])?;
+    database.ask(TABLE).await?;
     for (query, body) in [
         ("INSERT INTO t FORMAT CSV", "1,x\n"),
         ("INSERT INTO t FORMAT CSV\n2,x\n", ""),
@@ -45,22 +45,19 @@ async fn rows_come_after_the_query_wherever_it_is() -> Result<()> {
     }
     assert_eq!(
         database
-            .query("SELECT count(), sum(a), countIf(s = 'x') FROM t")
+            .ask("SELECT count(), sum(a), countIf(s = 'x') FROM t")
             .await?,
         "11\t66\t10"
     );
-    assert_eq!(
-        database.query("SELECT s FROM t WHERE a = 10").await?,
-        "none"
-    );
+    assert_eq!(database.ask("SELECT s FROM t WHERE a = 10").await?, "none");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_failed_insert_says_why_and_inserts_nothing() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
-    database.query(TABLE).await?;
+    let database = LocalDb::open(folder.path(), &[])?;
+    database.ask(TABLE).await?;
     for (sql, parameters, rows, code) in [
         ("INSERT INTO nope FORMAT CSV", "", "1,x\n", "60"),
         ("INSERT INTO t (b) FORMAT CSV", "", "1,x\n", "16"),
@@ -116,15 +113,15 @@ async fn a_failed_insert_says_why_and_inserts_nothing() -> Result<()> {
     )
     .await?;
     assert_eq!(reply.header("x-clickhouse-exception-code"), "271");
-    assert_eq!(database.query("SELECT count() FROM t").await?, "0");
+    assert_eq!(database.ask("SELECT count() FROM t").await?, "0");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_body_that_breaks_off_inserts_nothing() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
-    database.query(TABLE).await?;
+    let database = LocalDb::open(folder.path(), &[])?;
+    database.ask(TABLE).await?;
     let address = database.url.trim_start_matches("http://").to_owned();
     let running = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO t %'";
     let rows = "1,x\n".repeat(10_000);
@@ -140,19 +137,15 @@ async fn a_body_that_breaks_off_inserts_nothing() -> Result<()> {
         let request = format!("POST /?query={query} HTTP/1.1\r\nHost: x\r\n{head}");
         client.write_all(request.as_bytes()).await?;
         eventually("the insert has begun", || async {
-            Ok(database.query(running).await? == "1")
+            Ok(database.ask(running).await? == "1")
         })
         .await?;
         drop(client);
         eventually("the insert has ended", || async {
-            Ok(database.query(running).await? == "0")
+            Ok(database.ask(running).await? == "0")
         })
         .await?;
-        assert_eq!(
-            database.query("SELECT count() FROM t").await?,
-            "0",
-            "{head}"
-        );
+        assert_eq!(database.ask("SELECT count() FROM t").await?, "0", "{head}");
     }
     Ok(())
 }
@@ -160,8 +153,8 @@ async fn a_body_that_breaks_off_inserts_nothing() -> Result<()> {
 #[tokio::test]
 async fn a_repeated_deduplication_token_inserts_once() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
-    database.query(TABLE).await?;
+    let database = LocalDb::open(folder.path(), &[])?;
+    database.ask(TABLE).await?;
     for (sql, parameters, count) in [
         (
             "INSERT INTO t (a) FORMAT CSV",
@@ -192,7 +185,7 @@ async fn a_repeated_deduplication_token_inserts_once() -> Result<()> {
         let reply = database.insert(sql, parameters, "7\n").await?;
         assert_eq!(reply.status, 200, "{}", reply.text());
         assert_eq!(
-            database.query("SELECT count() FROM t").await?,
+            database.ask("SELECT count() FROM t").await?,
             count,
             "{sql} {parameters}"
         );
@@ -203,8 +196,8 @@ async fn a_repeated_deduplication_token_inserts_once() -> Result<()> {
 #[tokio::test]
 async fn a_body_of_many_blocks_is_one_part_in_bounded_memory() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
-    database.query(TABLE).await?;
+    let database = LocalDb::open(folder.path(), &[])?;
+    database.ask(TABLE).await?;
     let blocks = "SELECT number AS a, repeat('x', 50) AS s FROM numbers(100000) SETTINGS max_block_size = 8192 FORMAT Native";
     let blocks = database.post("compress=1", blocks).await?.body;
     let reply = database
@@ -216,10 +209,10 @@ async fn a_body_of_many_blocks_is_one_part_in_bounded_memory() -> Result<()> {
         .await?;
     assert_eq!(reply.status, 200, "{}", reply.text());
     let parts = "SELECT count(), sum(rows) FROM system.parts WHERE table = 't' AND active";
-    assert_eq!(database.query(parts).await?, "1\t100000");
+    assert_eq!(database.ask(parts).await?, "1\t100000");
     // 580 MB of rows through a table that keeps none. The engine gathers blocks of up to 256 MB.
     database
-        .query("CREATE TABLE n (a UInt64, s String) ENGINE = Null")
+        .ask("CREATE TABLE n (a UInt64, s String) ENGINE = Null")
         .await?;
     let (before, _) = database.memory()?;
     let many = blocks.repeat(100);

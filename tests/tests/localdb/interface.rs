@@ -23,7 +23,7 @@ pub(crate) async fn eventually<F: Future<Output = Result<bool>>>(
 #[tokio::test]
 async fn probes_and_unknown_paths_are_answered() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     for (method, path, status, body) in [
         ("GET", "/ping", 200, "Ok.\n"),
         ("HEAD", "/ping", 200, ""),
@@ -54,7 +54,7 @@ async fn probes_and_unknown_paths_are_answered() -> Result<()> {
 #[tokio::test]
 async fn answers_carry_clickhouse_s_headers() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     let reply = database
         .post("query_id=abc", "SELECT 1 FORMAT JSON")
         .await?;
@@ -63,11 +63,11 @@ async fn answers_carry_clickhouse_s_headers() -> Result<()> {
         ("x-clickhouse-format", "JSON"),
         (
             "x-clickhouse-timezone",
-            database.query("SELECT timezone()").await?.as_str(),
+            database.ask("SELECT timezone()").await?.as_str(),
         ),
         (
             "x-clickhouse-server-display-name",
-            database.query("SELECT displayName()").await?.as_str(),
+            database.ask("SELECT displayName()").await?.as_str(),
         ),
         ("content-type", "application/json; charset=UTF-8"),
     ] {
@@ -92,7 +92,7 @@ async fn answers_carry_clickhouse_s_headers() -> Result<()> {
 #[tokio::test]
 async fn statements_of_every_kind_run() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     for (sql, expected) in [
         ("CREATE DATABASE d", ""),
         (
@@ -131,7 +131,7 @@ async fn statements_of_every_kind_run() -> Result<()> {
         ("SELECT 1 FORMAT Null", ""),
         ("DROP DATABASE d", ""),
     ] {
-        assert_eq!(database.query(sql).await?, expected, "{sql}");
+        assert_eq!(database.ask(sql).await?, expected, "{sql}");
     }
     Ok(())
 }
@@ -139,7 +139,7 @@ async fn statements_of_every_kind_run() -> Result<()> {
 #[tokio::test]
 async fn parameters_are_bound_not_spliced() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     for (value, sql, expected) in [
         ("41", "SELECT {x:UInt32} + 1", "42"),
         ("it's", "SELECT {x:String}", "it\\'s"),
@@ -216,7 +216,7 @@ const ERRORS: &[(&str, &str, u16, u16, &str)] = &[
 #[tokio::test]
 async fn errors_have_clickhouse_s_code_status_and_text() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     for &(parameters, sql, status, code, name) in ERRORS {
         let reply = database.post(parameters, sql).await?;
         let text = reply.text();

@@ -16,18 +16,18 @@ const TABLE: &str = "CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a";
 #[tokio::test]
 async fn data_survives_an_orderly_end_and_a_crash() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
-    database.query("CREATE DATABASE d").await?;
-    database.query(TABLE).await?;
+    let database = LocalDb::open(folder.path(), &[])?;
+    database.ask("CREATE DATABASE d").await?;
+    database.ask(TABLE).await?;
     database
-        .query("INSERT INTO t SELECT number FROM numbers(1000)")
+        .ask("INSERT INTO t SELECT number FROM numbers(1000)")
         .await?;
     database.stop()?;
     for round in 1..4u64 {
-        let database = LocalDb::start(folder.path())?;
-        let count = database.query("SELECT count() FROM t").await?;
+        let database = LocalDb::open(folder.path(), &[])?;
+        let count = database.ask("SELECT count() FROM t").await?;
         assert_eq!(count, (1000 * round).to_string());
-        assert_eq!(database.query("EXISTS DATABASE d").await?, "1");
+        assert_eq!(database.ask("EXISTS DATABASE d").await?, "1");
         let rows: String = (0..1000).map(|row| format!("{row}\n")).collect();
         assert_eq!(
             database
@@ -36,8 +36,8 @@ async fn data_survives_an_orderly_end_and_a_crash() -> Result<()> {
                 .status,
             200
         );
-        database.signal("KILL")?;
-        let (status, _) = database.wait()?;
+        database.signal("KILL");
+        let (status, _) = database.wait();
         assert!(!status.success());
     }
     Ok(())
@@ -46,7 +46,7 @@ async fn data_survives_an_orderly_end_and_a_crash() -> Result<()> {
 #[tokio::test]
 async fn a_running_request_is_finished_before_the_end() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     let slow = "SELECT sum(sleepEachRow(0.5)) FROM numbers(4) SETTINGS max_block_size = 1";
     let request = tokio::spawn({
         let url = database.url.clone();
@@ -54,13 +54,13 @@ async fn a_running_request_is_finished_before_the_end() -> Result<()> {
     });
     let running = "SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow(0.5)%' AND query_id != queryID()";
     eventually("the query runs", || async {
-        Ok(database.query(running).await? == "1")
+        Ok(database.ask(running).await? == "1")
     })
     .await?;
-    database.signal("INT")?;
+    database.signal("INT");
     let reply = request.await??;
     assert_eq!((reply.status, reply.text().as_str()), (200, "0\n"));
-    let (status, said) = database.wait()?;
+    let (status, said) = database.wait();
     assert!(status.success(), "{said:?}");
     Ok(())
 }
@@ -68,9 +68,9 @@ async fn a_running_request_is_finished_before_the_end() -> Result<()> {
 #[tokio::test]
 async fn a_request_that_does_not_end_is_stopped() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start_with(folder.path(), &["--shutdown-timeout", "1"])?;
-    database.query(TABLE).await?;
-    database.query("INSERT INTO t VALUES (1)").await?;
+    let database = LocalDb::open(folder.path(), &["--shutdown-timeout", "1"])?;
+    database.ask(TABLE).await?;
+    database.ask("INSERT INTO t VALUES (1)").await?;
     let endless = "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1";
     let request = tokio::spawn({
         let url = database.url.clone();
@@ -78,22 +78,22 @@ async fn a_request_that_does_not_end_is_stopped() -> Result<()> {
     });
     let running = "SELECT count() FROM system.processes WHERE query LIKE '%1000000000000%' AND query_id != queryID()";
     eventually("the query runs", || async {
-        Ok(database.query(running).await? == "1")
+        Ok(database.ask(running).await? == "1")
     })
     .await?;
     database.stop()?;
     // Whatever it got, it got it: the process is gone.
     let _answer = request.await?;
-    let database = LocalDb::start(folder.path())?;
-    assert_eq!(database.query("SELECT count() FROM t").await?, "1");
+    let database = LocalDb::open(folder.path(), &[])?;
+    assert_eq!(database.ask("SELECT count() FROM t").await?, "1");
     database.stop()
 }
 
 #[tokio::test]
 async fn a_stalled_insert_does_not_hold_up_the_end() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start_with(folder.path(), &["--shutdown-timeout", "1"])?;
-    database.query(TABLE).await?;
+    let database = LocalDb::open(folder.path(), &["--shutdown-timeout", "1"])?;
+    database.ask(TABLE).await?;
     let address = database.url.trim_start_matches("http://").to_owned();
     let mut client = tokio::net::TcpStream::connect(&address).await?;
     let rows = "1\n".repeat(10_000);
@@ -103,19 +103,19 @@ async fn a_stalled_insert_does_not_hold_up_the_end() -> Result<()> {
         .write_all(format!("{head}\r\n\r\n{rows}").as_bytes())
         .await?;
     let running = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO t %'";
-    let begun = || async { Ok(database.query(running).await? == "1") };
+    let begun = || async { Ok(database.ask(running).await? == "1") };
     eventually("the insert has begun", begun).await?;
     database.stop()?;
-    let database = LocalDb::start(folder.path())?;
-    assert_eq!(database.query("SELECT count() FROM t").await?, "0");
+    let database = LocalDb::open(folder.path(), &[])?;
+    assert_eq!(database.ask("SELECT count() FROM t").await?, "0");
     database.stop()
 }
 
 #[tokio::test]
 async fn one_process_at_a_time_has_the_data() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
-    let error = LocalDb::start(folder.path())
+    let database = LocalDb::open(folder.path(), &[])?;
+    let error = LocalDb::open(folder.path(), &[])
         .err()
         .map(|error| error.to_string())
         .unwrap_or_default();
@@ -127,7 +127,7 @@ async fn one_process_at_a_time_has_the_data() -> Result<()> {
         error.contains(&folder.path().display().to_string()),
         "{error}"
     );
-    assert_eq!(database.query("SELECT 1").await?, "1");
+    assert_eq!(database.ask("SELECT 1").await?, "1");
     database.stop()
 }
 
@@ -135,8 +135,8 @@ async fn one_process_at_a_time_has_the_data() -> Result<()> {
 async fn a_stray_configuration_is_not_read() -> Result<()> {
     let folder = tempdir()?;
     std::fs::write(folder.path().join("config.xml"), "<clickhouse><broken")?;
-    let database = LocalDb::start(folder.path())?;
-    assert_eq!(database.query("SELECT 1").await?, "1");
+    let database = LocalDb::open(folder.path(), &[])?;
+    assert_eq!(database.ask("SELECT 1").await?, "1");
     database.stop()
 }
 
@@ -179,7 +179,7 @@ fn a_missing_library_is_explained() -> Result<()> {
 #[tokio::test]
 async fn a_taken_address_is_explained() -> Result<()> {
     let (folder, other) = (tempdir()?, tempdir()?);
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     let address = database.url.trim_start_matches("http://");
     let output = Command::new(binary("tidegate"))
         .args(["localdb", "--listen", address, "--path"])

@@ -10,28 +10,28 @@ use crate::interface::eventually;
 #[tokio::test]
 async fn settings_and_database_end_with_the_request() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
-    database.query("CREATE DATABASE d").await?;
+    let database = LocalDb::open(folder.path(), &[])?;
+    database.ask("CREATE DATABASE d").await?;
     let sql = "SELECT getSetting('max_threads') = 7, currentDatabase()";
     assert_eq!(
         database.post("max_threads=7&database=d", sql).await?.text(),
         "1\td\n"
     );
-    assert_eq!(database.query(sql).await?, "0\tdefault");
+    assert_eq!(database.ask(sql).await?, "0\tdefault");
     let headers = [("x-clickhouse-database", "d")];
     let reply = send("POST", &database.url, &headers, "SELECT currentDatabase()").await?;
     assert_eq!(reply.text(), "d\n");
-    database.query("SET max_threads = 7").await?;
-    assert_eq!(database.query(sql).await?, "0\tdefault");
+    database.ask("SET max_threads = 7").await?;
+    assert_eq!(database.ask(sql).await?, "0\tdefault");
     Ok(())
 }
 
 #[tokio::test]
 async fn get_only_reads() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     database
-        .query("CREATE TABLE t (a UInt8) ENGINE = Memory")
+        .ask("CREATE TABLE t (a UInt8) ENGINE = Memory")
         .await?;
     for (sql, code) in [
         ("SELECT 1", ""),
@@ -51,14 +51,14 @@ async fn get_only_reads() -> Result<()> {
             );
         }
     }
-    assert_eq!(database.query("SELECT count() FROM t").await?, "0");
+    assert_eq!(database.ask("SELECT count() FROM t").await?, "0");
     Ok(())
 }
 
 #[tokio::test]
 async fn sessions_keep_their_state_and_nothing_of_a_request() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     let threads = "SELECT getSetting('max_threads')";
     for (parameters, sql, expected) in [
         ("session_id=a", "CREATE TEMPORARY TABLE t (a UInt8)", ""),
@@ -94,7 +94,7 @@ async fn sessions_keep_their_state_and_nothing_of_a_request() -> Result<()> {
     let running = "SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow(1)%' \
                    AND query_id != queryID()";
     let locked = async {
-        let is_running = || async { Ok(database.query(running).await? == "1") };
+        let is_running = || async { Ok(database.ask(running).await? == "1") };
         eventually("the slow query runs", is_running).await?;
         database.post("session_id=d", "SELECT 1").await
     };
@@ -117,7 +117,7 @@ async fn sessions_keep_their_state_and_nothing_of_a_request() -> Result<()> {
 async fn credentials_are_checked_where_asked_for() -> Result<()> {
     let folder = tempdir()?;
     let arguments = ["--user", "me", "--password", "secret"];
-    let database = LocalDb::start_with(folder.path(), &arguments)?;
+    let database = LocalDb::open(folder.path(), &arguments)?;
     for (parameters, headers, allowed) in [
         ("user=me&password=secret", vec![], true),
         (
@@ -151,9 +151,9 @@ async fn credentials_are_checked_where_asked_for() -> Result<()> {
 #[tokio::test]
 async fn many_clients_at_once_do_not_disturb_each_other() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start_with(folder.path(), &["--max-queries", "4"])?;
+    let database = LocalDb::open(folder.path(), &["--max-queries", "4"])?;
     database
-        .query("CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a")
+        .ask("CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a")
         .await?;
     let client = |index: u64| {
         let database = &database;
@@ -181,9 +181,7 @@ async fn many_clients_at_once_do_not_disturb_each_other() -> Result<()> {
         result?;
     }
     assert_eq!(
-        database
-            .query("SELECT count(), uniqExact(a) FROM t")
-            .await?,
+        database.ask("SELECT count(), uniqExact(a) FROM t").await?,
         "80\t80"
     );
     database.stop()

@@ -11,7 +11,7 @@ use crate::interface::eventually;
 #[tokio::test]
 async fn every_format_is_one_whole_document_whatever_its_size() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     let sql = "SELECT number AS n, toString(number) AS s FROM numbers(300000)";
     let json = database.post("", format!("{sql} FORMAT JSON")).await?;
     let document: serde_json::Value = serde_json::from_slice(&json.body)?;
@@ -55,7 +55,7 @@ async fn every_format_is_one_whole_document_whatever_its_size() -> Result<()> {
 #[tokio::test]
 async fn totals_and_extremes_are_in_the_answer() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     let sql = "SELECT number % 2 AS k, count() AS c FROM numbers(10) GROUP BY k WITH TOTALS ORDER BY k FORMAT JSON";
     let document: serde_json::Value =
         serde_json::from_slice(&database.post("extremes=1", sql).await?.body)?;
@@ -67,9 +67,9 @@ async fn totals_and_extremes_are_in_the_answer() -> Result<()> {
 #[tokio::test]
 async fn answers_are_encoded_as_asked() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     database
-        .query("CREATE TABLE t (n UInt64, s String) ENGINE = Memory")
+        .ask("CREATE TABLE t (n UInt64, s String) ENGINE = Memory")
         .await?;
     let sql = "SELECT number AS n, repeat('x', 20) AS s FROM numbers(200000) FORMAT Native";
     // What comes out encoded goes back in as it is: both directions at once.
@@ -97,7 +97,7 @@ async fn answers_are_encoded_as_asked() -> Result<()> {
             "{accept} {}",
             reply.body.len()
         );
-        database.query("TRUNCATE TABLE t").await?;
+        database.ask("TRUNCATE TABLE t").await?;
         let url = format!(
             "{}/?query={}&{back}",
             database.url,
@@ -107,7 +107,7 @@ async fn answers_are_encoded_as_asked() -> Result<()> {
         assert_eq!(reply.status, 200, "{accept} {parameters}: {}", reply.text());
         assert_eq!(
             database
-                .query("SELECT count(), sum(n), any(s) FROM t")
+                .ask("SELECT count(), sum(n), any(s) FROM t")
                 .await?,
             "200000\t19999900000\txxxxxxxxxxxxxxxxxxxx"
         );
@@ -118,7 +118,7 @@ async fn answers_are_encoded_as_asked() -> Result<()> {
 #[tokio::test]
 async fn a_late_error_ends_the_answer_between_marks() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     let sql = "SELECT throwIf(number = 3000000) FROM numbers(4000000) SETTINGS max_threads = 1, max_block_size = 10000";
     let reply = database.post("", sql).await?;
     let tag = reply.header("x-clickhouse-exception-tag");
@@ -144,7 +144,7 @@ async fn a_late_error_ends_the_answer_between_marks() -> Result<()> {
 #[tokio::test]
 async fn native_blocks_follow_the_client_s_revision() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     let sql = "SELECT toUInt8(5) AS a, 'x' AS b FORMAT Native";
     let plain = b"\x02\x01\x01a\x05UInt8\x05\x01b\x06String\x01x".as_slice();
     let marked =
@@ -189,7 +189,7 @@ async fn native_blocks_follow_the_client_s_revision() -> Result<()> {
 #[tokio::test]
 async fn a_query_stops_when_its_client_leaves() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
+    let database = LocalDb::open(folder.path(), &[])?;
     let address = database.url.trim_start_matches("http://").to_owned();
     for sql in [
         "SELECT number FROM numbers(1000000000000)",
@@ -203,12 +203,12 @@ async fn a_query_stops_when_its_client_leaves() -> Result<()> {
         );
         client.write_all(request.as_bytes()).await?;
         eventually("the query runs", || async {
-            Ok(database.query(running).await? == "1")
+            Ok(database.ask(running).await? == "1")
         })
         .await?;
         drop(client);
         eventually("the query stops", || async {
-            Ok(database.query(running).await? == "0")
+            Ok(database.ask(running).await? == "0")
         })
         .await?;
     }
@@ -218,8 +218,8 @@ async fn a_query_stops_when_its_client_leaves() -> Result<()> {
 #[tokio::test]
 async fn a_large_answer_takes_little_memory() -> Result<()> {
     let folder = tempdir()?;
-    let database = LocalDb::start(folder.path())?;
-    database.query("SELECT 1").await?;
+    let database = LocalDb::open(folder.path(), &[])?;
+    database.ask("SELECT 1").await?;
     let (before, _) = database.memory()?;
     let reply = database
         .post("", "SELECT number, repeat('x', 100) FROM numbers(3000000)")

@@ -149,9 +149,15 @@ fn set_reaches_every_setting() {
 }
 
 #[test]
-fn metrics_at_level_none_have_no_address() {
-    let (settings, _) = settings(VALID, &["service.telemetry.metrics.level=none"]).unwrap();
-    assert_eq!(settings.telemetry.metrics_address, None);
+fn only_level_none_turns_metrics_off() {
+    let telemetry = |level: &str| {
+        let level = format!("service.telemetry.metrics.level={level}");
+        settings(VALID, &[&level]).unwrap().0.telemetry
+    };
+    assert_eq!(telemetry("none").metrics_address, None);
+    assert!(telemetry("normal").metrics_address.is_some());
+    assert_eq!(telemetry("basic"), telemetry("normal"));
+    assert_eq!(telemetry("detailed"), telemetry("normal"));
 }
 
 // === Sources ===

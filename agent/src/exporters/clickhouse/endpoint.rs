@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use http::Uri;
 
 use super::options::Options;
-use super::secret::Secret;
 use super::settings::Strategy;
 use crate::config::Section;
+use crate::secret::Secret;
 
 /// One server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +33,12 @@ pub(crate) struct Given {
     pub(crate) database: Option<String>,
     /// `async_insert`, where given: it wins over the option.
     pub(crate) async_insert: Option<bool>,
+    /// `skip_verify`: whether any certificate will do.
+    pub(crate) skip_verify: bool,
 }
 
 /// Options of the Go driver that mean nothing here: connections are pooled, and `timeout` is the limit.
-const DRIVER_ONLY: [&str; 16] = [
+const DRIVER_ONLY: [&str; 15] = [
     "block_buffer_size",
     "buffer_size",
     "client_info_product",
@@ -52,7 +54,6 @@ const DRIVER_ONLY: [&str; 16] = [
     "max_idle_conns",
     "max_open_conns",
     "read_timeout",
-    "skip_verify",
 ];
 
 const KEY: &str = "endpoint";
@@ -64,6 +65,7 @@ pub(crate) fn parse_endpoints(options: &Options, section: &mut Section<'_>) -> G
         strategy: Strategy::InOrder,
         database: None,
         async_insert: None,
+        skip_verify: false,
     };
     let addresses: Vec<&str> = options.endpoint.split(',').map(str::trim).collect();
     let scheme = addresses
@@ -175,6 +177,7 @@ fn apply_parameters(
             "password" => endpoint.password = Some(Secret::new(value)),
             "database" if options.database == "default" => given.database = Some(value),
             "database" => {}
+            "skip_verify" => given.skip_verify |= value == "1" || value == "true",
             "async_insert" => given.async_insert = Some(value == "1" || value == "true"),
             ignored if DRIVER_ONLY.contains(&ignored) => {
                 if ignored != "connection_open_strategy" {

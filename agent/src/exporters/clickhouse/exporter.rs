@@ -1,6 +1,5 @@
 //! The exporter itself: prepares a batch once, and sends each table until the server has it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::encode::{Adjusted, Block, Encoder};
@@ -11,7 +10,9 @@ use super::servers::Servers;
 use super::settings::Settings;
 use crate::batch::Payload;
 use crate::component::{ComponentError, Exporter, ExporterContext, Outcome, Sender};
+use crate::exporters::queue::Ticket;
 use crate::exporters::sender;
+use crate::memory::Reservation;
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Telemetry, names};
 
@@ -20,20 +21,7 @@ pub(super) fn build(
     settings: &Settings,
     context: &ExporterContext,
 ) -> Result<Vec<Sender>, ComponentError> {
-    let shared = Arc::new(Shared {
-        servers: Servers::new(
-            settings.clone(),
-            Watch::new(&context.id, &context.telemetry),
-        ),
-        encoders: Encoders::new(settings.method)
-            .map_err(|cause| ComponentError::new("set up compression", cause))?,
-        tokens: Tokens::default(),
-        id: context.id.clone(),
-        names: settings.layout.names.clone(),
-        telemetry: context.telemetry.clone(),
-        negative_durations: adjusted(context, "negative_duration"),
-        metrics_without_data: adjusted(context, "metric_without_data"),
-    });
+    let shared = Arc::new(Shared::new(settings, context)?);
     let make = |signal: &Signal| {
         let sent_bytes = context
             .telemetry
@@ -43,7 +31,7 @@ pub(super) fn build(
             sent_bytes: sent_bytes.clone(),
         })
     };
-    Ok(context.signals.iter().map(make).collect())
+    context.signals.iter().map(make).collect()
 }
 
 fn adjusted(context: &ExporterContext, reason: &str) -> Counter {
@@ -56,12 +44,30 @@ fn adjusted(context: &ExporterContext, reason: &str) -> Counter {
 struct Shared {
     servers: Servers,
     encoders: Encoders,
-    tokens: Tokens,
     id: String,
     names: super::schema::Names,
     telemetry: Telemetry,
     negative_durations: Counter,
     metrics_without_data: Counter,
+}
+
+impl Shared {
+    fn new(settings: &Settings, context: &ExporterContext) -> Result<Self, ComponentError> {
+        Ok(Self {
+            servers: Servers::new(
+                settings.clone(),
+                Watch::new(&context.id, &context.telemetry),
+            )
+            .map_err(|cause| ComponentError::new("set up TLS", cause))?,
+            encoders: Encoders::new(settings.method)
+                .map_err(|cause| ComponentError::new("set up compression", cause))?,
+            id: context.id.clone(),
+            names: settings.layout.names.clone(),
+            telemetry: context.telemetry.clone(),
+            negative_durations: adjusted(context, "negative_duration"),
+            metrics_without_data: adjusted(context, "metric_without_data"),
+        })
+    }
 }
 
 /// One worker.
@@ -75,18 +81,28 @@ struct Prepared {
     signal: Signal,
     /// The tables that the server does not have yet.
     parts: Vec<Part>,
+    ticket: Ticket,
+    /// Rows that the server will never take, and why.
+    rejected: Option<(usize, String)>,
 }
 
 struct Part {
     block: Block,
     /// Says which insert this is: the server stores it once, however often it is sent.
     token: String,
+    /// Its body's memory, counted where the payload's was. Nobody is asked for it: it takes the payload's place.
+    _held: Option<Reservation>,
 }
 
 impl Exporter for ClickHouse {
     type Prepared = Prepared;
 
-    fn prepare(&mut self, signal: Signal, payload: Payload) -> Result<Prepared, String> {
+    fn prepare(
+        &mut self,
+        signal: Signal,
+        payload: Payload,
+        ticket: &Ticket,
+    ) -> Result<Prepared, String> {
         let shared = &self.shared;
         let mut adjusted = Adjusted::default();
         let blocks = shared
@@ -100,19 +116,25 @@ impl Exporter for ClickHouse {
         shared
             .metrics_without_data
             .inc_by(adjusted.metrics_without_data);
-        let token = shared.tokens.next();
+        let held = payload.held_in();
         let parts = blocks
             .into_iter()
+            .filter(|block| !ticket.is_done(block.table.name()))
             .map(|block| Part {
-                token: format!("{token}-{}", block.table.name()),
+                token: format!("{}-{}", ticket.name(), block.table.name()),
+                _held: held.map(|held| held.reserve(block.body.len())),
                 block,
             })
             .collect();
-        Ok(Prepared { signal, parts })
+        Ok(Prepared {
+            signal,
+            parts,
+            ticket: ticket.clone(),
+            rejected: None,
+        })
     }
 
     async fn send(&mut self, prepared: &mut Prepared) -> Outcome {
-        let mut rejection = None;
         // Taken out one by one as they are settled: what is left after a cancelled attempt is what is missing.
         while let Some(part) = prepared.parts.last() {
             let result = self
@@ -121,22 +143,32 @@ impl Exporter for ClickHouse {
                 .insert(prepared.signal, &part.block, &part.token)
                 .await;
             match result {
-                Ok(()) => self.count(&part.block),
-                Err(Failure {
-                    class: Class::Rejected,
-                    message,
-                }) => rejection = Some(message),
-                Err(failure) => {
-                    return Outcome::Retry {
-                        cause: failure.message,
-                        after: None,
-                    };
+                Ok(()) => {
+                    self.count(&part.block);
+                    prepared.ticket.part_done(part.block.table.name());
                 }
+                Err(Failure { class, message }) => match class {
+                    Class::Rejected => {
+                        let (rows, cause) = prepared.rejected.get_or_insert_default();
+                        *rows += part.block.rows;
+                        *cause = message;
+                    }
+                    Class::TooLarge => return Outcome::TooLarge { cause: message },
+                    _ => {
+                        return Outcome::Retry {
+                            cause: message,
+                            after: None,
+                        };
+                    }
+                },
             }
             prepared.parts.pop();
         }
-        match rejection {
-            Some(cause) => Outcome::Rejected { cause },
+        match prepared.rejected.take() {
+            Some((items, cause)) => Outcome::Rejected {
+                cause,
+                items: Some(items),
+            },
             None => Outcome::Delivered,
         }
     }
@@ -194,31 +226,43 @@ impl Encoders {
     }
 }
 
-/// Names for inserts that no other insert has, on this or any other machine.
-struct Tokens {
-    /// 128 random bits of this process.
-    process: String,
-    next: AtomicU64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Chunk;
+    use crate::config::{Diagnostics, Section};
+    use crate::memory::HeldBytes;
+    use crate::testing::exporter_context;
 
-impl Default for Tokens {
-    fn default() -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        let now = std::time::SystemTime::now();
-        let half = || RandomState::new().hash_one((now, std::process::id()));
-        Self {
-            process: format!("{:016x}{:016x}", half(), half()),
-            next: AtomicU64::new(0),
+    fn exporter() -> ClickHouse {
+        let mut found = Diagnostics::default();
+        let mut section = Section::from_text("x", "endpoint = 'http://ch'", &mut found).unwrap();
+        let settings = Settings::parse(&mut section).unwrap();
+        let context = exporter_context(&Signal::ALL);
+        ClickHouse {
+            shared: Arc::new(Shared::new(&settings, &context).unwrap()),
+            sent_bytes: context.telemetry.counter(&names::EXPORTER_BYTES, &["", ""]),
         }
     }
-}
 
-impl Tokens {
-    fn next(&self) -> String {
-        format!(
-            "{}-{:x}",
-            self.process,
-            self.next.fetch_add(1, Ordering::Relaxed)
-        )
+    #[test]
+    fn bodies_are_held_in_place_of_the_payload() {
+        let held = HeldBytes::default();
+        let bytes = include_bytes!("../../../tests/golden/metrics.pb");
+        let reservation = held.reserve(bytes.len());
+        let chunk = Chunk::reserved(bytes.as_slice().into(), 1, reservation);
+        let mut prepared = exporter()
+            .prepare(Signal::Metrics, chunk.into(), &Ticket::for_tests())
+            .unwrap();
+        let in_flight = |prepared: &Prepared| -> usize {
+            let bodies = prepared.parts.iter().map(|part| part.block.body.len());
+            bodies.sum()
+        };
+        assert_eq!(prepared.parts.len(), 5, "a table for each kind of metric");
+        while !prepared.parts.is_empty() {
+            assert_eq!(held.bytes(), in_flight(&prepared));
+            prepared.parts.pop();
+        }
+        assert_eq!(held.bytes(), 0);
     }
 }

@@ -15,6 +15,8 @@ pub(crate) enum Class {
     Schema,
     /// The server does not let us in: an operator has to act. The data is kept.
     Denied,
+    /// The server takes less at once.
+    TooLarge,
     /// The server will never take this data.
     Rejected,
 }
@@ -81,7 +83,8 @@ fn classify_response(text: &str) -> Class {
     match exception_code(text) {
         Some(code) => classify_code(code, text),
         // A proxy's page or a bare status: the client keeps the status only of answers without a body.
-        None if text.starts_with("400 ") || text.starts_with("413 ") => Class::Rejected,
+        None if text.starts_with("413 ") => Class::TooLarge,
+        None if text.starts_with("400 ") => Class::Rejected,
         None if text.starts_with("401 ") || text.starts_with("403 ") => Class::Denied,
         None => Class::Unreachable,
     }
@@ -109,6 +112,8 @@ fn classify_code(code: u32, text: &str) -> Class {
         // UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, IP_ADDRESS_NOT_ALLOWED, DATABASE_ACCESS_DENIED,
         // ACCESS_DENIED, AUTHENTICATION_FAILED
         192..=195 | 291 | 497 | 516 => Class::Denied,
+        // TOO_MANY_ROWS, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES
+        158 | 307 | 396 => Class::TooLarge,
         // CANNOT_PARSE_TEXT, CANNOT_PARSE_NUMBER, INCORRECT_DATA, TOO_LARGE_ARRAY_SIZE, TOO_LARGE_STRING_SIZE,
         // VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE, VIOLATED_CONSTRAINT
         6 | 72 | 117 | 128 | 131 | 321 | 469 => Class::Rejected,
@@ -170,7 +175,8 @@ mod tests {
         check("<html>502 Bad Gateway</html>", Class::Unreachable);
         check("503 Service Unavailable", Class::Unreachable);
         check("403 Forbidden", Class::Denied);
-        check("413 Payload Too Large", Class::Rejected);
+        check("413 Payload Too Large", Class::TooLarge);
+        check("Code: 307. DB::Exception: Limit for bytes", Class::TooLarge);
     }
 
     #[test]

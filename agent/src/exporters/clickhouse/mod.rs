@@ -11,7 +11,6 @@ mod failure;
 pub mod native;
 mod options;
 mod schema;
-mod secret;
 mod servers;
 mod settings;
 

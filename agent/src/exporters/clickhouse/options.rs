@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::native::Method;
-use super::secret::Secret;
 use crate::config::Unsupported;
 use crate::exporters::retry::RetryOptions;
 use crate::exporters::sender::QueueOptions;
+use crate::net::client_tls::ClientTlsOptions;
+use crate::secret::Secret;
 use crate::units::HumanDuration;
 
 /// Options of the ClickHouse exporter.
@@ -56,8 +57,8 @@ pub(crate) struct Options {
     pub(crate) sending_queue: QueueOptions,
     /// Not supported.
     pub(crate) auth: Unsupported,
-    /// Not supported.
-    pub(crate) tls: Unsupported,
+    /// For servers at `https://`: whom to trust and what to show. The Collector's `configtls`.
+    pub(crate) tls: Option<ClientTlsOptions>,
     /// Not supported; `false` is accepted.
     pub(crate) json: Unsupported,
     /// Accepted, without effect: there are no profiles.
@@ -87,7 +88,7 @@ impl Default for Options {
             retry_on_failure: RetryOptions::default(),
             sending_queue: QueueOptions::default(),
             auth: Unsupported::default(),
-            tls: Unsupported::default(),
+            tls: None,
             json: Unsupported::default(),
             profiles_table_name: Unsupported::default(),
         }

@@ -5,6 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clickhouse::{Client, Compression};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use tracing::{error, info};
 
 use super::encode::{Block, Table};
@@ -14,6 +18,7 @@ use super::native::Method;
 use super::options::Delivery;
 use super::schema::{self, Known, Schema, Version, Watch};
 use super::settings::{Settings, Strategy};
+use crate::net::client_tls::ClientTlsSettings;
 use crate::signal::Signal;
 
 /// A server that failed is tried last for this long.
@@ -23,6 +28,10 @@ const PARTITIONS_SETTING: Version = Version {
     major: 23,
     minor: 12,
 };
+
+/// Below the three seconds after which ClickHouse closes an idle connection: a request must not meet the closing.
+const IDLE_CONNECTION: Duration = Duration::from_secs(2);
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// All servers.
 pub(crate) struct Servers {
@@ -45,14 +54,22 @@ struct Server {
 
 impl Servers {
     /// Connects to nothing yet.
-    pub(crate) fn new(settings: Settings, watch: Watch) -> Self {
-        let servers = settings.endpoints.iter().map(Server::new).collect();
-        Self {
+    ///
+    /// # Errors
+    /// When a certificate or key cannot be read or used.
+    pub(crate) fn new(settings: Settings, watch: Watch) -> Result<Self, String> {
+        let client = connector(&settings.tls)?;
+        let servers = settings
+            .endpoints
+            .iter()
+            .map(|endpoint| Server::new(client.clone(), endpoint))
+            .collect();
+        Ok(Self {
             servers,
             watch: (settings.delivery == Delivery::ExactlyOnce).then_some(watch),
             settings,
             turn: AtomicUsize::new(0),
-        }
+        })
     }
 
     /// Inserts a block, trying each server at most once.
@@ -76,7 +93,9 @@ impl Servers {
             match result {
                 Ok(()) => return Ok(()),
                 // The same data or the same mistake would fail on the next server too.
-                Err(failure) if failure.class == Class::Rejected => return Err(failure),
+                Err(failure) if matches!(failure.class, Class::Rejected | Class::TooLarge) => {
+                    return Err(failure);
+                }
                 Err(failure) => last = Some(failure),
             }
         }
@@ -183,9 +202,27 @@ impl Servers {
     }
 }
 
+/// A client without an address, whose connections are shared by its clones.
+fn connector(tls: &ClientTlsSettings) -> Result<Client, String> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(TCP_KEEPALIVE));
+    let mut builder = HttpsConnectorBuilder::new()
+        .with_tls_config(tls.client_config(&[])?)
+        .https_or_http();
+    if let Some(name) = &tls.server_name {
+        builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name.clone()));
+    }
+    let http = HttpClient::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .build(builder.enable_http1().wrap_connector(tcp));
+    Ok(Client::with_http_client(http))
+}
+
 impl Server {
-    fn new(endpoint: &Endpoint) -> Self {
-        let mut client = Client::default()
+    fn new(client: Client, endpoint: &Endpoint) -> Self {
+        let mut client = client
             .with_url(&endpoint.url)
             .with_compression(Compression::None)
             .with_product_info("tidegate", env!("CARGO_PKG_VERSION"));

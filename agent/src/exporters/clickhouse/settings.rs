@@ -8,6 +8,7 @@ use super::options::{Delivery, EngineOptions, MetricsTables, Options};
 use super::schema::{Engine, Layout, Names};
 use crate::config::Section;
 use crate::exporters::sender::SenderSettings;
+use crate::net::client_tls::{ClientTlsOptions, ClientTlsSettings};
 
 /// Leaves room until 2106, where the server's `DateTime` ends.
 const TTL_MAX: Duration = Duration::from_secs(50 * 366 * 86_400);
@@ -30,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) endpoints: Vec<Endpoint>,
     /// In which order they are tried.
     pub(crate) strategy: Strategy,
+    /// For those at `https://`.
+    pub(crate) tls: ClientTlsSettings,
     /// How bodies are compressed.
     pub(crate) method: Method,
     /// Whether the schema is made when it does not exist.
@@ -51,6 +54,7 @@ impl Settings {
         refuse_unsupported(&options, section);
         apply_prefix(&mut options, section);
         let given = parse_endpoints(&options, section);
+        let tls = tls(&options, &given, section);
         let engine = engine(&options.table_engine, section);
         let database = given
             .database
@@ -84,6 +88,7 @@ impl Settings {
         (!endpoints.is_empty()).then_some(Self {
             endpoints,
             strategy,
+            tls: tls?,
             method: options.compress.method(),
             create_schema: options.create_schema,
             layout: Layout {
@@ -108,16 +113,35 @@ impl Settings {
     }
 }
 
+fn tls(options: &Options, given: &Given, section: &mut Section<'_>) -> Option<ClientTlsSettings> {
+    let https = |endpoint: &Endpoint| endpoint.url.starts_with("https:");
+    let mut tls = options.tls.clone().unwrap_or_default();
+    if tls.insecure && given.endpoints.iter().any(https) {
+        section.warning(
+            "tls.insecure",
+            "does nothing here: `https://` is with TLS and `http://` without; a server that cannot prove who it is \
+             needs `insecure_skip_verify`",
+        );
+    }
+    let only_insecure = ClientTlsOptions {
+        insecure: tls.insecure,
+        ..ClientTlsOptions::default()
+    };
+    if tls != only_insecure && !given.endpoints.iter().any(https) {
+        section.error(
+            "tls",
+            "has no effect on `http://`, everything would be sent in the clear: write `https://` in `endpoint`",
+        );
+    }
+    tls.insecure_skip_verify |= given.skip_verify;
+    ClientTlsSettings::resolve(tls, "tls", |key, problem| section.error(key, problem))
+}
+
 fn refuse_unsupported(options: &Options, section: &mut Section<'_>) {
     section.refuse(
         "auth",
         &options.auth,
         "there are no authenticator extensions; write `username` and `password`",
-    );
-    section.refuse(
-        "tls",
-        &options.tls,
-        "an `https://` endpoint must have a certificate that public authorities vouch for",
     );
     section.refuse(
         "json",
@@ -214,7 +238,7 @@ fn check_names(options: &Options, database: &str, section: &mut Section<'_>) {
 mod tests {
     use super::*;
     use crate::config::Diagnostics;
-    use crate::exporters::clickhouse::secret::Secret;
+    use crate::secret::Secret;
 
     fn parse(text: &str) -> Result<Settings, String> {
         let mut found = Diagnostics::default();
@@ -224,6 +248,21 @@ mod tests {
             Some(settings) if !found.has_errors() => Ok(settings),
             _ => Err(found.to_string()),
         }
+    }
+
+    #[test]
+    fn whom_to_trust_is_told_by_options_or_by_the_address() {
+        let tls = |text: &str| parse(text).unwrap().tls;
+        assert_eq!(tls("endpoint = 'https://ch'"), ClientTlsSettings::default());
+        let anybody = tls("endpoint = 'https://ch'\ntls = { insecure_skip_verify = true }");
+        assert_ne!(anybody, ClientTlsSettings::default());
+        assert_eq!(tls("endpoint = 'https://ch?skip_verify=true'"), anybody);
+        assert_eq!(
+            tls("endpoint = 'https://ch?skip_verify=false'"),
+            ClientTlsSettings::default()
+        );
+        // Plain HTTP by the Collector's word for it.
+        tls("endpoint = 'http://ch'\ntls = { insecure = true }");
     }
 
     #[test]
@@ -328,7 +367,6 @@ mod tests {
     fn options_of_the_collector_that_ask_for_nothing_are_accepted() {
         for more in [
             "json = false",
-            "tls = {}",
             "auth = {}",
             "profiles_table_name = 'otel_profiles'",
         ] {
@@ -358,7 +396,7 @@ mod tests {
         check("endpoint = 'http://ch'\njson = true", "Map columns");
         check(
             "endpoint = 'http://ch'\ntls = { ca_file = 'ca.pem' }",
-            "public authorities",
+            "in the clear",
         );
         let both = "endpoint = 'tcp://h:9000'\ncompres = 'lz4'\nttl = '1ms'";
         check(both, "native protocol");

@@ -22,6 +22,7 @@ use crate::batch::Payload;
 use crate::component::{
     ComponentError, Exporter, ExporterContext, ExporterSettings, Factory, Outcome, Sender,
 };
+use crate::exporters::queue::Ticket;
 use crate::exporters::sender::{self, SenderSettings};
 use crate::signal::Signal;
 use crate::telemetry::{Counter, names};
@@ -94,12 +95,16 @@ type Sink = Arc<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
 
 impl ExporterSettings for DebugOptions {
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {
-        Ok(self.build_with(context, &self.sink(&context.id)))
+        self.build_with(context, &self.sink(&context.id))
     }
 }
 
 impl DebugOptions {
-    fn build_with(&self, context: &ExporterContext, sink: &Sink) -> Vec<Sender> {
+    fn build_with(
+        &self,
+        context: &ExporterContext,
+        sink: &Sink,
+    ) -> Result<Vec<Sender>, ComponentError> {
         let start = |signal: &Signal| {
             sender::spawn(context, *signal, &SenderSettings::direct(), || {
                 DebugExporter {
@@ -163,7 +168,12 @@ impl Exporter for DebugExporter {
     /// The text; `None` when sampling left the batch out.
     type Prepared = Option<Arc<str>>;
 
-    fn prepare(&mut self, signal: Signal, payload: Payload) -> Result<Self::Prepared, String> {
+    fn prepare(
+        &mut self,
+        signal: Signal,
+        payload: Payload,
+        _ticket: &Ticket,
+    ) -> Result<Self::Prepared, String> {
         if !self.sampler.takes(Instant::now()) {
             return Ok(None);
         }
@@ -184,9 +194,11 @@ impl Exporter for DebugExporter {
             Ok(Ok(())) => Outcome::Delivered,
             Ok(Err(error)) => Outcome::Rejected {
                 cause: format!("write debug output: {error}"),
+                items: None,
             },
             Err(error) => Outcome::Rejected {
                 cause: format!("write debug output: {error}"),
+                items: None,
             },
         }
     }

@@ -13,6 +13,7 @@ use super::writer::WriteError;
 use super::writers::Writers;
 use crate::batch::Payload;
 use crate::component::{ComponentError, Exporter, Outcome};
+use crate::exporters::queue::Ticket;
 use crate::signal::Signal;
 use crate::telemetry::Counter;
 
@@ -100,7 +101,12 @@ impl Exporter for FileExporter {
     /// What is not written yet. `None` while an attempt has it.
     type Prepared = Option<Vec<Part>>;
 
-    fn prepare(&mut self, signal: Signal, payload: Payload) -> Result<Self::Prepared, String> {
+    fn prepare(
+        &mut self,
+        signal: Signal,
+        payload: Payload,
+        _ticket: &Ticket,
+    ) -> Result<Self::Prepared, String> {
         if payload.chunks().is_empty() {
             return Ok(Some(Vec::new()));
         }
@@ -127,6 +133,7 @@ impl Exporter for FileExporter {
             // Attempts are not timed, so none is given up while it runs.
             return Outcome::Rejected {
                 cause: "an earlier attempt was given up while it wrote".to_owned(),
+                items: None,
             };
         };
         let writers = Arc::clone(&self.shared.writers);

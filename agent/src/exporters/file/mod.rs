@@ -101,7 +101,7 @@ impl FileSettings {
                         fallback: telemetry.counter(&names::FILE_FALLBACK, &[id]),
                     },
                 }
-            }));
+            })?);
         }
         if let (Fsync::Flush, Some(first)) = (self.fsync, senders.first_mut()) {
             first

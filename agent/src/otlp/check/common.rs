@@ -49,8 +49,8 @@ pub(super) fn key_value(walk: &mut Walk, message: &[u8], depth: Depth) -> Result
     any_key_value(walk, message, depth)
 }
 
-/// Whether `message` is what nearly all attributes are: a key in ASCII, and a string in ASCII, a bool or an integer under
-/// 2^14, as any usual encoder writes them. What is not is left to [`any_key_value`], which says the same of all of these.
+/// Whether `message` is what nearly all attributes are: a key in ASCII, and a string in ASCII, a bool, an integer that is not
+/// negative or a double, as any usual encoder writes them. What is not is left to [`any_key_value`], which says the same of all of these.
 ///
 /// Saves half: 145 ns per span become 70, 47 per data point 25, 84 per log record 53 (`benches/wire.rs`).
 #[inline]
@@ -71,6 +71,14 @@ pub(in super::super) fn is_plain_pair(message: &[u8]) -> bool {
             usize::from(*string_len) == string.len() && is_ascii(message)
         }
         [0x10 | 0x18, 0..=0x7f] | [0x18, 0x80..=0xff, 0..=0x7f] => *key_len < 0x80 && is_ascii(key),
+        // Nine bytes hold 63 bits: whatever they are, it is a number. A negative one has ten.
+        [0x18, more @ .., 0..=0x7f] => {
+            more.len() < 9
+                && more.iter().all(|byte| *byte >= 0x80)
+                && *key_len < 0x80
+                && is_ascii(key)
+        }
+        [0x21, _, _, _, _, _, _, _, _] => *key_len < 0x80 && is_ascii(key),
         _ => false,
     }
 }

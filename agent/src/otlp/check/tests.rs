@@ -188,12 +188,23 @@ fn ascii_is_what_the_standard_library_says() {
 
 #[test]
 fn attributes_near_the_plain_ones_are_judged_as_prost_does() {
-    let plain: [&[u8]; 5] = [
+    let plain: [&[u8]; 10] = [
         &[0x0a, 1, b'k', 0x12, 3, 0x0a, 1, b'v'],
         &[0x0a, 0, 0x12, 2, 0x0a, 0],
         &[0x0a, 1, b'k', 0x12, 2, 0x10, 1],
         &[0x0a, 1, b'k', 0x12, 2, 0x18, 7],
         &[0x0a, 1, b'k', 0x12, 3, 0x18, 0xff, 0x7f],
+        &[0x0a, 1, b'k', 0x12, 4, 0x18, 0xff, 0x80, 0x7f],
+        &[
+            0x0a, 1, b'k', 0x12, 10, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 0x7f,
+        ],
+        &[
+            0x0a, 1, b'k', 0x12, 11, 0x18, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1,
+        ],
+        &[0x0a, 1, b'k', 0x12, 9, 0x21, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[
+            0x0a, 1, b'k', 0x12, 9, 0x21, 255, 255, 255, 255, 255, 255, 255, 255,
+        ],
     ];
     for attribute in plain {
         assert!(run(Signal::Logs, &log(&field(6, attribute))).is_ok());

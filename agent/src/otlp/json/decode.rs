@@ -12,15 +12,16 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::decode_text::{Scanner, Start};
-use super::encode_schema::{FieldSchema, Form, Message, Presence, request};
+use super::decode_wire::{NoRoom, Output, Writer};
 use crate::otlp::reader::DEPTH_MAX;
+use crate::otlp::schema::{FieldSchema, Form, Message, Presence, request};
 use crate::signal::Signal;
 
 /// What is wrong with text that should be OTLP/JSON, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeError {
-    line: usize,
-    column: usize,
+    /// Line and column, unless the text is not what is wrong.
+    place: Option<(usize, usize)>,
     problem: Cow<'static, str>,
 }
 
@@ -31,9 +32,9 @@ impl DecodeError {
             .iter()
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |newline| newline + 1);
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
         Self {
-            line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
-            column: before.len() - line_start + 1,
+            place: Some((line, before.len() - line_start + 1)),
             problem,
         }
     }
@@ -41,15 +42,24 @@ impl DecodeError {
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} at line {} column {}",
-            self.problem, self.line, self.column
-        )
+        f.write_str(&self.problem)?;
+        match self.place {
+            Some((line, column)) => write!(f, " at line {line} column {column}"),
+            None => Ok(()),
+        }
     }
 }
 
 impl std::error::Error for DecodeError {}
+
+impl From<NoRoom> for DecodeError {
+    fn from(_: NoRoom) -> Self {
+        Self {
+            place: None,
+            problem: Cow::Borrowed("no room for what the text describes"),
+        }
+    }
+}
 
 /// The OTLP request of `signal` that `text` describes, in wire format. It has still to pass [`crate::otlp::check()`],
 /// which looks at the length of ids and at UTF-8.
@@ -57,29 +67,36 @@ impl std::error::Error for DecodeError {}
 /// # Errors
 /// When the text is not JSON, or not the JSON form of such a request.
 pub fn decode(signal: Signal, text: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let mut out = Vec::with_capacity(text.len() / 2);
+    decode_to(signal, text, &mut out)?;
+    Ok(out)
+}
+
+/// As [`decode()`], to the end of an empty `out`, which says how far it may grow. Numbers in arrays are what can be longer
+/// than their text, up to four times.
+///
+/// # Errors
+/// As [`decode()`], or when `out` refused to grow. What is in it means nothing then.
+pub fn decode_to<O: Output>(signal: Signal, text: &[u8], out: &mut O) -> Result<(), DecodeError> {
     let mut decoder = Decoder {
         scanner: Scanner::new(text),
-        out: Vec::with_capacity(text.len() / 2),
+        wire: Writer::new(out),
     };
     if decoder.scanner.start()? != Start::Object {
         return Err(decoder.scanner.error("expected an object"));
     }
     decoder.message(request(signal), DEPTH_MAX)?;
     decoder.scanner.end()?;
-    Ok(decoder.out)
+    decoder.wire.finish();
+    Ok(())
 }
 
-struct Decoder<'a> {
+struct Decoder<'a, 'o, O> {
     scanner: Scanner<'a>,
-    out: Vec<u8>,
+    wire: Writer<'o, O>,
 }
 
-const VARINT: u32 = 0;
-const FIXED64: u32 = 1;
-const DELIMITED: u32 = 2;
-const FIXED32: u32 = 5;
-
-impl<'a> Decoder<'a> {
+impl<'a, O: Output> Decoder<'a, '_, O> {
     /// An object, as the fields of `schema`.
     fn message(&mut self, schema: &'static Message, depth: u32) -> Result<(), DecodeError> {
         let Some(depth) = depth.checked_sub(1) else {
@@ -111,17 +128,15 @@ impl<'a> Decoder<'a> {
         }
         match field.form {
             Form::Message(schema) => {
-                let start = self.open(field.number);
+                let open = self.wire.open(field.number)?;
                 self.message(schema, depth)?;
-                self.close(start);
-                Ok(())
+                Ok(self.wire.close(&open)?)
             }
             Form::Messages(_) | Form::Strings => self.list(field, depth),
             Form::Fixed64s | Form::Varints | Form::Doubles => {
-                let start = self.open(field.number);
+                let open = self.wire.open(field.number)?;
                 self.list(field, depth)?;
-                self.close(start);
-                Ok(())
+                Ok(self.wire.close(&open)?)
             }
             _ => self.scalar(field),
         }
@@ -144,26 +159,26 @@ impl<'a> Decoder<'a> {
     fn element(&mut self, field: &'static FieldSchema, depth: u32) -> Result<(), DecodeError> {
         match field.form {
             Form::Messages(schema) => {
-                let start = self.open(field.number);
+                let open = self.wire.open(field.number)?;
                 if self.scanner.start()? == Start::Null {
                     self.scanner.word("null")?;
                 } else {
                     self.message(schema, depth)?;
                 }
-                self.close(start);
+                self.wire.close(&open)?;
             }
             Form::Strings => self.text(field)?,
             Form::Fixed64s => {
                 let value = self.unsigned(field, u64::MAX)?;
-                self.out.extend_from_slice(&value.to_le_bytes());
+                self.wire.fixed64(value)?;
             }
             Form::Varints => {
                 let value = self.unsigned(field, u64::MAX)?;
-                self.varint(value);
+                self.wire.varint(value)?;
             }
             Form::Doubles => {
                 let value = self.double(field)?;
-                self.out.extend_from_slice(&value.to_le_bytes());
+                self.wire.fixed64(value.to_bits())?;
             }
             _ => return Err(self.wrong(field, "a value")),
         }
@@ -177,49 +192,41 @@ impl<'a> Decoder<'a> {
             Form::Id => self.hexadecimal(field),
             Form::Bool => {
                 let value = self.boolean(field)?;
-                self.put_varint(field, u64::from(value));
-                Ok(())
+                Ok(self.wire.put_varint(field.number, u64::from(value))?)
             }
             Form::Uint32 => {
                 let value = self.unsigned(field, u64::from(u32::MAX))?;
-                self.put_varint(field, value);
-                Ok(())
+                Ok(self.wire.put_varint(field.number, value)?)
             }
             Form::Fixed32 => {
                 let value = self.unsigned(field, u64::from(u32::MAX))?;
-                self.tag(field.number, FIXED32);
-                self.out.extend(value.to_le_bytes().iter().take(4));
-                Ok(())
+                Ok(self.wire.put_fixed32(field.number, value as u32)?)
             }
             Form::Int32 => {
                 let value = self.int32_or_enum(field)?;
-                self.put_varint(field, value as u64);
-                Ok(())
+                Ok(self.wire.put_varint(field.number, value as u64)?)
             }
             Form::Sint32 => {
                 let value = self.signed(field, i64::from(i32::MIN), i64::from(i32::MAX))?;
-                self.put_varint(field, ((value << 1) ^ (value >> 63)) as u64);
-                Ok(())
+                Ok(self
+                    .wire
+                    .put_varint(field.number, ((value << 1) ^ (value >> 63)) as u64)?)
             }
             Form::Int64 => {
                 let value = self.signed(field, i64::MIN, i64::MAX)?;
-                self.put_varint(field, value as u64);
-                Ok(())
+                Ok(self.wire.put_varint(field.number, value as u64)?)
             }
             Form::Fixed64 => {
                 let value = self.unsigned(field, u64::MAX)?;
-                self.put_fixed64(field, value);
-                Ok(())
+                Ok(self.wire.put_fixed64(field.number, value)?)
             }
             Form::Sfixed64 => {
                 let value = self.signed(field, i64::MIN, i64::MAX)?;
-                self.put_fixed64(field, value as u64);
-                Ok(())
+                Ok(self.wire.put_fixed64(field.number, value as u64)?)
             }
             Form::Double => {
                 let value = self.double(field)?;
-                self.put_fixed64(field, value.to_bits());
-                Ok(())
+                Ok(self.wire.put_fixed64(field.number, value.to_bits())?)
             }
             Form::Strings
             | Form::Fixed64s
@@ -234,8 +241,7 @@ impl<'a> Decoder<'a> {
 
     fn text(&mut self, field: &'static FieldSchema) -> Result<(), DecodeError> {
         let text = self.quoted(field, "a string")?;
-        self.put_bytes(field, &text);
-        Ok(())
+        Ok(self.wire.put_bytes(field.number, &text)?)
     }
 
     fn base64(&mut self, field: &'static FieldSchema) -> Result<(), DecodeError> {
@@ -250,8 +256,7 @@ impl<'a> Decoder<'a> {
         let bytes = BASE64
             .decode(&text)
             .map_err(|_| self.wrong(field, "base64 in a string"))?;
-        self.put_bytes(field, &bytes);
-        Ok(())
+        Ok(self.wire.put_bytes(field.number, &bytes)?)
     }
 
     fn hexadecimal(&mut self, field: &'static FieldSchema) -> Result<(), DecodeError> {
@@ -274,8 +279,7 @@ impl<'a> Decoder<'a> {
             .iter()
             .map(|[high, low]| high << 4 | low)
             .collect();
-        self.put_bytes(field, &bytes);
-        Ok(())
+        Ok(self.wire.put_bytes(field.number, &bytes)?)
     }
 
     fn boolean(&mut self, field: &'static FieldSchema) -> Result<bool, DecodeError> {
@@ -377,63 +381,6 @@ impl<'a> Decoder<'a> {
     fn wrong(&self, field: &FieldSchema, expected: &str) -> DecodeError {
         self.scanner
             .error(format!("{} must be {expected}", name(field)))
-    }
-
-    // === Wire format ===
-
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.out.push(value as u8);
-    }
-
-    fn tag(&mut self, number: u32, wire_type: u32) {
-        self.varint(u64::from(number << 3 | wire_type));
-    }
-
-    fn put_varint(&mut self, field: &FieldSchema, value: u64) {
-        self.tag(field.number, VARINT);
-        self.varint(value);
-    }
-
-    fn put_fixed64(&mut self, field: &FieldSchema, value: u64) {
-        self.tag(field.number, FIXED64);
-        self.out.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn put_bytes(&mut self, field: &FieldSchema, bytes: &[u8]) {
-        self.tag(field.number, DELIMITED);
-        self.varint(bytes.len() as u64);
-        self.out.extend_from_slice(bytes);
-    }
-
-    /// Starts a delimited field with room for a length of one byte.
-    fn open(&mut self, number: u32) -> usize {
-        self.tag(number, DELIMITED);
-        self.out.push(0);
-        self.out.len()
-    }
-
-    /// Ends the delimited field whose content started at `start`. A content of 128 bytes or more moves to make room.
-    fn close(&mut self, start: usize) {
-        let end = self.out.len();
-        let mut length = (end - start) as u64;
-        let mut encoded = Vec::with_capacity(10);
-        while length >= 0x80 {
-            encoded.push(length as u8 | 0x80);
-            length >>= 7;
-        }
-        encoded.push(length as u8);
-        let more = encoded.len() - 1;
-        if more > 0 {
-            self.out.resize(end + more, 0);
-            self.out.copy_within(start..end, start + more);
-        }
-        for (place, byte) in self.out.iter_mut().skip(start - 1).zip(encoded) {
-            *place = byte;
-        }
     }
 }
 

@@ -214,8 +214,9 @@ fn known_messages_nest_as_deep_as_the_check_allows() {
         let open = r#"{"arrayValue":{"values":["#.repeat(levels);
         format!(r#""body":{open}{{"intValue":1}}{}"#, "]}}".repeat(levels))
     };
-    assert!(record(nested(40).as_bytes()).is_ok());
-    assert!(record(nested(60).as_bytes()).is_err());
+    // `record` has prost decode it too, whose limit it is.
+    let deepest = (1..100).take_while(|levels| record(nested(*levels).as_bytes()).is_ok());
+    assert_eq!(deepest.last(), Some(47));
     assert!(record(nested(100_000).as_bytes()).is_err());
 }
 

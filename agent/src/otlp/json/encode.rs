@@ -3,10 +3,10 @@
 //! JSON wants a repeated field in one array and a singular field once; the wire promises neither. So each message is
 //! looked over first: a straight one is written as it is read; otherwise field by field, gathering what is scattered.
 
-use super::encode_schema::{FIELDS_MAX, FieldSchema, Form, Message, Presence, request};
 use super::encode_text::string;
 use super::encode_value::{bytes, write_delimited, write_numbers, write_scalar, write_value};
 use crate::otlp::reader::DEPTH_MAX as GROUP_DEPTH_MAX;
+use crate::otlp::schema::{FIELDS_MAX, FieldSchema, Form, Message, Presence, request};
 use crate::otlp::{Field, Fields, Value, WireError};
 use crate::signal::Signal;
 
@@ -124,7 +124,7 @@ impl<'a> Occurrences<'a> {
                 return Ok(found);
             };
             let Field { number, value } = field?;
-            let Some((position, field)) = schema.field(number) else {
+            let Some((position, field)) = schema.indexed(number) else {
                 continue;
             };
             if field.presence == Presence::Oneof && member != Some(position) {
@@ -183,7 +183,7 @@ fn is_straight(schema: &Message, part: &[u8]) -> Result<bool, WireError> {
         } else {
             fields.value(key, GROUP_DEPTH_MAX)?;
         }
-        let Some((position, field)) = schema.field(key >> 3) else {
+        let Some((position, field)) = schema.indexed(key >> 3) else {
             continue;
         };
         let is_first = seen & 1 << position == 0;
@@ -214,7 +214,7 @@ fn write_straight(
         let key = fields.key()?;
         if !is_delimited(key) {
             let value = fields.value(key, GROUP_DEPTH_MAX)?;
-            let Some((position, field)) = schema.field(key >> 3) else {
+            let Some((position, field)) = schema.indexed(key >> 3) else {
                 continue;
             };
             end_list(out, &mut list);
@@ -226,7 +226,7 @@ fn write_straight(
             continue;
         }
         let bytes = fields.delimited()?;
-        let Some((position, field)) = schema.field(key >> 3) else {
+        let Some((position, field)) = schema.indexed(key >> 3) else {
             continue;
         };
         if list == Some(position) {

@@ -1,8 +1,8 @@
 //! Field values as JSON: which form a value has, and whether it is to be written at all.
 
 use super::encode::write_message;
-use super::encode_schema::{FieldSchema, Form, Presence};
 use super::encode_text::{base64, double, hex, signed, string, unsigned};
+use crate::otlp::schema::{FieldSchema, Form, Presence};
 use crate::otlp::{Fields, Value, WireError};
 
 /// Writes a field that occurs once; whether it is to be there at all. If not, the caller takes back what was written.

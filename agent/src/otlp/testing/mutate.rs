@@ -2,7 +2,7 @@
 
 use super::super::reader::{Fields, Value};
 use super::super::rewrite::{put_head, put_varint};
-use super::super::schema::{self, Kind, Message};
+use super::super::schema::{self, Form, Message};
 use super::random::Random;
 use crate::signal::Signal;
 
@@ -96,9 +96,9 @@ fn parse(schema: &'static Message, bytes: &[u8]) -> Vec<Node> {
             return nodes;
         };
         let raw = &before[..before.len() - fields.rest().len()];
-        let kind = schema.field(field.number).map(|field| field.kind);
-        nodes.push(match (kind, field.value) {
-            (Some(Kind::Message(schema) | Kind::Messages(schema)), Value::Bytes(content)) => {
+        let form = schema.field(field.number).map(|field| field.form);
+        nodes.push(match (form, field.value) {
+            (Some(Form::Message(schema) | Form::Messages(schema)), Value::Bytes(content)) => {
                 Node::Message {
                     schema,
                     number: field.number,
@@ -153,35 +153,48 @@ fn odd_field(random: &mut Random, schema: &Message) -> Vec<u8> {
     let number = random.one_of(&[known, known, known, 17, 1000, (1 << 29) - 1]);
     let mut out = Vec::new();
     match (
-        schema.field(number).map(|field| field.kind),
+        schema.field(number).map(|field| field.form),
         random.below(8),
     ) {
-        (Some(Kind::String), 0..=4) => {
+        (Some(Form::String | Form::Strings), 0..=4) => {
             let invalid: &[u8] =
                 random.one_of(&[b"\xff".as_slice(), b"a\xc3", b"\xe2\x82b", b"\xed\xa0\x80"]);
             let text = [random.string().as_bytes(), invalid].concat();
             put_head(number, text.len(), &mut out);
             out.extend(text);
         }
-        (Some(Kind::TraceId | Kind::SpanId), 0..=4) => {
+        (Some(Form::Id), 0..=4) => {
             let length = random.one_of(&[0, 8, 16, 16, 8, 1, 7, 9, 15, 17]);
             put_head(number, length, &mut out);
             out.resize(out.len() + length, 0xab);
         }
-        (Some(Kind::Fixed64 | Kind::Fixed64s), 0..=3) => {
+        (
+            Some(Form::Fixed64 | Form::Sfixed64 | Form::Double | Form::Fixed64s | Form::Doubles),
+            0..=3,
+        ) => {
             put_varint(u64::from(number << 3 | 1), &mut out);
             out.extend(random.number().to_le_bytes());
         }
-        (Some(Kind::Varint | Kind::Varints), 0..=3) => {
+        (
+            Some(
+                Form::Bool
+                | Form::Uint32
+                | Form::Int32
+                | Form::Sint32
+                | Form::Int64
+                | Form::Varints,
+            ),
+            0..=3,
+        ) => {
             put_varint(u64::from(number << 3), &mut out);
             out.extend(odd_varint(random));
         }
-        (Some(Kind::Varints | Kind::Fixed64s), _) => {
+        (Some(Form::Varints | Form::Fixed64s | Form::Doubles), _) => {
             let length = random.one_of(&[0, 3, 8, 16]);
             put_head(number, length, &mut out);
             out.extend((0..length).map(|_| random.number() as u8));
         }
-        (Some(Kind::Message(_) | Kind::Messages(_)), 0..=3) => put_head(number, 0, &mut out),
+        (Some(Form::Message(_) | Form::Messages(_)), 0..=3) => put_head(number, 0, &mut out),
         _ => any_field(random, number, &mut out),
     }
     out

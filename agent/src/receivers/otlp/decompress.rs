@@ -45,6 +45,30 @@ pub(super) fn inflate(
     }
 }
 
+/// What `input` says that it expands to, or else a guess. It may be wrong: it decides where the work is done, not how far it goes.
+pub(super) fn expected_size(encoding: Encoding, input: &[u8]) -> usize {
+    /// What telemetry usually compresses to is a quarter or less.
+    const GUESS: usize = 4;
+    let declared = match encoding {
+        Encoding::Identity => Some(input.len() as u64),
+        Encoding::Gzip => input
+            .last_chunk()
+            .map(|size| u64::from(u32::from_le_bytes(*size))),
+        Encoding::Zstd => zstd::zstd_safe::get_frame_content_size(input)
+            .ok()
+            .flatten(),
+        Encoding::Snappy if !input.starts_with(SNAPPY_STREAM) => {
+            let length = snap::raw::decompress_len(input).ok();
+            length.map(|length| length as u64)
+        }
+        _ => None,
+    };
+    match declared {
+        Some(size) => usize::try_from(size).unwrap_or(usize::MAX),
+        None => input.len().saturating_mul(GUESS),
+    }
+}
+
 fn malformed(format: &str, cause: impl std::fmt::Display) -> Problem {
     Problem::Malformed(format!("{format}: {cause}"))
 }

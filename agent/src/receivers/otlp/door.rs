@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use super::decompress;
 use super::encoding::Encoding;
+use super::heavy::{self, is_heavy};
 use super::problem::Problem;
-use super::room::Room;
+use super::room::{DecodeRoom, Room};
 use crate::ack::{Ack, Answer};
 use crate::batch::{Batch, Chunk, Transport};
 use crate::component::{Intake, RequestFailure};
@@ -43,7 +44,7 @@ impl Door {
         Room::new(self.intake.as_ref(), self.size_max)
     }
 
-    /// Takes the request that `read` gathers, and resolves when somebody has taken responsibility for it.
+    /// Takes the request that `read` gathers, of `declared` bytes if it told them, and resolves when somebody has taken responsibility for it.
     ///
     /// Dropping the future before the request is complete loses nothing: nobody was told that it was accepted. Dropping it
     /// afterwards leaves the batch on its way.
@@ -54,16 +55,23 @@ impl Door {
         &self,
         read: impl Future<Output = Result<(Held, Encoding), Problem>>,
         format: Format,
+        declared: Option<usize>,
     ) -> Result<(), Problem> {
         let attempt = Attempt::new(self);
-        let read = read.await;
-        match read.and_then(|(held, encoding)| self.understand(held, encoding, format)) {
+        let understood = match read.await {
+            Ok((held, encoding)) if is_heavy(&held.0, encoding, format, self.size_max) => {
+                heavy::beside(|| self.understand(held, encoding, format)).await
+            }
+            Ok((held, encoding)) => self.understand(held, encoding, format),
+            Err(problem) => Err(problem),
+        };
+        match understood {
             Ok(request) => {
                 attempt.ends_well();
                 self.hand_over(request).await
             }
             Err(problem) => {
-                attempt.fails(problem.failure());
+                attempt.fails(problem.failure(declared));
                 Err(problem)
             }
         }
@@ -101,14 +109,16 @@ impl Door {
         room.finish()
     }
 
-    /// The wire format of a JSON request. It is nearly always shorter than the text; arrays of numbers are not.
+    /// The wire format of a JSON request. It is nearly always shorter than half the text; arrays of numbers are not.
     fn decode(&self, held: Held) -> Result<Held, Problem> {
         let (text, _reserved) = held;
-        let mut reserved = self.intake.admit(text.len())?;
-        let decoded = json::decode(self.signal, &text)
-            .map_err(|error| Problem::Malformed(format!("unmarshal: {error}")))?;
-        reserved.resize(decoded.len());
-        Ok((decoded.into(), reserved))
+        let mut room = DecodeRoom::new(self.room(), text.len() / 2)?;
+        match json::decode_to(self.signal, &text, &mut room) {
+            Ok(()) => room.finish(),
+            Err(error) => Err(room
+                .take_problem()
+                .unwrap_or_else(|| Problem::Malformed(format!("unmarshal: {error}")))),
+        }
     }
 
     async fn hand_over(&self, request: Request) -> Result<(), Problem> {
@@ -167,5 +177,70 @@ impl Drop for Attempt<'_> {
                 .intake
                 .count_failure(self.door.transport, RequestFailure::Failed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ack::Refusal;
+    use crate::memory::HeldBytes;
+
+    /// Memory is admitted only once another task of the runtime has run meanwhile.
+    struct Waiting {
+        runtime: tokio::runtime::Handle,
+        held: HeldBytes,
+        waited: Mutex<Vec<bool>>,
+    }
+
+    impl Intake for Waiting {
+        fn admit(&self, bytes: usize) -> Result<Reservation, Refusal> {
+            let (sender, receiver) = channel();
+            self.runtime.spawn(async move { sender.send(()) });
+            let ran = receiver.recv_timeout(Duration::from_secs(20)).is_ok();
+            self.waited.lock().unwrap().push(ran);
+            Ok(self.held.reserve(bytes))
+        }
+
+        fn submit(&self, batch: Batch, _transport: Transport) {
+            batch.ack.answer(Answer::Delivered);
+        }
+
+        fn count_failure(&self, _transport: Transport, _failure: RequestFailure) {}
+
+        fn count_repaired(&self, _transport: Transport, _strings: usize) {}
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn others_go_on_while_a_large_body_is_inflated() {
+        let intake = Arc::new(Waiting {
+            runtime: tokio::runtime::Handle::current(),
+            held: HeldBytes::default(),
+            waited: Mutex::default(),
+        });
+        let golden: &[u8] = include_bytes!("../../../tests/golden/traces.pb");
+        let body = golden.repeat((2 << 20) / golden.len());
+        let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::fastest());
+        let mut gzip = vec![0; compressor.gzip_compress_bound(body.len())];
+        let length = compressor.gzip_compress(&body, &mut gzip).unwrap();
+        gzip.truncate(length);
+        let door = Door {
+            signal: Signal::Traces,
+            transport: Transport::Http,
+            intake: Arc::clone(&intake) as Arc<dyn Intake>,
+            size_max: 20 << 20,
+        };
+        let held: Held = (gzip.into(), intake.held.reserve(length));
+        // On the only worker, not on the thread of the test.
+        let task = tokio::spawn(async move {
+            let read = std::future::ready(Ok((held, Encoding::Gzip)));
+            door.receive(read, Format::Protobuf, None).await
+        });
+        task.await.unwrap().unwrap();
+        assert_eq!(*intake.waited.lock().unwrap(), [true]);
     }
 }

@@ -92,7 +92,7 @@ where
             .await
             .unwrap_or(Err(Problem::Slow(READ_TIME)))
     };
-    door.receive(read, Format::Protobuf)
+    door.receive(read, Format::Protobuf, None)
         .await
         .map_err(|problem| to_status(&problem))
 }

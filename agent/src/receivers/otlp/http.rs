@@ -123,7 +123,10 @@ async fn receive(
         };
         Ok((held?, encoding))
     };
-    route.door.receive(read, format).await
+    let declared = headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok());
+    route.door.receive(read, format, declared).await
 }
 
 async fn read(door: &Door, body: &mut Body) -> Result<Held, Problem> {

@@ -9,6 +9,7 @@ mod decompress;
 mod door;
 mod encoding;
 mod grpc;
+mod heavy;
 mod http;
 mod options;
 mod problem;

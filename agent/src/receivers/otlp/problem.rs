@@ -64,10 +64,13 @@ impl Problem {
         }
     }
 
-    /// How the request counts.
-    pub(super) fn failure(&self) -> RequestFailure {
+    /// How the request counts, which told that it has so many `bytes`.
+    pub(super) fn failure(&self, bytes: Option<usize>) -> RequestFailure {
         match self {
-            Self::Refused(_) => RequestFailure::Refused,
+            Self::Refused(refusal) => RequestFailure::Refused {
+                reason: refusal.reason,
+                bytes,
+            },
             _ => RequestFailure::Failed,
         }
     }

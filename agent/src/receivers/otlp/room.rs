@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::problem::Problem;
 use crate::component::Intake;
 use crate::memory::Reservation;
+use crate::otlp::json::{NoRoom, Output};
 
 /// The first growth of a buffer whose final size is unknown.
 const FIRST: usize = 16 * 1024;
@@ -63,9 +64,19 @@ impl<'a> Room<'a> {
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// As [`Room::more`].
+    /// As [`Room::spare`].
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Problem> {
-        let total = self.bytes.len().saturating_add(bytes.len());
+        self.spare(bytes.len())?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Makes room for `additional` more bytes, at least doubling the capacity when it has to grow.
+    ///
+    /// # Errors
+    /// [`Problem::TooLarge`] when that were more bytes than the limit, or the intake's refusal.
+    fn spare(&mut self, additional: usize) -> Result<(), Problem> {
+        let total = self.bytes.len().saturating_add(additional);
         if total > self.limit {
             return Err(Problem::TooLarge(self.limit));
         }
@@ -73,7 +84,6 @@ impl<'a> Room<'a> {
             let doubled = self.bytes.capacity().saturating_mul(2).max(FIRST);
             self.allocate(doubled.min(self.limit).max(total))?;
         }
-        self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -110,5 +120,67 @@ impl<'a> Room<'a> {
         };
         reserved.resize(capacity);
         Ok((self.bytes.into(), reserved))
+    }
+}
+
+/// A room for what JSON decodes to. It remembers why the decoder had to stop.
+pub(super) struct DecodeRoom<'a> {
+    room: Room<'a>,
+    /// For what the decoder keeps for itself.
+    notes: Option<Reservation>,
+    problem: Option<Problem>,
+}
+
+impl<'a> DecodeRoom<'a> {
+    /// An empty room, for `expected` bytes to begin with if the limit allows that.
+    ///
+    /// # Errors
+    /// The intake's refusal.
+    pub(super) fn new(mut room: Room<'a>, expected: usize) -> Result<Self, Problem> {
+        room.exactly(expected.min(room.limit))?;
+        Ok(Self {
+            room,
+            notes: None,
+            problem: None,
+        })
+    }
+
+    /// Why the decoder had to stop, if that was it.
+    pub(super) fn take_problem(&mut self) -> Option<Problem> {
+        self.problem.take()
+    }
+
+    /// As [`Room::finish`].
+    pub(super) fn finish(self) -> Result<(Bytes, Reservation), Problem> {
+        self.room.finish()
+    }
+
+    fn remember<T>(&mut self, result: Result<T, Problem>) -> Result<T, NoRoom> {
+        result.map_err(|problem| {
+            self.problem = Some(problem);
+            NoRoom
+        })
+    }
+}
+
+impl Output for DecodeRoom<'_> {
+    fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.room.bytes
+    }
+
+    fn grow(&mut self, additional: usize) -> Result<(), NoRoom> {
+        let result = self.room.spare(additional);
+        self.remember(result)
+    }
+
+    fn grow_notes(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let held = self.notes.as_ref().map_or(0, Reservation::bytes);
+        let growth = self.room.intake.admit(bytes.saturating_sub(held));
+        let growth = self.remember(growth.map_err(Problem::from))?;
+        match &mut self.notes {
+            Some(notes) => notes.absorb(growth),
+            None => self.notes = Some(growth),
+        }
+        Ok(())
     }
 }

@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize, Serializer};
 /// A password or the like.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Secret(String);
+pub struct Secret(String);
 
 const REDACTED: &str = "[redacted]";
 
 impl Secret {
     /// Takes what must not be shown.
-    pub(crate) fn new(text: impl Into<String>) -> Self {
+    pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
     /// The text itself, for whoever has to send it.
-    pub(crate) fn expose(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -1,0 +1,386 @@
+//! Sending queues: what waits for a destination, in memory or in a log on disk, behind one interface.
+//!
+//! A queue takes requests and gives out batches. Batches are formed behind the queue, by the worker that asks for one:
+//! what waits stays what it was, in the order in which it came.
+
+mod durable;
+mod former;
+mod memory;
+mod options;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub use former::Batching;
+pub use memory::Sizer;
+pub use options::{
+    BatchOptions, DurableSettings, FsyncOption, OnFull, QueueOptions, QueueSettings, Storage,
+};
+
+use crate::ack::{Ack, Answer, Refusal};
+use crate::batch::Payload;
+use crate::component::{ComponentError, ExporterContext};
+use crate::ledger::{Custody, Ledger};
+use crate::signal::Signal;
+
+/// One exporter's queue for one signal. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Queue(Place);
+
+#[derive(Debug, Clone)]
+enum Place {
+    /// In memory: what waits is lost with the process.
+    Memory(memory::Queue),
+    /// In a log on disk.
+    Durable(durable::Queue),
+}
+
+/// A pipeline's account at a queue.
+#[derive(Debug, Clone)]
+pub struct Account {
+    ledger: Ledger,
+    /// Names the pipeline in a log, over restarts.
+    origin: u32,
+    /// Whether the items were counted as accepted when they entered the pipeline; otherwise the queue does that when
+    /// it takes them.
+    counted: bool,
+}
+
+impl Queue {
+    /// The queue of the exporter that is being built.
+    ///
+    /// # Errors
+    /// When the log of a durable queue cannot be opened.
+    pub fn open(
+        context: &ExporterContext,
+        signal: Signal,
+        settings: &QueueSettings,
+    ) -> Result<Self, ComponentError> {
+        let place = match &settings.durable {
+            Some(durable) => Place::Durable(durable::Queue::open(
+                context,
+                signal,
+                durable,
+                settings.batching.clone(),
+            )?),
+            None => Place::Memory(memory::Queue::new(context, signal, settings)),
+        };
+        Ok(Self(place))
+    }
+
+    /// Whether what is in the queue outlives the process.
+    pub fn is_durable(&self) -> bool {
+        matches!(self.0, Place::Durable(_))
+    }
+
+    /// The account of a pipeline. `counted`: whether its items are counted as accepted before they come here.
+    pub fn account(&self, pipeline: &str, ledger: Ledger, counted: bool) -> Account {
+        let account = Account {
+            ledger,
+            origin: origin_of(pipeline),
+            counted,
+        };
+        if let Place::Durable(queue) = &self.0 {
+            queue.attach(&account);
+        }
+        account
+    }
+
+    /// How batches are formed, unless the queue was told itself. The first of several pipelines decides.
+    pub fn form(&self, batching: Batching) {
+        match &self.0 {
+            Place::Memory(queue) => queue.form(batching),
+            Place::Durable(queue) => queue.form(batching),
+        }
+    }
+
+    /// Lets workers have what is in the queue. Pipelines are attached by now.
+    pub fn start(&self) {
+        if let Place::Durable(queue) = &self.0 {
+            queue.start();
+        }
+    }
+
+    /// Whether another request may come.
+    ///
+    /// # Errors
+    /// The refusal to give to the client.
+    pub fn ready(&self) -> Result<(), Refusal> {
+        match &self.0 {
+            Place::Memory(queue) => queue.ready(),
+            Place::Durable(queue) => queue.ready(),
+        }
+    }
+
+    /// Takes a request. Its sender is answered when the queue has taken responsibility for it, or when it was delivered
+    /// if the queue was told to make clients wait.
+    ///
+    /// A full queue takes it too: pipelines refuse at the door while a queue is full, so what still comes is what
+    /// processors held back, at most one batch each.
+    pub fn push(&self, account: &Account, payload: Payload, ack: Ack) {
+        match &self.0 {
+            Place::Memory(queue) => queue.push(account, payload, ack),
+            Place::Durable(queue) => queue.push(account, payload, ack),
+        }
+    }
+
+    /// The same; the sender is answered when it was delivered, whatever the queue was told.
+    #[cfg(test)]
+    pub(crate) fn push_for_result(&self, account: &Account, payload: Payload, ack: Ack) {
+        match &self.0 {
+            Place::Memory(queue) => queue.push_waiting(account, payload, ack, true),
+            Place::Durable(queue) => queue.push(account, payload, ack),
+        }
+    }
+
+    /// The next batch, waiting for one; `None` when the queue is closed and there is no more.
+    pub async fn next(&self) -> Option<Delivery> {
+        match &self.0 {
+            Place::Memory(queue) => queue.next().await,
+            Place::Durable(queue) => queue.next().await,
+        }
+    }
+
+    /// Takes no more requests. Workers empty the queue and end.
+    pub fn close(&self) {
+        match &self.0 {
+            Place::Memory(queue) => queue.close(),
+            Place::Durable(queue) => queue.close(),
+        }
+    }
+
+    /// After the last worker has ended: what waits in memory is given up, and a log is closed.
+    pub async fn finish(&self) {
+        match &self.0 {
+            Place::Memory(queue) => queue.give_up().await,
+            Place::Durable(queue) => queue.finish().await,
+        }
+    }
+}
+
+/// A number for a pipeline's name that is the same after a restart (FNV-1a).
+fn origin_of(pipeline: &str) -> u32 {
+    pipeline.bytes().fold(0x811c_9dc5, |hash: u32, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+/// A batch on its way, with the responsibility for it.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The items.
+    pub payload: Payload,
+    /// Which batch it is.
+    pub ticket: Ticket,
+    /// How it ends.
+    pub settlement: Settlement,
+}
+
+/// Which batch this is. The same batch has the same name after a retry and, if the queue is durable, after a restart.
+#[derive(Debug, Clone)]
+pub struct Ticket {
+    name: Arc<str>,
+    /// Parts that were delivered before a restart.
+    done: Arc<BTreeSet<String>>,
+    log: Option<durable::Batch>,
+}
+
+impl Ticket {
+    /// The ticket of no queue's batch.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            name: "test".into(),
+            done: Arc::default(),
+            log: None,
+        }
+    }
+
+    /// A name that no other batch has, on this or any other machine.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether a part, such as one table of a batch of metrics, was delivered before.
+    pub fn is_done(&self, part: &str) -> bool {
+        self.done.contains(part)
+    }
+
+    /// Remembers that a part was delivered.
+    pub fn part_done(&self, part: &str) {
+        if let Some(batch) = &self.log {
+            batch.part_done(part);
+        }
+    }
+}
+
+/// The responsibility for a batch, to be settled once. Dropped unsettled, it counts the items as `abandoned`, except
+/// where a log has them still.
+#[derive(Debug)]
+pub struct Settlement {
+    custodies: Vec<Custody>,
+    acks: Vec<Ack>,
+    keeping: Keeping,
+}
+
+/// Where a batch is kept until it is settled.
+#[derive(Debug)]
+enum Keeping {
+    Memory { signal: Signal, payload: Payload },
+    Log(durable::Batch),
+}
+
+impl Settlement {
+    /// Spans, log records or data points.
+    pub fn items(&self) -> usize {
+        self.custodies.iter().map(Custody::items).sum()
+    }
+
+    /// The destination has the batch.
+    pub fn delivered(mut self) {
+        if let Keeping::Log(batch) = &self.keeping {
+            batch.done();
+        }
+        for custody in self.custodies.drain(..) {
+            custody.delivered();
+        }
+        for ack in self.acks.drain(..) {
+            ack.answer(Answer::Delivered);
+        }
+    }
+
+    /// The destination has so many of the items; the rest is still to be settled.
+    pub fn delivered_in_part(&mut self, items: usize) {
+        for custody in take_front(&mut self.custodies, items) {
+            custody.delivered();
+        }
+    }
+
+    /// The batch is given up for a stable reason.
+    pub fn dropped(mut self, reason: &'static str, refusal: &Refusal) {
+        if let Keeping::Log(batch) = &self.keeping {
+            batch.dropped(reason);
+        }
+        for custody in self.custodies.drain(..) {
+            custody.dropped(reason);
+        }
+        for ack in self.acks.drain(..) {
+            ack.answer(Answer::Refused(refusal.clone()));
+        }
+    }
+
+    /// The process ends first: what a log has stays there, what is in memory is given up. Returns the items given up.
+    pub fn cut_short(mut self) -> usize {
+        if matches!(self.keeping, Keeping::Log(_)) {
+            self.keep();
+            return 0;
+        }
+        let items = self.items();
+        self.dropped("shutdown", &Refusal::shutting_down());
+        items
+    }
+
+    /// Whether retries may go on for ever because a log has the batch.
+    pub fn is_durable(&self) -> bool {
+        matches!(self.keeping, Keeping::Log(_))
+    }
+
+    /// Whether the batch has become older than the queue keeps data.
+    pub fn is_expired(&self) -> bool {
+        match &self.keeping {
+            Keeping::Log(batch) => batch.is_expired(),
+            Keeping::Memory { .. } => false,
+        }
+    }
+
+    /// Two batches in its place, each with about half of the items and a name of its own.
+    ///
+    /// # Errors
+    /// Itself, if it has one item only, or the log cannot divide it now.
+    pub async fn split(mut self) -> Result<[Delivery; 2], Self> {
+        let items = self.items();
+        if items < 2 {
+            return Err(self);
+        }
+        match &mut self.keeping {
+            Keeping::Memory { signal, payload } => {
+                let (signal, payload) = (*signal, std::mem::take(payload));
+                Ok(self.split_in_memory(signal, payload, items / 2))
+            }
+            Keeping::Log(batch) => match batch.split(items / 2).await {
+                Some(halves) => {
+                    self.keep();
+                    Ok(halves)
+                }
+                None => Err(self),
+            },
+        }
+    }
+
+    fn split_in_memory(mut self, signal: Signal, payload: Payload, at: usize) -> [Delivery; 2] {
+        let items = payload.items();
+        let first = take_front(&mut self.custodies, at);
+        // Whoever waits hears the worst of both halves.
+        let (first_acks, second_acks) = self
+            .acks
+            .drain(..)
+            .filter_map(|ack| {
+                let mut parts = ack.split(2).into_iter();
+                Some((parts.next()?, parts.next()?))
+            })
+            .unzip();
+        let second = std::mem::take(&mut self.custodies);
+        let halves = [(first, first_acks, 0..at), (second, second_acks, at..items)];
+        halves.map(|(custodies, acks, range)| {
+            let part = crate::gather::part(signal, payload.clone(), range);
+            memory::delivery(signal, part, custodies, acks)
+        })
+    }
+
+    /// The items again, as to write them to a dead-letter file.
+    ///
+    /// # Errors
+    /// When they cannot be read from the log.
+    pub async fn payload(&self) -> Result<Payload, String> {
+        match &self.keeping {
+            Keeping::Memory { payload, .. } => Ok(payload.clone()),
+            Keeping::Log(batch) => batch.read().await,
+        }
+    }
+
+    fn keep(&mut self) {
+        for custody in self.custodies.drain(..) {
+            custody.stays();
+        }
+        for ack in self.acks.drain(..) {
+            ack.answer(Answer::Queued);
+        }
+    }
+}
+
+/// Custody of the first `items`; of the rest it stays where it is.
+fn take_front(custodies: &mut Vec<Custody>, items: usize) -> Vec<Custody> {
+    let mut front = Vec::new();
+    let mut left = items;
+    while left > 0
+        && let Some(custody) = custodies.first_mut()
+    {
+        if custody.items() > left {
+            front.push(custody.split(left));
+            break;
+        }
+        left -= custody.items();
+        front.push(custodies.remove(0));
+    }
+    front
+}
+
+impl Drop for Settlement {
+    fn drop(&mut self) {
+        if matches!(self.keeping, Keeping::Log(_)) {
+            self.keep();
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! TLS for clients: whom to trust, what to show, and versions, as the Collector's `configtls` names them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use serde::{Deserialize, Serialize};
+
+use super::tls::{self, Pem, TlsVersion};
+use crate::secret::Secret;
+
+/// A field of the Collector that this agent does not have: it is recognised, to say so.
+type Unsupported = Option<toml::Value>;
+
+/// What a user writes under `tls` of a component that connects to servers.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientTlsOptions {
+    /// No TLS at all, unless an authority is given. Where the scheme of the endpoint decides, it has no effect.
+    pub insecure: bool,
+    /// Any certificate will do: the server may be anybody.
+    pub insecure_skip_verify: bool,
+    /// The name that the server's certificate must be for, instead of the endpoint's host.
+    pub server_name_override: String,
+    /// Certificates of the authorities to trust, a path; without one, those of the system.
+    pub ca_file: Option<String>,
+    /// The same as PEM text.
+    pub ca_pem: Option<String>,
+    /// Whether the system's authorities are trusted besides the given ones.
+    pub include_system_ca_certs_pool: bool,
+    /// The certificate to show to servers, with its chain: a path.
+    pub cert_file: Option<String>,
+    /// The same as PEM text.
+    pub cert_pem: Option<String>,
+    /// The certificate's private key: a path.
+    pub key_file: Option<String>,
+    /// The same as PEM text.
+    pub key_pem: Option<Secret>,
+    /// `1.2` or `1.3`.
+    pub min_version: Option<TlsVersion>,
+    /// `1.2` or `1.3`.
+    pub max_version: Option<TlsVersion>,
+    /// Not supported: the suites are those of rustls with ring, all of them sound.
+    pub cipher_suites: Unsupported,
+    /// Not supported.
+    pub include_insecure_cipher_suites: Unsupported,
+    /// Not supported.
+    pub curve_preferences: Unsupported,
+    /// Not supported.
+    pub reload_interval: Unsupported,
+    /// Not supported.
+    pub tpm: Unsupported,
+}
+
+/// What a client needs to speak TLS; by default, to trust what the system trusts and to show nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientTlsSettings {
+    /// Where an endpoint has no scheme: whether to do without TLS.
+    pub insecure: bool,
+    /// The name that the server's certificate must be for, if not the endpoint's host.
+    pub server_name: Option<ServerName<'static>>,
+    trust: Trust,
+    /// The certificate chain and its key.
+    identity: Option<(Pem, Pem)>,
+    min_version: TlsVersion,
+    max_version: TlsVersion,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Trust {
+    Anybody,
+    System,
+    Given { authorities: Pem, and_system: bool },
+}
+
+impl Default for ClientTlsSettings {
+    fn default() -> Self {
+        Self {
+            insecure: false,
+            server_name: None,
+            trust: Trust::System,
+            identity: None,
+            min_version: TlsVersion::V1_2,
+            max_version: TlsVersion::V1_3,
+        }
+    }
+}
+
+impl ClientTlsSettings {
+    /// Validates options. Each problem is given to `report` with its key, which starts with `prefix`; `None` if there
+    /// is one. Files are not read yet.
+    pub fn resolve(
+        options: ClientTlsOptions,
+        prefix: &str,
+        mut report: impl FnMut(&str, String),
+    ) -> Option<Self> {
+        let mut failed = false;
+        let mut report = |key: &str, message: String| {
+            failed = true;
+            report(&format!("{prefix}.{key}"), message);
+        };
+        report_unsupported(&options, &mut report);
+        let key_pem = options.key_pem.map(|text| text.expose().to_owned());
+        let authorities = pem("ca", options.ca_file, options.ca_pem, &mut report);
+        let certificate = pem("cert", options.cert_file, options.cert_pem, &mut report);
+        let key = pem("key", options.key_file, key_pem, &mut report);
+        let identity = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                report("key_file", "the certificate needs its key".to_owned());
+                None
+            }
+            (None, Some(_)) => {
+                report("cert_file", "the key needs its certificate".to_owned());
+                None
+            }
+        };
+        let name = options.server_name_override;
+        let server_name = (!name.is_empty()).then(|| ServerName::try_from(name));
+        let server_name = server_name.transpose().unwrap_or_else(|error| {
+            report("server_name_override", format!("is not a name: {error}"));
+            None
+        });
+        let min_version = options.min_version.unwrap_or(TlsVersion::V1_2);
+        let max_version = options.max_version.unwrap_or(TlsVersion::V1_3);
+        if min_version > max_version {
+            report("min_version", "must not be above max_version".to_owned());
+        }
+        let settings = Self {
+            insecure: options.insecure && authorities.is_none(),
+            server_name,
+            trust: match authorities {
+                _ if options.insecure_skip_verify => Trust::Anybody,
+                None => Trust::System,
+                Some(authorities) => Trust::Given {
+                    authorities,
+                    and_system: options.include_system_ca_certs_pool,
+                },
+            },
+            identity,
+            min_version,
+            max_version,
+        };
+        (!failed).then_some(settings)
+    }
+
+    /// The configuration that offers `protocols` by ALPN, most wanted first. Reads the files.
+    ///
+    /// # Errors
+    /// When a file cannot be read, holds no certificate or key, or key and certificate do not fit.
+    pub fn client_config(&self, protocols: &[&[u8]]) -> Result<ClientConfig, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&tls::versions(self.min_version, self.max_version))
+            .map_err(|error| error.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(self.verifier(provider)?);
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let certificates = tls::certificates(certificate)
+                    .map_err(|error| format!("cert_file: {error}"))?;
+                let key = tls::private_key(key).map_err(|error| format!("key_file: {error}"))?;
+                builder
+                    .with_client_auth_cert(certificates, key)
+                    .map_err(|error| format!("cert_file cannot be used: {error}"))?
+            }
+        };
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        Ok(config)
+    }
+
+    fn verifier(
+        &self,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn ServerCertVerifier>, String> {
+        let roots = match &self.trust {
+            Trust::Anybody => return Ok(Arc::new(AnyServer(provider))),
+            Trust::System => system_roots(),
+            Trust::Given {
+                authorities,
+                and_system,
+            } => {
+                let mut roots =
+                    tls::roots(authorities).map_err(|error| format!("ca_file: {error}"))?;
+                if *and_system {
+                    roots.roots.extend(system_roots().roots);
+                }
+                roots
+            }
+        };
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
+            .build()
+            .map_err(|error| format!("ca_file: {error}"))?;
+        Ok(verifier)
+    }
+}
+
+/// The authorities that the system trusts, and Mozilla's list where it has none, as in an image without any files.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::debug!(%error, "some certificates of the system cannot be read");
+    }
+    let (_, ignored) = roots.add_parsable_certificates(found.certs);
+    if ignored > 0 {
+        tracing::debug!(ignored, "some certificates of the system are not usable");
+    }
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+fn report_unsupported(options: &ClientTlsOptions, report: &mut impl FnMut(&str, String)) {
+    let fields = [
+        ("cipher_suites", &options.cipher_suites),
+        (
+            "include_insecure_cipher_suites",
+            &options.include_insecure_cipher_suites,
+        ),
+        ("curve_preferences", &options.curve_preferences),
+        ("reload_interval", &options.reload_interval),
+        ("tpm", &options.tpm),
+    ];
+    for (key, _) in fields.iter().filter(|(_, value)| value.is_some()) {
+        report(
+            key,
+            "the Collector has this, Tidegate does not: this part of `configtls` is not supported"
+                .to_owned(),
+        );
+    }
+}
+
+fn pem(
+    what: &str,
+    file: Option<String>,
+    text: Option<String>,
+    report: &mut impl FnMut(&str, String),
+) -> Option<Pem> {
+    // The Collector takes an empty text for an absent one.
+    let file = file.filter(|path| !path.is_empty());
+    let text = text.filter(|text| !text.is_empty());
+    match (file, text) {
+        (Some(path), None) => Some(Pem::File(PathBuf::from(path))),
+        (None, Some(text)) => Some(Pem::Text(text)),
+        (None, None) => None,
+        (Some(_), Some(_)) => {
+            report(
+                &format!("{what}_pem"),
+                format!("give `{what}_file` or `{what}_pem`, not both"),
+            );
+            None
+        }
+    }
+}
+
+/// Takes any certificate, but has the server prove that it owns the key.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+    use crate::net::tls::TlsSettings;
+
+    const CERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/otlp_receiver/certs");
+
+    fn file(name: &str) -> String {
+        format!("{CERTS}/{name}")
+    }
+
+    fn resolve(text: &str) -> Result<ClientTlsSettings, String> {
+        let options: ClientTlsOptions = toml::from_str(text).unwrap();
+        let mut problems = String::new();
+        ClientTlsSettings::resolve(options, "tls", |key, message| {
+            problems += &format!("{key}: {message}\n");
+        })
+        .ok_or(problems)
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        let check = |text: &str, expected: &str| {
+            let problems = resolve(text).unwrap_err();
+            assert!(problems.contains(expected), "{text}: {problems}");
+        };
+        check("cert_file = 'x'", "tls.key_file: the certificate needs");
+        check("key_file = 'x'", "tls.cert_file: the key needs");
+        check("ca_file = 'x'\nca_pem = 'y'", "tls.ca_pem: give `ca_file`");
+        check("server_name_override = 'a b'", "is not a name");
+        check("min_version = '1.3'\nmax_version = '1.2'", "min_version");
+        check("reload_interval = '1h'", "tls.reload_interval: the Coll");
+    }
+
+    #[test]
+    fn files_are_read_when_the_client_is_built() {
+        let check = |text: &str, expected: &str| {
+            let problem = resolve(text).unwrap().client_config(&[]).unwrap_err();
+            assert!(problem.starts_with(expected), "{text}: {problem}");
+        };
+        check("ca_file = '/does/not/exist'", "ca_file: read /does/not/");
+        check("ca_pem = 'text'", "ca_file: no certificate found");
+        let (certificate, key) = (file("client.crt"), file("server.key"));
+        check(
+            &format!("cert_file = '{certificate}'\nkey_file = '{certificate}'"),
+            "key_file: no private key",
+        );
+        check(
+            &format!("cert_file = '{certificate}'\nkey_file = '{key}'"),
+            "cert_file cannot be used",
+        );
+    }
+
+    #[test]
+    fn without_options_the_system_is_trusted() {
+        assert_eq!(resolve("").unwrap(), ClientTlsSettings::default());
+        assert!(!system_roots().is_empty());
+        ClientTlsSettings::default().client_config(&[]).unwrap();
+    }
+
+    #[test]
+    fn insecure_gives_way_to_an_authority() {
+        assert!(resolve("insecure = true").unwrap().insecure);
+        let with_authority = resolve("insecure = true\nca_file = 'x'").unwrap();
+        assert!(!with_authority.insecure);
+    }
+
+    #[test]
+    fn nothing_shows_the_key() {
+        let settings = resolve("cert_pem = 'x'\nkey_pem = 'hunter2'").unwrap();
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    /// Whether a client with these options comes to terms with a server for `localhost` that asks for certificates if
+    /// `client_ca`, and is reached as `name`.
+    async fn handshake(text: &str, name: &str, client_ca: bool, max_version: TlsVersion) -> bool {
+        let server = TlsSettings {
+            certificates: Pem::File(file("server.crt").into()),
+            key: Pem::File(file("server.key").into()),
+            client_ca: client_ca.then(|| Pem::File(file("ca.crt").into())),
+            min_version: TlsVersion::V1_2,
+            max_version,
+        };
+        let acceptor = TlsAcceptor::from(server.server_config(&[]).unwrap());
+        let settings = resolve(text).unwrap();
+        let connector = TlsConnector::from(Arc::new(settings.client_config(&[]).unwrap()));
+        let name = settings
+            .server_name
+            .unwrap_or_else(|| ServerName::try_from(name.to_owned()).unwrap());
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let client = async {
+            let mut stream = connector.connect(name, ours).await?;
+            stream.flush().await?;
+            // Kept open: the server still sends tickets.
+            std::io::Result::Ok(stream)
+        };
+        // A client learns after its own handshake only that its certificate is not welcome: the server knows.
+        let (client, server) = tokio::join!(client, acceptor.accept(theirs));
+        client.is_ok() && server.is_ok()
+    }
+
+    #[tokio::test]
+    async fn servers_are_verified() {
+        let ca = format!("ca_file = '{}'\n", file("ca.crt"));
+        let text = std::fs::read_to_string(file("ca.crt")).unwrap();
+        let pem = format!("ca_pem = '''{text}'''\ninclude_system_ca_certs_pool = true");
+        let both = async |options: &str, name: &str| {
+            let old = handshake(options, name, false, TlsVersion::V1_2).await;
+            let new = handshake(options, name, false, TlsVersion::V1_3).await;
+            assert_eq!(old, new, "{options}");
+            new
+        };
+        assert!(both(&ca, "localhost").await);
+        assert!(both(&pem, "localhost").await);
+        assert!(!both("", "localhost").await, "nobody knows this authority");
+        assert!(!both(&ca, "elsewhere").await, "the name is another");
+        let named = format!("{ca}server_name_override = 'localhost'");
+        assert!(both(&named, "elsewhere").await);
+        assert!(both("insecure_skip_verify = true", "elsewhere").await);
+    }
+
+    #[tokio::test]
+    async fn versions_are_bounded() {
+        let ca = format!("ca_file = '{}'\n", file("ca.crt"));
+        let new = format!("{ca}min_version = '1.3'");
+        assert!(!handshake(&new, "localhost", false, TlsVersion::V1_2).await);
+        assert!(handshake(&new, "localhost", false, TlsVersion::V1_3).await);
+        let old = format!("{ca}max_version = '1.2'");
+        assert!(handshake(&old, "localhost", false, TlsVersion::V1_3).await);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_shown_where_one_is_asked_for() {
+        let ca = format!("ca_file = '{}'\n", file("ca.crt"));
+        let (certificate, key) = (file("client.crt"), file("client.key"));
+        let identity = format!("{ca}cert_file = '{certificate}'\nkey_file = '{key}'");
+        assert!(!handshake(&ca, "localhost", true, TlsVersion::V1_3).await);
+        assert!(handshake(&identity, "localhost", true, TlsVersion::V1_3).await);
+        assert!(handshake(&identity, "localhost", true, TlsVersion::V1_2).await);
+    }
+}
