@@ -11,8 +11,28 @@ use crate::{history, http};
 
 /// The work could not be done, or its result could not be kept.
 pub(crate) const EXIT_FAILED: u8 = 1;
+/// What was asked for makes no sense; clap uses the same.
+pub(crate) const EXIT_WRONG_USAGE: u8 = 2;
 /// The work was done and its result is outside the limits the caller set.
 pub(crate) const EXIT_LIMIT_CROSSED: u8 = 3;
+
+/// What was asked for makes no sense, found after the command line was taken apart.
+#[derive(Debug)]
+pub(crate) struct WrongUsage(String);
+
+impl WrongUsage {
+    pub(crate) fn of(problem: anyhow::Error) -> anyhow::Error {
+        anyhow::Error::new(Self(format!("{problem:#}")))
+    }
+}
+
+impl std::fmt::Display for WrongUsage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongUsage {}
 
 /// Drive services and telemetry pipelines under measured load.
 ///
