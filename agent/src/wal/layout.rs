@@ -208,6 +208,11 @@ impl RecordHeader {
         if !may_begin_record(bytes) || u32_at(bytes, 36) != log.checksum(&bytes[..36]) {
             return None;
         }
+        Self::unchecked(bytes)
+    }
+
+    /// The fields of a header of [`RECORD_HEADER`] bytes, whatever its checksum.
+    pub(super) fn unchecked(bytes: &[u8]) -> Option<Self> {
         Some(Self {
             kind: Kind::of(bytes[2])?,
             body_len: u32_at(bytes, 4),

@@ -198,6 +198,19 @@ impl State {
         self.segments.get(at)
     }
 
+    /// A number behind the reader from which reading can begin: the next one in the index.
+    pub(super) fn next_known(&self) -> u64 {
+        let end = self.data_end.seq;
+        let Some(segment) = self.segment_of(self.read.seq) else {
+            return end;
+        };
+        let after = segment
+            .index
+            .partition_point(|mark| mark.seq <= self.read.seq);
+        let known = segment.index.get(after).map(|mark| mark.seq);
+        known.unwrap_or(segment.end_seq).min(end)
+    }
+
     /// Takes in a committed request.
     pub(super) fn commit_data(&mut self, recent: Recent, offset: u64) {
         let Recent { seq, unix_ms, .. } = recent;
@@ -245,6 +258,10 @@ impl State {
         }
         for batch in &settled {
             self.settling.remove(&batch.id);
+        }
+        if self.is_settled() {
+            // Where damage took requests whose headers are gone too, their items stayed counted until now.
+            self.unsettled = Tally::default();
         }
     }
 

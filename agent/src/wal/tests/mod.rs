@@ -11,6 +11,7 @@ use crate::batch::{Chunk, Payload};
 mod damage;
 mod disk;
 mod faults;
+mod hostile;
 mod model;
 mod sim;
 
