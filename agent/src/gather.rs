@@ -4,10 +4,36 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::batch::{Chunk, Payload};
 use crate::otlp::Splitter;
 use crate::signal::Signal;
+
+/// When a batch is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batching {
+    /// The processor that was told so, whose metrics tell of the batches; `None` if the queue itself was.
+    pub processor: Option<String>,
+    /// How long an item waits for others at most; zero means not at all.
+    pub timeout: Duration,
+    /// Items that complete a batch.
+    pub size: usize,
+    /// Items in a batch at most.
+    pub max_size: Option<usize>,
+}
+
+impl Default for Batching {
+    /// Every request is a batch.
+    fn default() -> Self {
+        Self {
+            processor: None,
+            timeout: Duration::ZERO,
+            size: 0,
+            max_size: None,
+        }
+    }
+}
 
 /// Requests that wait, in order. One that went in part stays in front with its [`Splitter`].
 pub struct Gather {

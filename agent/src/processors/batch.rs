@@ -13,8 +13,7 @@ use crate::component::{
     ComponentError, Factory, Output, Processor, ProcessorContext, ProcessorSettings,
 };
 use crate::config::{Section, Unsupported};
-use crate::exporters::queue::Batching;
-use crate::gather::Gather;
+use crate::gather::{Batching, Gather};
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Histogram, names};
 use crate::units::HumanDuration;

@@ -46,7 +46,7 @@ impl Storage {
         match self {
             Self::Memory => format!("sizer = \"bytes\"\nqueue_size = {memory_queue_bytes}"),
             Self::Wal => format!(
-                "storage = \"wal\"\ndirectory = \"{}\"\nmax_size = \"1GiB\"\non_full = \"refuse\"\nfsync = true",
+                "storage = \"wal\"\ndirectory = \"{}\"\nmax_size = \"1GiB\"\non_full = \"refuse\"\nfsync = \"always\"",
                 dir.join("queue").display()
             ),
         }

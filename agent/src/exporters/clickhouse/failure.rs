@@ -38,6 +38,30 @@ impl Failure {
             message,
         }
     }
+
+    /// What a server said: its exception, or a proxy's page, or a bare status.
+    pub(super) fn said(text: &str) -> Self {
+        Self {
+            class: classify_response(text),
+            message: cut(format!("bad response: {text}")),
+        }
+    }
+
+    /// A success with words in it that are no exception: whoever said them is not the server that was meant.
+    pub(super) fn nonsense(text: &str) -> Self {
+        Self {
+            class: Class::Unreachable,
+            message: cut(format!("the answer to an insert is not empty: {text}")),
+        }
+    }
+
+    /// The way to the server failed.
+    pub(super) fn unreachable(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self {
+            class: Class::Unreachable,
+            message: cut(format!("network error: {}", describe(error))),
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -56,18 +80,24 @@ impl From<Error> for Failure {
             Error::BadResponse(text) => classify_response(text),
             _ => Class::Unavailable,
         };
-        let mut message = describe(&error);
-        if let Some((end, _)) = message.char_indices().nth(MESSAGE_MAX) {
-            message.truncate(end);
+        Self {
+            class,
+            message: cut(describe(&error)),
         }
-        Self { class, message }
     }
 }
 
+fn cut(mut message: String) -> String {
+    if let Some((end, _)) = message.char_indices().nth(MESSAGE_MAX) {
+        message.truncate(end);
+    }
+    message
+}
+
 /// The error and the causes that its own text leaves out.
-fn describe(error: &Error) -> String {
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(next) = cause {
         let said = next.to_string();
         if !text.contains(&said) {

@@ -10,6 +10,7 @@ mod exporter;
 mod failure;
 pub mod native;
 mod options;
+mod post;
 mod schema;
 mod servers;
 mod settings;

@@ -8,7 +8,7 @@ use clickhouse::{Client, Compression};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tracing::{error, info};
 
 use super::encode::{Block, Table};
@@ -16,6 +16,7 @@ use super::endpoint::Endpoint;
 use super::failure::{Class, Failure};
 use super::native::Method;
 use super::options::Delivery;
+use super::post::{self, Connections};
 use super::schema::{self, Known, Schema, Version, Watch};
 use super::settings::{Settings, Strategy};
 use crate::net::client_tls::ClientTlsSettings;
@@ -43,7 +44,10 @@ pub(crate) struct Servers {
 }
 
 struct Server {
-    url: String,
+    endpoint: Endpoint,
+    /// For inserts.
+    connections: Connections,
+    /// For everything else.
     client: Client,
     schema: Schema,
     /// Guards when the server last failed, if it has not worked since.
@@ -58,11 +62,11 @@ impl Servers {
     /// # Errors
     /// When a certificate or key cannot be read or used.
     pub(crate) fn new(settings: Settings, watch: Watch) -> Result<Self, String> {
-        let client = connector(&settings.tls)?;
+        let (connections, client) = connector(&settings.tls)?;
         let servers = settings
             .endpoints
             .iter()
-            .map(|endpoint| Server::new(client.clone(), endpoint))
+            .map(|endpoint| Server::new(connections.clone(), client.clone(), endpoint))
             .collect();
         Ok(Self {
             servers,
@@ -115,7 +119,7 @@ impl Servers {
             ..
         } = &self.settings;
         let asked = schema::Server {
-            url: &server.url,
+            url: &server.endpoint.url,
             client: &server.client,
             layout,
             create: *create_schema,
@@ -145,42 +149,36 @@ impl Servers {
         let Block { table, body, .. } = block;
         let flag = |set| if set { "1" } else { "0" };
         let compressed = self.settings.method != Method::None;
-        let mut insert = server
-            .client
-            .insert_formatted_with(self.statement(*table, known))
-            .with_setting("decompress", flag(compressed))
-            .with_setting("async_insert", flag(self.settings.async_insert))
-            .with_setting("insert_deduplication_token", token)
+        let mut settings = vec![
+            ("decompress", flag(compressed)),
+            ("async_insert", flag(self.settings.async_insert)),
+            ("insert_deduplication_token", token),
             // The lookup view of traces must skip what the table skips.
-            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
+            ("deduplicate_blocks_in_dependent_materialized_views", "1"),
             // The block always has every column; optional ones are left out of the statement.
-            .with_setting("input_format_skip_unknown_fields", "1");
+            ("input_format_skip_unknown_fields", "1"),
+            // The status waits for the end: a failure is a failure from the first line on.
+            ("wait_end_of_query", "1"),
+        ];
         if self.settings.async_insert {
-            insert = insert
-                .with_setting("wait_for_async_insert", "1")
-                .with_setting("async_insert_deduplicate", "1");
+            settings.extend([
+                ("wait_for_async_insert", "1"),
+                ("async_insert_deduplicate", "1"),
+            ]);
         }
         if known.version >= PARTITIONS_SETTING {
             // A batch with times all over the years is stored, not refused for ever.
-            insert = insert.with_setting("throw_on_max_partitions_per_insert_block", "0");
+            settings.push(("throw_on_max_partitions_per_insert_block", "0"));
         }
-        for (name, value) in self.own_settings(server) {
-            insert = insert.with_setting(name, value);
-        }
-        insert.send(body.clone()).await?;
-        insert.end().await?;
-        Ok(())
-    }
-
-    /// The operator's settings win over ours.
-    fn own_settings<'a>(&'a self, server: &Server) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.settings
-            .endpoints
-            .iter()
-            .find(|endpoint| endpoint.url == server.url)
-            .into_iter()
-            .flat_map(|endpoint| &endpoint.settings)
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        let statement = self.statement(*table, known);
+        post::insert(
+            &server.connections,
+            &server.endpoint,
+            &statement,
+            &settings,
+            body.clone(),
+        )
+        .await
     }
 
     fn statement(&self, table: Table, known: &Known) -> String {
@@ -202,8 +200,8 @@ impl Servers {
     }
 }
 
-/// A client without an address, whose connections are shared by its clones.
-fn connector(tls: &ClientTlsSettings) -> Result<Client, String> {
+/// Connections for inserts, and a client without an address for everything else; clones share their connections.
+fn connector(tls: &ClientTlsSettings) -> Result<(Connections, Client), String> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -214,14 +212,18 @@ fn connector(tls: &ClientTlsSettings) -> Result<Client, String> {
     if let Some(name) = &tls.server_name {
         builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name.clone()));
     }
-    let http = HttpClient::builder(TokioExecutor::new())
-        .pool_idle_timeout(IDLE_CONNECTION)
-        .build(builder.enable_http1().wrap_connector(tcp));
-    Ok(Client::with_http_client(http))
+    let connector = builder.enable_http1().wrap_connector(tcp);
+    let mut pool = HttpClient::builder(TokioExecutor::new());
+    pool.pool_idle_timeout(IDLE_CONNECTION)
+        .pool_timer(TokioTimer::new());
+    Ok((
+        pool.build(connector.clone()),
+        Client::with_http_client(pool.build(connector)),
+    ))
 }
 
 impl Server {
-    fn new(client: Client, endpoint: &Endpoint) -> Self {
+    fn new(connections: Connections, client: Client, endpoint: &Endpoint) -> Self {
         let mut client = client
             .with_url(&endpoint.url)
             .with_compression(Compression::None)
@@ -236,7 +238,8 @@ impl Server {
             client = client.with_setting(name, value);
         }
         Self {
-            url: endpoint.url.clone(),
+            endpoint: endpoint.clone(),
+            connections,
             client,
             schema: Schema::default(),
             failed: Mutex::new(None),
@@ -265,11 +268,11 @@ impl Server {
         }
         match result {
             Err(cause) => error!(
-                server = self.url, %cause,
+                server = self.endpoint.url, %cause,
                 "ClickHouse denies access: nothing can be stored until the user, password or grants are put right; \
                  data waits in the queue"
             ),
-            Ok(()) => info!(server = self.url, "ClickHouse grants access again"),
+            Ok(()) => info!(server = self.endpoint.url, "ClickHouse grants access again"),
         }
     }
 }

@@ -19,12 +19,13 @@ use tracing::{error, info, warn};
 
 pub(super) use batch::Batch;
 
-use super::former::{Batching, Former, Part};
+use super::former::{Former, Part};
 use super::options::{DurableSettings, OnFull};
 use super::{Account, Delivery};
 use crate::ack::{Ack, Answer, Refusal, RefusalReason};
 use crate::batch::Payload;
 use crate::component::{ComponentError, ExporterContext};
+use crate::gather::Batching;
 use crate::ledger::Ledger;
 use crate::signal::Signal;
 use crate::telemetry::{Telemetry, names};

@@ -1,37 +1,12 @@
 //! Batches formed behind a queue, from the requests that come out of it.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::batch::Payload;
-use crate::gather::Gather;
+use crate::gather::{Batching, Gather};
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Histogram, Telemetry, names};
-
-/// When a batch is complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batching {
-    /// The processor that was told so, whose metrics tell of the batches; `None` if the queue itself was.
-    pub processor: Option<String>,
-    /// How long an item waits for others at most; zero means not at all.
-    pub timeout: Duration,
-    /// Items that complete a batch.
-    pub size: usize,
-    /// Items in a batch at most.
-    pub max_size: Option<usize>,
-}
-
-impl Default for Batching {
-    /// Every request is a batch.
-    fn default() -> Self {
-        Self {
-            processor: None,
-            timeout: Duration::ZERO,
-            size: 0,
-            max_size: None,
-        }
-    }
-}
 
 /// What a request carries besides its items.
 pub(super) trait Part: Sized {

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use super::former::{Batching, Former, Part};
+use super::former::{Former, Part};
 use super::options::QueueSettings;
 use super::{Account, Delivery, Keeping, Settlement, Ticket};
 use crate::ack::{Ack, Answer, Refusal, RefusalReason};
 use crate::batch::Payload;
 use crate::component::ExporterContext;
+use crate::gather::Batching;
 use crate::ledger::Custody;
 use crate::signal::Signal;
 use crate::telemetry::{Gauge, Telemetry, names};

@@ -13,7 +13,6 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub use former::Batching;
 pub use memory::Sizer;
 pub use options::{
     BatchOptions, DurableSettings, FsyncOption, OnFull, QueueOptions, QueueSettings, Storage,
@@ -22,6 +21,7 @@ pub use options::{
 use crate::ack::{Ack, Answer, Refusal};
 use crate::batch::Payload;
 use crate::component::{ComponentError, ExporterContext};
+use crate::gather::Batching;
 use crate::ledger::{Custody, Ledger};
 use crate::signal::Signal;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::former::Batching;
 use super::memory::Sizer;
-use crate::config::Section;
+use crate::config::{Section, Unsupported};
+use crate::gather::Batching;
 use crate::units::{ByteSize, HumanDuration};
 use crate::wal::Fsync;
 
@@ -41,6 +41,8 @@ pub struct QueueOptions {
     /// When what is written is made durable, for `wal`: `always`, before the client is answered; `never`, when the
     /// kernel likes; or a time such as `100ms`, what a power cut may cost.
     pub fsync: FsyncOption,
+    /// Not supported: a queue never blocks, it refuses with a hint.
+    pub block_on_overflow: Unsupported,
 }
 
 impl Default for QueueOptions {
@@ -58,6 +60,7 @@ impl Default for QueueOptions {
             max_age: HumanDuration::from_secs(0),
             on_full: OnFull::Refuse,
             fsync: FsyncOption::default(),
+            block_on_overflow: Unsupported::default(),
         }
     }
 }
@@ -161,6 +164,11 @@ const MAX_SIZE_MIN: u64 = 1 << 20;
 impl QueueOptions {
     /// Validates; problems go to `section` under `sending_queue`.
     pub fn resolve(&self, section: &mut Section<'_>) -> QueueSettings {
+        section.refuse(
+            "sending_queue.block_on_overflow",
+            &self.block_on_overflow,
+            "a full queue refuses with a hint when to try again",
+        );
         if self.queue_size == 0 {
             section.error("sending_queue.queue_size", "must be at least 1");
         }
