@@ -138,7 +138,9 @@ impl Files for Memory {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let removed = self.files().remove(path);
-        removed.map(drop).ok_or(io::ErrorKind::NotFound.into())
+        removed
+            .map(drop)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

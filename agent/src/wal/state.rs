@@ -237,7 +237,7 @@ impl State {
     }
 
     /// Takes in a committed control record; `tallies` are of a split's parts, or of a range given up.
-    pub(super) fn commit_control(&mut self, seq: u64, control: &Control, tallies: Vec<Tally>) {
+    pub(super) fn commit_control(&mut self, seq: u64, control: &Control, tallies: &[Tally]) {
         let settled = self.books.apply(seq, control);
         match control {
             Control::Boundary(range) => self.claim(seq, *range),
@@ -245,7 +245,7 @@ impl State {
             Control::DroppedRange { range, .. } => {
                 self.forget_until(range.end);
                 self.read = self.read.max(range.end);
-                for tally in &tallies {
+                for tally in tallies {
                     self.unsettled.remove_all(tally);
                 }
             }
@@ -280,11 +280,11 @@ impl State {
         }
     }
 
-    fn share_out(&mut self, first_id: u64, whole: &[OpenBatch], tallies: Vec<Tally>) {
+    fn share_out(&mut self, first_id: u64, whole: &[OpenBatch], tallies: &[Tally]) {
         let oldest = whole.first().map_or(0, |batch| batch.oldest_unix_ms);
         for (id, tally) in (first_id..).zip(tallies) {
             if let Some(part) = self.books.get_mut(id) {
-                part.tally = tally;
+                part.tally = tally.clone();
                 part.oldest_unix_ms = oldest;
             }
         }

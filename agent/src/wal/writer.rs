@@ -213,11 +213,11 @@ impl Writer {
                 seq,
                 offset,
             } = record;
-            apply(&mut state, seq, offset, &pending.order);
+            let written = apply(&mut state, seq, offset, pending.order);
             match pending.answer {
                 Some(answer) => answers.push((answer, seq)),
                 None if synced => {}
-                None => self.unsynced.push(as_applied(pending.order)),
+                None => self.unsynced.extend(written),
             }
         }
         let more = state.read < state.data_end;
@@ -302,7 +302,8 @@ impl Writer {
     }
 }
 
-fn apply(state: &mut State, seq: u64, offset: u64, order: &Order) {
+/// Takes what has been written into the state. A control record comes back, in case that it must be written again.
+fn apply(state: &mut State, seq: u64, offset: u64, order: Order) -> Option<Order> {
     match order {
         Order::Data {
             origin,
@@ -311,31 +312,27 @@ fn apply(state: &mut State, seq: u64, offset: u64, order: &Order) {
         } => {
             let recent = Recent {
                 seq,
-                origin: *origin,
-                unix_ms: *unix_ms,
-                payload: payload.clone(),
+                origin,
+                unix_ms,
+                payload,
             };
             state.commit_data(recent, offset);
+            None
         }
         Order::Control {
             control,
             tallies,
-            applied: false,
-        } => state.commit_control(seq, control, tallies.clone()),
-        Order::Control { .. } => {}
-    }
-}
-
-fn as_applied(order: Order) -> Order {
-    match order {
-        Order::Control {
-            control, tallies, ..
-        } => Order::Control {
-            control,
-            tallies,
-            applied: true,
-        },
-        data @ Order::Data { .. } => data,
+            applied,
+        } => {
+            if !applied {
+                state.commit_control(seq, &control, &tallies);
+            }
+            Some(Order::Control {
+                control,
+                tallies,
+                applied: true,
+            })
+        }
     }
 }
 
