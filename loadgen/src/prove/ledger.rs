@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::http::Http;
 
@@ -103,12 +104,35 @@ pub(super) struct Watched {
     pub(super) examples: Vec<String>,
 }
 
+/// The task that scrapes the ledger all the time.
+pub(super) struct Watching {
+    task: JoinHandle<Watched>,
+    stopped: tokio::sync::watch::Sender<bool>,
+}
+
+impl Watching {
+    pub(super) fn start(http: Http, metrics: SocketAddr, seed: u64) -> Self {
+        let (stopped, stop) = tokio::sync::watch::channel(false);
+        let task = tokio::spawn(watch(http, metrics, seed, stop));
+        Self { task, stopped }
+    }
+
+    /// What it has found.
+    ///
+    /// # Errors
+    /// When it panicked.
+    pub(super) async fn stop(self) -> anyhow::Result<Watched> {
+        self.stopped.send_replace(true);
+        self.task.await.context("the watcher panicked")
+    }
+}
+
 /// Scrapes at random moments until `stopped`.
-pub(super) async fn watch(
+async fn watch(
     http: Http,
     metrics: SocketAddr,
     seed: u64,
-    mut stopped: watch::Receiver<bool>,
+    mut stopped: tokio::sync::watch::Receiver<bool>,
 ) -> Watched {
     let mut random = StdRng::seed_from_u64(seed);
     let mut watched = Watched::default();

@@ -2,6 +2,7 @@
 //! stored.
 
 mod children;
+mod crowd;
 mod http;
 mod items;
 mod ledger;
@@ -18,25 +19,21 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cli::{EXIT_LIMIT_CROSSED, parse_duration};
 use crate::faults::fault::{Fault, Rule};
-use crate::otlp::client::Protocol;
 use crate::otlp::parse_rate;
-use crate::otlp::signal::Signal;
+use crowd::Crowd;
 use items::Run;
-use ledger::Watched;
+use ledger::Watching;
 use report::Report;
 use rounds::{Play, Script};
-use sender::{Manner, Record, Sender};
+use sender::{Manner, Record};
 use stage::{Setting, Stage, Storage};
 
 /// An answer that takes longer than this counts as none.
@@ -261,7 +258,7 @@ async fn kill_and_disturb(args: FaultArgs) -> anyhow::Result<ExitCode> {
         start,
         0,
     )?;
-    let watching = Watching::start(&stage, seed);
+    let watching = Watching::start(stage.http.clone(), stage.metrics, seed);
     if args.check_order {
         remember_order(&stage, &run).await?;
     }
@@ -344,90 +341,4 @@ async fn conclude(
         overload: None,
         ledger_is_whole: true,
     })
-}
-
-/// All clients of a run.
-struct Crowd {
-    clients: JoinSet<anyhow::Result<Record>>,
-    end: watch::Sender<Option<Instant>>,
-    offered: Arc<AtomicU64>,
-}
-
-impl Crowd {
-    /// Starts clients whose numbers begin `skip` into those of their connections.
-    fn start(
-        stage: &Stage,
-        run: &Arc<Run>,
-        manner: &Manner,
-        connections: u16,
-        seed: u64,
-        start: Instant,
-        skip: u64,
-    ) -> anyhow::Result<Self> {
-        let (end, ended) = watch::channel(None);
-        let offered = Arc::new(AtomicU64::new(0));
-        let mut clients = JoinSet::new();
-        for index in 0..connections {
-            let signal = Signal::ALL[usize::from(index) % Signal::ALL.len()];
-            let protocol = if (usize::from(index) / Signal::ALL.len()).is_multiple_of(2) {
-                Protocol::Http
-            } else {
-                Protocol::Grpc
-            };
-            let sender = Sender {
-                index,
-                run: Arc::clone(run),
-                target: stage.target(protocol, signal)?,
-                signal,
-                manner: manner.clone(),
-                seed,
-                start,
-                skip,
-                offered: Arc::clone(&offered),
-            };
-            clients.spawn(sender.run(ended.clone()));
-        }
-        Ok(Self {
-            clients,
-            end,
-            offered,
-        })
-    }
-
-    /// Items in all requests so far, repetitions included.
-    fn offered(&self) -> u64 {
-        self.offered.load(Ordering::Relaxed)
-    }
-
-    /// Lets them finish and returns what they did.
-    ///
-    /// # Errors
-    /// When one of them could not go on.
-    async fn stop(mut self) -> anyhow::Result<Vec<Record>> {
-        self.end.send_replace(Some(Instant::now()));
-        let mut records = Vec::new();
-        while let Some(client) = self.clients.join_next().await {
-            records.push(client.context("a client panicked")??);
-        }
-        Ok(records)
-    }
-}
-
-/// The task that scrapes the ledger all the time.
-struct Watching {
-    task: JoinHandle<Watched>,
-    stopped: watch::Sender<bool>,
-}
-
-impl Watching {
-    fn start(stage: &Stage, seed: u64) -> Self {
-        let (stopped, stop) = watch::channel(false);
-        let task = tokio::spawn(ledger::watch(stage.http.clone(), stage.metrics, seed, stop));
-        Self { task, stopped }
-    }
-
-    async fn stop(self) -> anyhow::Result<Watched> {
-        self.stopped.send_replace(true);
-        self.task.await.context("the watcher panicked")
-    }
 }

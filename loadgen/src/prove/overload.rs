@@ -8,12 +8,13 @@ use anyhow::ensure;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+use super::crowd::Crowd;
 use super::items::{CONNECTION_SHIFT, Run};
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Watching};
 use super::report::Overload;
 use super::sender::Manner;
 use super::stage::Stage;
-use super::{ANSWER_MAX, CommonArgs, Crowd, Watching, announce, conclude};
+use super::{ANSWER_MAX, CommonArgs, announce, conclude};
 use crate::cli::parse_duration;
 use crate::faults::fault::{Fault, Rule};
 
@@ -84,7 +85,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     stage.proxy.board.set(Rule::spread(&[throttle], 1.0));
     let start = Instant::now();
-    let watching = Watching::start(&stage, seed);
+    let watching = Watching::start(stage.http.clone(), stage.metrics, seed);
 
     let crowd = Crowd::start(
         &stage,
