@@ -31,7 +31,7 @@ use self::pack::Packer;
 use self::writer::{Appendable, WriteError, WriterSettings};
 use self::writers::Writers;
 use crate::component::{ComponentError, ExporterContext, ExporterSettings, Factory, Sender};
-use crate::exporters::sender;
+use crate::exporters::sender::{self, SenderSettings};
 use crate::signal::Signal;
 use crate::telemetry::names;
 
@@ -49,6 +49,17 @@ pub const FACTORY: Factory<dyn ExporterSettings> = Factory {
 impl ExporterSettings for FileSettings {
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {
         self.build_with(context, |file| Box::new(file))
+    }
+
+    fn sender(&self) -> Option<&SenderSettings> {
+        Some(&self.sender)
+    }
+
+    fn with_sender(&self, sender: SenderSettings) -> Option<Box<dyn ExporterSettings>> {
+        Some(Box::new(Self {
+            sender,
+            ..self.clone()
+        }))
     }
 }
 

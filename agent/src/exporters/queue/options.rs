@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::former::Batching;
 use super::memory::Sizer;
 use crate::config::Section;
+use crate::exporters::dead_letter::{DeadLetterOptions, DeadLetterSettings};
 use crate::units::{ByteSize, HumanDuration};
 use crate::wal::Fsync;
 
@@ -41,6 +42,8 @@ pub struct QueueOptions {
     /// When what is written is made durable, for `wal`: `always`, before the client is answered; `never`, when the
     /// kernel likes; or a time such as `100ms`, what a power cut may cost.
     pub fsync: FsyncOption,
+    /// Where items are kept that the destination will never take.
+    pub dead_letter: DeadLetterOptions,
 }
 
 impl Default for QueueOptions {
@@ -58,6 +61,7 @@ impl Default for QueueOptions {
             max_age: HumanDuration::from_secs(0),
             on_full: OnFull::Refuse,
             fsync: FsyncOption::default(),
+            dead_letter: DeadLetterOptions::default(),
         }
     }
 }
@@ -143,6 +147,9 @@ pub struct QueueSettings {
     /// `None` leaves it to the pipelines.
     pub(super) batching: Option<Batching>,
     pub(super) durable: Option<DurableSettings>,
+    pub(super) dead_letter: Option<DeadLetterSettings>,
+    /// Whether batches are handed in one by one, with their names, instead of coming from pipelines.
+    pub(super) replays: bool,
 }
 
 /// Validated settings of a queue on disk.
@@ -178,15 +185,19 @@ impl QueueOptions {
                 max_size: (batch.max_size != 0).then_some(batch.max_size),
             }
         });
+        let durable = match self.storage {
+            Storage::Memory => None,
+            Storage::Wal => self.resolve_durable(section),
+        };
+        let folder = durable.as_ref().map(|durable| durable.directory.as_path());
         QueueSettings {
+            dead_letter: self.dead_letter.resolve(section, folder),
+            replays: false,
             sizer: self.sizer,
             capacity: self.queue_size,
             wait_for_result: self.wait_for_result || !self.enabled,
             batching,
-            durable: match self.storage {
-                Storage::Memory => None,
-                Storage::Wal => self.resolve_durable(section),
-            },
+            durable,
         }
     }
 
@@ -242,7 +253,27 @@ impl QueueSettings {
             wait_for_result: false,
             batching: None,
             durable: None,
+            dead_letter: None,
+            replays: false,
         }
+    }
+
+    /// A queue for sending dead letters again: nothing on disk, nothing gathered.
+    pub fn for_replay() -> Self {
+        Self {
+            replays: true,
+            ..Self::short(1)
+        }
+    }
+
+    /// Where items go that the destination will never take.
+    pub fn dead_letter(&self) -> Option<&DeadLetterSettings> {
+        self.dead_letter.as_ref()
+    }
+
+    /// Whether this is [`QueueSettings::for_replay`].
+    pub fn replays(&self) -> bool {
+        self.replays
     }
 
     /// Whether what waits outlives the process.
