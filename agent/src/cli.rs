@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, how it is asked, and the commands that only read the configuration.
 
+pub mod dead_letter;
+
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -15,6 +17,9 @@ use crate::config::{
 
 /// The configuration is wrong: `EX_CONFIG` of sysexits.h, which service managers know not to restart after.
 pub const EXIT_CONFIG: u8 = 78;
+
+/// The command line is wrong.
+pub const EXIT_USAGE: u8 = 2;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let platform = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
@@ -96,6 +101,8 @@ pub enum Command {
         #[arg(long)]
         unredacted: bool,
     },
+    /// Look at what a destination would never take, send it again, or delete it.
+    DeadLetter(dead_letter::DeadLetterArgs),
     Localdb(crate::localdb::Options),
 }
 
@@ -298,8 +305,12 @@ pub fn complain(text: &str) {
 
 /// Writes to standard output. A reader that went away early is no failure.
 fn print(text: &str) -> ExitCode {
+    print_bytes(text.as_bytes())
+}
+
+fn print_bytes(bytes: &[u8]) -> ExitCode {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {

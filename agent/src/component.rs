@@ -15,6 +15,7 @@ use crate::batch::{Batch, Payload, Transport};
 use crate::claim::Claim;
 use crate::config::Section;
 use crate::exporters::queue::Ticket;
+use crate::exporters::sender::SenderSettings;
 use crate::gather::Batching;
 use crate::memory::Reservation;
 use crate::signal::{PerSignal, Signal};
@@ -245,6 +246,17 @@ pub trait ExporterSettings: Debug + Send + Sync {
     /// # Errors
     /// When a resource it needs cannot be had. An absent network peer is not an error.
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError>;
+
+    /// What it shares with the others, if it has a sending queue.
+    fn sender(&self) -> Option<&SenderSettings> {
+        None
+    }
+
+    /// The same exporter for sending dead letters again, with `sender` in place of its own; `None` if it has none.
+    fn with_sender(&self, sender: SenderSettings) -> Option<Box<dyn ExporterSettings>> {
+        let _unused = sender;
+        None
+    }
 }
 
 /// What an exporter is given.

@@ -105,6 +105,12 @@ impl Custody {
         self.items
     }
 
+    /// The pipeline that they came through.
+    pub fn pipeline(&self) -> &str {
+        let [pipeline, ..] = &self.ledger.0.labels;
+        pipeline
+    }
+
     /// The destination has them.
     pub fn delivered(mut self) {
         self.ledger.deliver(std::mem::take(&mut self.items));

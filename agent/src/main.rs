@@ -4,8 +4,9 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tidegate::cli::dead_letter::{self, DeadLetterCommand};
 use tidegate::cli::{self, Cli, Command};
-use tidegate::config::{ConfigSources, Diagnostics, LogEncoding, LogSettings};
+use tidegate::config::{ConfigSources, Diagnostics, LogEncoding, LogLevel, LogSettings};
 use tidegate::telemetry::logs;
 use tidegate::{allocator, app, localdb};
 use tracing::{error, warn};
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
             format,
             unredacted,
         } => cli::print_config(&config.sources(), format, unredacted),
+        Command::DeadLetter(args) => dead_letters(args.command),
         Command::Localdb(options) => {
             start_logging(LogSettings::default());
             let work = async { localdb::run(options).await.map(|()| ExitCode::SUCCESS) };
@@ -38,6 +40,23 @@ fn run(from: &ConfigSources) -> ExitCode {
     start_logging(logs);
     log_warnings(&warnings);
     block_on(logs.encoding, app::run(settings))
+}
+
+fn dead_letters(command: DeadLetterCommand) -> ExitCode {
+    match command {
+        DeadLetterCommand::List(args) => dead_letter::list(&args),
+        DeadLetterCommand::Show(args) => dead_letter::show(&args),
+        DeadLetterCommand::Delete(args) => dead_letter::delete(&args),
+        DeadLetterCommand::Replay(args) => {
+            start_logging(LogSettings {
+                level: LogLevel::Warn,
+                ..LogSettings::default()
+            });
+            block_on(LogEncoding::Console, async {
+                Ok(dead_letter::replay(&args).await)
+            })
+        }
+    }
 }
 
 fn start_logging(settings: LogSettings) {

@@ -1,6 +1,7 @@
 //! Exporters: the registry, and what all of them share.
 
 pub mod clickhouse;
+pub mod dead_letter;
 pub mod debug;
 pub mod file;
 pub mod otlp;

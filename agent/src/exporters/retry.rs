@@ -82,6 +82,16 @@ impl RetryOptions {
 }
 
 impl RetrySettings {
+    /// Retries for `patience` at most, the first of them soon: somebody waits at a terminal.
+    pub fn limited(&self, patience: Duration) -> Self {
+        Self {
+            enabled: true,
+            initial_interval: self.initial_interval.min(Duration::from_secs(1)),
+            max_elapsed: Some(patience),
+            ..self.clone()
+        }
+    }
+
     /// Reports limits that would give up what a log keeps safe.
     pub fn check_endless(&self, section: &mut Section<'_>) {
         if !self.enabled {
@@ -143,6 +153,13 @@ impl<'a> Backoff<'a> {
             .min(self.settings.max_interval);
         Some(wait)
     }
+}
+
+/// A number in `0..1` for jitter, from the hasher's random keys.
+pub(super) fn random_unit() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    let bits = RandomState::new().hash_one(std::time::Instant::now());
+    (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

@@ -89,6 +89,10 @@ table! {
     QUEUE_SYNCS = counter("tidegate_queue_syncs", &["exporter", "otel_signal"], "Syncs of the log of a durable queue.");
     QUEUE_FAILURES = counter("tidegate_queue_failures", &["exporter", "otel_signal"], "Writes, syncs and attempts to make room that the disk of a durable queue refused.");
     QUEUE_DAMAGED = counter("tidegate_queue_damaged_records", &["exporter", "otel_signal"], "Records of a durable queue that could not be read back.");
+    DEAD_LETTERS = counter("tidegate_dead_letters", &["exporter", "otel_signal"], "Dead letters written: files with items that the destination will never take.");
+    DEAD_LETTER_ITEMS = counter("tidegate_dead_letter_items", &["exporter", "otel_signal"], "Items that went into dead letters. The ledger has them as dropped, reason dead_letter.");
+    DEAD_LETTER_FAILURES = counter("tidegate_dead_letter_failures", &["exporter", "otel_signal"], "Attempts to write a dead letter that failed: the folder has max_size, or the disk refuses.");
+    DEAD_LETTER_DISK_BYTES = gauge("tidegate_dead_letter_disk_bytes", &["exporter", "otel_signal"], "Bytes that dead letters take on disk now, whole blocks. Above 0 somebody should look at them.");
     LEDGER_ACCEPTED = counter("tidegate_ledger_accepted_items", &["pipeline", "exporter", "otel_signal"], "Items that the pipeline took responsibility for on behalf of the exporter.");
     LEDGER_DELIVERED = counter("tidegate_ledger_delivered_items", &["pipeline", "exporter", "otel_signal"], "Items that the destination has acknowledged.");
     LEDGER_QUEUED = gauge("tidegate_ledger_queued_items", &["pipeline", "exporter", "otel_signal"], "Items accepted and neither delivered nor dropped yet.");

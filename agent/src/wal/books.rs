@@ -218,6 +218,10 @@ impl Books {
         let mut start = whole.range.start;
         for (id, end) in (seq..).zip(cuts.iter().copied().chain([whole.range.end])) {
             self.insert(id, Range { start, end });
+            // What was delivered of the whole was delivered of each of them.
+            if let Some(part) = self.open.get_mut(&id) {
+                part.parts_done.clone_from(&whole.parts_done);
+            }
             start = end;
         }
         Some(whole)

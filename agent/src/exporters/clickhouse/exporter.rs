@@ -82,6 +82,8 @@ struct Prepared {
     /// The tables that the server does not have yet.
     parts: Vec<Part>,
     ticket: Ticket,
+    /// Whether the server has some of its tables, now or since before.
+    stored: bool,
     /// Rows that the server will never take, and why.
     rejected: Option<(usize, String)>,
 }
@@ -117,6 +119,9 @@ impl Exporter for ClickHouse {
             .metrics_without_data
             .inc_by(adjusted.metrics_without_data);
         let held = payload.held_in();
+        let stored = blocks
+            .iter()
+            .any(|block| ticket.is_done(block.table.name()));
         let parts = blocks
             .into_iter()
             .filter(|block| !ticket.is_done(block.table.name()))
@@ -130,6 +135,7 @@ impl Exporter for ClickHouse {
             signal,
             parts,
             ticket: ticket.clone(),
+            stored,
             rejected: None,
         })
     }
@@ -145,6 +151,7 @@ impl Exporter for ClickHouse {
             match result {
                 Ok(()) => {
                     self.count(&part.block);
+                    prepared.stored = true;
                     prepared.ticket.part_done(part.block.table.name());
                 }
                 Err(Failure { class, message }) => match class {
@@ -167,7 +174,8 @@ impl Exporter for ClickHouse {
         match prepared.rejected.take() {
             Some((items, cause)) => Outcome::Rejected {
                 cause,
-                items: Some(items),
+                // Where nothing of it is stored, it may be divided and sent under other names.
+                items: prepared.stored.then_some(items),
             },
             None => Outcome::Delivered,
         }

@@ -17,6 +17,7 @@ mod settings;
 
 use crate::component::{ComponentError, ExporterContext, ExporterSettings, Factory, Sender};
 use crate::config::Section;
+use crate::exporters::sender::SenderSettings;
 use crate::signal::Signal;
 
 use settings::Settings;
@@ -36,5 +37,16 @@ fn parse(section: &mut Section<'_>) -> Option<Box<dyn ExporterSettings>> {
 impl ExporterSettings for Settings {
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {
         exporter::build(self, context)
+    }
+
+    fn sender(&self) -> Option<&SenderSettings> {
+        Some(&self.sender)
+    }
+
+    fn with_sender(&self, sender: SenderSettings) -> Option<Box<dyn ExporterSettings>> {
+        Some(Box::new(Self {
+            sender,
+            ..self.clone()
+        }))
     }
 }

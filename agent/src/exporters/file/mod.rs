@@ -32,7 +32,7 @@ use self::writer::{Appendable, WriteError, WriterSettings};
 use self::writers::Writers;
 use crate::claim::Claim;
 use crate::component::{ComponentError, ExporterContext, ExporterSettings, Factory, Sender};
-use crate::exporters::sender;
+use crate::exporters::sender::{self, SenderSettings};
 use crate::signal::Signal;
 use crate::telemetry::names;
 
@@ -58,6 +58,17 @@ impl ExporterSettings for FileSettings {
 
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {
         self.build_with(context, |file| Box::new(file))
+    }
+
+    fn sender(&self) -> Option<&SenderSettings> {
+        Some(&self.sender)
+    }
+
+    fn with_sender(&self, sender: SenderSettings) -> Option<Box<dyn ExporterSettings>> {
+        Some(Box::new(Self {
+            sender,
+            ..self.clone()
+        }))
     }
 }
 

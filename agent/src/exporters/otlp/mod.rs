@@ -22,6 +22,7 @@ mod tests;
 
 use crate::component::{ComponentError, ExporterContext, ExporterSettings, Factory, Sender};
 use crate::config::Section;
+use crate::exporters::sender::SenderSettings;
 use crate::signal::Signal;
 
 use settings::{GrpcSettings, HttpSettings};
@@ -68,10 +69,32 @@ impl ExporterSettings for GrpcSettings {
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {
         exporter::build_grpc(self, context)
     }
+
+    fn sender(&self) -> Option<&SenderSettings> {
+        Some(&self.sender)
+    }
+
+    fn with_sender(&self, sender: SenderSettings) -> Option<Box<dyn ExporterSettings>> {
+        Some(Box::new(Self {
+            sender,
+            ..self.clone()
+        }))
+    }
 }
 
 impl ExporterSettings for HttpSettings {
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {
         exporter::build_http(self, context)
+    }
+
+    fn sender(&self) -> Option<&SenderSettings> {
+        Some(&self.sender)
+    }
+
+    fn with_sender(&self, sender: SenderSettings) -> Option<Box<dyn ExporterSettings>> {
+        Some(Box::new(Self {
+            sender,
+            ..self.clone()
+        }))
     }
 }

@@ -21,7 +21,7 @@ pub(super) use batch::Batch;
 
 use super::former::{Former, Part};
 use super::options::{DurableSettings, OnFull};
-use super::{Account, Delivery};
+use super::{Account, Delivery, Parts};
 use crate::ack::{Ack, Answer, Refusal, RefusalReason};
 use crate::batch::Payload;
 use crate::component::{ComponentError, ExporterContext};
@@ -399,7 +399,7 @@ impl Queue {
             .iter()
             .map(|request| (request.origin, request.items()));
         let custodies = self.custodies(shares);
-        Some(batch.delivery(payload, custodies, Arc::default()))
+        Some(batch.delivery(payload, custodies, Parts::default()))
     }
 
     /// A batch of the process before, under its name.
@@ -429,7 +429,7 @@ impl Queue {
             batch.done();
             return None;
         }
-        Some(batch.delivery(payload, custodies, Arc::new(open.parts_done.clone())))
+        Some(batch.delivery(payload, custodies, open.parts_done.clone().into()))
     }
 
     /// Custody of each origin's items, which are counted as queued already.

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::former::{Former, Part};
 use super::options::QueueSettings;
-use super::{Account, Delivery, Keeping, Settlement, Ticket};
+use super::{Account, Delivery, Keeping, Parts, Settlement, Ticket};
 use crate::ack::{Ack, Answer, Refusal, RefusalReason};
 use crate::batch::Payload;
 use crate::component::ExporterContext;
@@ -204,7 +204,8 @@ impl Queue {
                     .into_iter()
                     .map(|carried| (carried.custody, carried.ack))
                     .unzip();
-                return Some(delivery(self.0.signal, payload, custodies, acks));
+                let done = Parts::default();
+                return Some(delivery(self.0.signal, payload, custodies, acks, done));
             }
             match former.deadline() {
                 Some(deadline) => {
@@ -264,16 +265,18 @@ pub(super) fn delivery(
     payload: Payload,
     custodies: Vec<Custody>,
     acks: Vec<Ack>,
+    done: Parts,
 ) -> Delivery {
     Delivery {
         ticket: Ticket {
             name: names_of_batches::next(),
-            done: Arc::default(),
+            done: done.clone(),
             log: None,
         },
         settlement: Settlement {
             custodies,
             acks,
+            done,
             keeping: Keeping::Memory {
                 signal,
                 payload: payload.clone(),

@@ -7,18 +7,19 @@ mod durable;
 mod former;
 mod memory;
 mod options;
+mod replay;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use memory::Sizer;
 pub use options::{
     BatchOptions, DurableSettings, FsyncOption, OnFull, QueueOptions, QueueSettings, Storage,
 };
 
-use crate::ack::{Ack, Answer, Refusal};
+use crate::ack::{Ack, Answer, Answered, Refusal};
 use crate::batch::Payload;
 use crate::component::{ComponentError, ExporterContext};
 use crate::gather::Batching;
@@ -35,6 +36,8 @@ enum Place {
     Memory(memory::Queue),
     /// In a log on disk.
     Durable(durable::Queue),
+    /// Nowhere: dead letters are handed in, one after the other.
+    Replay(replay::Queue),
 }
 
 /// A pipeline's account at a queue.
@@ -65,6 +68,7 @@ impl Queue {
                 durable,
                 settings.batching.clone(),
             )?),
+            None if settings.replays => Place::Replay(replay::Queue::new(context, signal)),
             None => Place::Memory(memory::Queue::new(context, signal, settings)),
         };
         Ok(Self(place))
@@ -93,6 +97,7 @@ impl Queue {
         match &self.0 {
             Place::Memory(queue) => queue.form(batching),
             Place::Durable(queue) => queue.form(batching),
+            Place::Replay(_) => {}
         }
     }
 
@@ -111,6 +116,7 @@ impl Queue {
         match &self.0 {
             Place::Memory(queue) => queue.ready(),
             Place::Durable(queue) => queue.ready(),
+            Place::Replay(_) => Err(replay::refusal()),
         }
     }
 
@@ -123,6 +129,7 @@ impl Queue {
         match &self.0 {
             Place::Memory(queue) => queue.push(account, payload, ack),
             Place::Durable(queue) => queue.push(account, payload, ack),
+            Place::Replay(_) => ack.answer(Answer::Refused(replay::refusal())),
         }
     }
 
@@ -132,6 +139,21 @@ impl Queue {
         match &self.0 {
             Place::Memory(queue) => queue.push_waiting(account, payload, ack, true),
             Place::Durable(queue) => queue.push(account, payload, ack),
+            Place::Replay(_) => ack.answer(Answer::Refused(replay::refusal())),
+        }
+    }
+
+    /// Hands in a batch under its old name, with the parts of it that the destination has. The ticket knows afterwards
+    /// which parts it has then. `None` if the queue is not there for that.
+    pub fn hand(
+        &self,
+        payload: Payload,
+        name: &str,
+        done: impl IntoIterator<Item = String>,
+    ) -> Option<(Ticket, Answered)> {
+        match &self.0 {
+            Place::Replay(queue) => queue.hand(payload, name, done.into_iter().collect()),
+            Place::Memory(_) | Place::Durable(_) => None,
         }
     }
 
@@ -140,6 +162,7 @@ impl Queue {
         match &self.0 {
             Place::Memory(queue) => queue.next().await,
             Place::Durable(queue) => queue.next().await,
+            Place::Replay(queue) => queue.next().await,
         }
     }
 
@@ -148,6 +171,7 @@ impl Queue {
         match &self.0 {
             Place::Memory(queue) => queue.close(),
             Place::Durable(queue) => queue.close(),
+            Place::Replay(queue) => queue.close(),
         }
     }
 
@@ -156,6 +180,7 @@ impl Queue {
         match &self.0 {
             Place::Memory(queue) => queue.give_up().await,
             Place::Durable(queue) => queue.finish().await,
+            Place::Replay(queue) => queue.close(),
         }
     }
 }
@@ -182,8 +207,8 @@ pub struct Delivery {
 #[derive(Debug, Clone)]
 pub struct Ticket {
     name: Arc<str>,
-    /// Parts that were delivered before a restart.
-    done: Arc<BTreeSet<String>>,
+    /// Parts that were delivered.
+    done: Parts,
     log: Option<durable::Batch>,
 }
 
@@ -193,7 +218,7 @@ impl Ticket {
     pub(crate) fn for_tests() -> Self {
         Self {
             name: "test".into(),
-            done: Arc::default(),
+            done: Parts::default(),
             log: None,
         }
     }
@@ -208,11 +233,50 @@ impl Ticket {
         self.done.contains(part)
     }
 
+    /// The parts that were delivered.
+    pub fn parts_done(&self) -> Vec<String> {
+        self.done.names()
+    }
+
     /// Remembers that a part was delivered.
     pub fn part_done(&self, part: &str) {
+        self.done.add(part);
         if let Some(batch) = &self.log {
             batch.part_done(part);
         }
+    }
+}
+
+/// The parts of a batch that were delivered. Cloning shares them.
+#[derive(Debug, Clone, Default)]
+struct Parts(Arc<Mutex<BTreeSet<String>>>);
+
+impl Parts {
+    fn contains(&self, part: &str) -> bool {
+        self.with(|parts| parts.contains(part))
+    }
+
+    fn add(&self, part: &str) {
+        self.with(|parts| parts.insert(part.to_owned()));
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.with(|parts| parts.iter().cloned().collect())
+    }
+
+    /// As many as there are now, for a batch of its own: what was delivered of a batch was delivered of its halves.
+    fn inherited(&self) -> Self {
+        self.with(|parts| parts.clone()).into()
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut BTreeSet<String>) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl From<BTreeSet<String>> for Parts {
+    fn from(parts: BTreeSet<String>) -> Self {
+        Self(Arc::new(Mutex::new(parts)))
     }
 }
 
@@ -222,6 +286,7 @@ impl Ticket {
 pub struct Settlement {
     custodies: Vec<Custody>,
     acks: Vec<Ack>,
+    done: Parts,
     keeping: Keeping,
 }
 
@@ -309,7 +374,7 @@ impl Settlement {
                 let (signal, payload) = (*signal, std::mem::take(payload));
                 Ok(self.split_in_memory(signal, payload, items / 2))
             }
-            Keeping::Log(batch) => match batch.split(items / 2).await {
+            Keeping::Log(batch) => match batch.split(items / 2, &self.done).await {
                 Some(halves) => {
                     self.keep();
                     Ok(halves)
@@ -332,11 +397,25 @@ impl Settlement {
             })
             .unzip();
         let second = std::mem::take(&mut self.custodies);
+        let done = self.done.clone();
         let halves = [(first, first_acks, 0..at), (second, second_acks, at..items)];
         halves.map(|(custodies, acks, range)| {
             let part = crate::gather::part(signal, payload.clone(), range);
-            memory::delivery(signal, part, custodies, acks)
+            memory::delivery(signal, part, custodies, acks, done.inherited())
         })
+    }
+
+    /// The pipelines whose items these are.
+    pub fn pipelines(&self) -> BTreeSet<&str> {
+        self.custodies.iter().map(Custody::pipeline).collect()
+    }
+
+    /// When the oldest of the items came, in milliseconds since 1970; `None` where only this process knows of them.
+    pub fn since_unix_ms(&self) -> Option<u64> {
+        match &self.keeping {
+            Keeping::Log(batch) => Some(batch.oldest_ms()),
+            Keeping::Memory { .. } => None,
+        }
     }
 
     /// The items again, as to write them to a dead-letter file.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::Sizer;
 use crate::config::{Section, Unsupported};
+use crate::exporters::dead_letter::{DeadLetterOptions, DeadLetterSettings};
 use crate::gather::Batching;
 use crate::units::{ByteSize, HumanDuration};
 use crate::wal::Fsync;
@@ -43,6 +44,8 @@ pub struct QueueOptions {
     pub fsync: FsyncOption,
     /// Not supported: a queue never blocks, it refuses with a hint.
     pub block_on_overflow: Unsupported,
+    /// Where items are kept that the destination will never take.
+    pub dead_letter: DeadLetterOptions,
 }
 
 impl Default for QueueOptions {
@@ -61,6 +64,7 @@ impl Default for QueueOptions {
             on_full: OnFull::Refuse,
             fsync: FsyncOption::default(),
             block_on_overflow: Unsupported::default(),
+            dead_letter: DeadLetterOptions::default(),
         }
     }
 }
@@ -146,6 +150,9 @@ pub struct QueueSettings {
     /// `None` leaves it to the pipelines.
     pub(super) batching: Option<Batching>,
     pub(super) durable: Option<DurableSettings>,
+    pub(super) dead_letter: Option<DeadLetterSettings>,
+    /// Whether batches are handed in one by one, with their names, instead of coming from pipelines.
+    pub(super) replays: bool,
 }
 
 /// Validated settings of a queue on disk.
@@ -186,15 +193,19 @@ impl QueueOptions {
                 max_size: (batch.max_size != 0).then_some(batch.max_size),
             }
         });
+        let durable = match self.storage {
+            Storage::Memory => None,
+            Storage::Wal => self.resolve_durable(section),
+        };
+        let folder = durable.as_ref().map(|durable| durable.directory.as_path());
         QueueSettings {
+            dead_letter: self.dead_letter.resolve(section, folder),
+            replays: false,
             sizer: self.sizer,
             capacity: self.queue_size,
             wait_for_result: self.wait_for_result || !self.enabled,
             batching,
-            durable: match self.storage {
-                Storage::Memory => None,
-                Storage::Wal => self.resolve_durable(section),
-            },
+            durable,
         }
     }
 
@@ -250,7 +261,27 @@ impl QueueSettings {
             wait_for_result: false,
             batching: None,
             durable: None,
+            dead_letter: None,
+            replays: false,
         }
+    }
+
+    /// A queue for sending dead letters again: nothing on disk, nothing gathered.
+    pub fn for_replay() -> Self {
+        Self {
+            replays: true,
+            ..Self::short(1)
+        }
+    }
+
+    /// Where items go that the destination will never take.
+    pub fn dead_letter(&self) -> Option<&DeadLetterSettings> {
+        self.dead_letter.as_ref()
+    }
+
+    /// Whether this is [`QueueSettings::for_replay`].
+    pub fn replays(&self) -> bool {
+        self.replays
     }
 
     /// Whether what waits outlives the process.

@@ -1,12 +1,10 @@
 //! A batch that is in a log: read again, divided, settled.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, error};
 
-use super::super::{Delivery, Keeping, Settlement, Ticket};
+use super::super::{Delivery, Keeping, Parts, Settlement, Ticket};
 use super::{Queue, Request, now_ms};
 use crate::batch::Payload;
 use crate::ledger::Custody;
@@ -28,18 +26,19 @@ impl Batch {
         self,
         payload: Payload,
         custodies: Vec<Custody>,
-        done: Arc<BTreeSet<String>>,
+        done: Parts,
     ) -> Delivery {
         Delivery {
             payload,
             ticket: Ticket {
                 name: format!("{}-{:x}", self.queue.0.log.id(), self.id).into(),
-                done,
+                done: done.clone(),
                 log: Some(self.clone()),
             },
             settlement: Settlement {
                 custodies,
                 acks: Vec::new(),
+                done,
                 keeping: Keeping::Log(self),
             },
         }
@@ -64,23 +63,27 @@ impl Batch {
         }
     }
 
+    pub(in super::super) fn oldest_ms(&self) -> u64 {
+        self.oldest_ms
+    }
+
     pub(in super::super) fn is_expired(&self) -> bool {
         let age = Duration::from_millis(now_ms().saturating_sub(self.oldest_ms));
         self.queue.0.settings.max_age.is_some_and(|max| age > max)
     }
 
     /// Two batches in place of this one, cut after `at` items; `None` if the log cannot do that now.
-    pub(in super::super) async fn split(&self, at: usize) -> Option<[Delivery; 2]> {
-        match self.try_split(at).await {
+    pub(in super::super) async fn split(&self, at: usize, done: &Parts) -> Option<[Delivery; 2]> {
+        match self.try_split(at, done).await {
             Ok(halves) => halves,
             Err(cause) => {
-                error!(exporter = self.queue.0.exporter, batch = self.id, %cause, "a batch that is too large could not be divided");
+                error!(exporter = self.queue.0.exporter, batch = self.id, %cause, "a batch could not be divided");
                 None
             }
         }
     }
 
-    async fn try_split(&self, at: usize) -> Result<Option<[Delivery; 2]>, Error> {
+    async fn try_split(&self, at: usize, done: &Parts) -> Result<Option<[Delivery; 2]>, Error> {
         let entries = self.entries().await?;
         let Some(cut) = position_after(&entries, at) else {
             return Ok(None);
@@ -106,7 +109,7 @@ impl Batch {
                 range,
                 oldest_ms,
             };
-            Some(batch.delivery(payload, custodies, Arc::default()))
+            Some(batch.delivery(payload, custodies, done.inherited()))
         });
         let [first, second] = &mut halves;
         Ok(first

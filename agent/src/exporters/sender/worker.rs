@@ -1,0 +1,300 @@
+//! A worker: takes batches from the queue, and is done with each when it is delivered, divided, in a dead letter, or given
+//! up by a rule.
+
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::failure::Failure;
+use super::letters::{Kept, Letters};
+use super::{Metrics, SenderSettings};
+use crate::batch::Payload;
+use crate::component::{Exporter, Outcome, Shutdown};
+use crate::exporters::queue::{Delivery, Queue, Settlement, Ticket};
+use crate::exporters::retry::{Backoff, random_unit};
+use crate::signal::Signal;
+
+/// How often a batch is divided at most because it is too large: a destination to which everything is too large is not
+/// asked for each item.
+const SIZE_SPLITS_MAX: usize = 1024;
+/// How often a batch is divided at most to find what a destination rejects. One item among 8192 takes 13.
+const POISON_SPLITS_MAX: usize = 64;
+/// So many divisions one after the other that left both halves rejected say that there is nothing to be found: a batch
+/// in which everything is bad ends in 2 to this power of letters. As many bad items that lie apart would use up
+/// [`POISON_SPLITS_MAX`] anyway.
+const BARREN_MAX: usize = 3;
+
+/// The ledger's reason for what is in a dead letter.
+const DEAD_LETTER: &str = "dead_letter";
+
+pub(super) struct Worker<E> {
+    pub(super) exporter: E,
+    pub(super) id: String,
+    pub(super) signal: Signal,
+    pub(super) queue: Queue,
+    pub(super) letters: Option<Letters>,
+    pub(super) settings: SenderSettings,
+    pub(super) cut: Shutdown,
+    pub(super) metrics: Metrics,
+    /// Whether the last attempt failed: state changes are logged, not attempts.
+    pub(super) failing: bool,
+}
+
+/// A batch as it came, or the two halves of one.
+struct Family {
+    members: Vec<Delivery>,
+    /// How many divisions, one after the other and this one not included, left both halves rejected.
+    barren: usize,
+}
+
+/// A batch that was not delivered.
+struct Refused {
+    settlement: Settlement,
+    ticket: Ticket,
+    failure: Failure,
+}
+
+/// How often a batch may still be divided.
+struct Budget {
+    size: usize,
+    poison: usize,
+}
+
+impl<E: Exporter> Worker<E> {
+    pub(super) async fn run(mut self) {
+        let cut = self.cut.clone();
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = cut.triggered() => None,
+                next = self.queue.next() => next,
+            };
+            let Some(delivery) = next else {
+                break;
+            };
+            self.metrics.in_flight.inc();
+            self.deliver_all(delivery).await;
+            self.metrics.in_flight.dec();
+        }
+        if let Err(cause) = self.exporter.close().await {
+            error!(exporter = self.id, %cause, "closing the exporter failed");
+        }
+    }
+
+    /// Delivers a batch and whatever it had to be divided into.
+    async fn deliver_all(&mut self, delivery: Delivery) {
+        let mut budget = Budget {
+            size: SIZE_SPLITS_MAX,
+            poison: POISON_SPLITS_MAX,
+        };
+        let mut waiting = vec![Family {
+            members: vec![delivery],
+            barren: 0,
+        }];
+        while let Some(family) = waiting.pop() {
+            let mut smaller = self.deliver_family(family, &mut budget).await;
+            // In the order of the items.
+            smaller.reverse();
+            waiting.append(&mut smaller);
+        }
+    }
+
+    /// Both halves are tried before either is divided: how they ended says whether that is worth it. Returns what they
+    /// were divided into.
+    async fn deliver_family(&mut self, family: Family, budget: &mut Budget) -> Vec<Family> {
+        let mut smaller = Vec::new();
+        let mut rejected = Vec::new();
+        for Delivery {
+            payload,
+            ticket,
+            settlement,
+        } in family.members
+        {
+            let Err(failure) = self.deliver(payload, &ticket, &settlement).await else {
+                self.metrics.sent.inc_by(settlement.items() as u64);
+                settlement.delivered();
+                continue;
+            };
+            let refused = Refused {
+                settlement,
+                ticket,
+                failure,
+            };
+            match refused.failure {
+                Failure::Rejected(_, None) => rejected.push(refused),
+                Failure::TooLarge(_) => {
+                    let halves = self.divide(refused, &mut budget.size).await;
+                    smaller.extend(halves.map(|members| Family {
+                        members,
+                        barren: family.barren,
+                    }));
+                }
+                _ => self.give_up(refused).await,
+            }
+        }
+        let barren = match rejected.len() {
+            2.. => family.barren + 1,
+            _ => 0,
+        };
+        for refused in rejected {
+            if barren >= BARREN_MAX {
+                self.give_up(refused).await;
+                continue;
+            }
+            let halves = self.divide(refused, &mut budget.poison).await;
+            smaller.extend(halves.map(|members| Family { members, barren }));
+        }
+        smaller
+    }
+
+    /// The halves of a batch; where it cannot be divided, it is given up.
+    async fn divide(&mut self, refused: Refused, budget: &mut usize) -> Option<Vec<Delivery>> {
+        // A dead letter is sent under its name, or stays as it is.
+        if *budget == 0 || self.settings.queue.replays() || self.cut.is_triggered() {
+            self.give_up(refused).await;
+            return None;
+        }
+        *budget -= 1;
+        let Refused {
+            settlement,
+            ticket,
+            failure,
+        } = refused;
+        match settlement.split().await {
+            Ok(halves) => {
+                self.metrics.splits.inc();
+                Some(halves.into())
+            }
+            Err(settlement) => {
+                self.give_up(Refused {
+                    settlement,
+                    ticket,
+                    failure,
+                })
+                .await;
+                None
+            }
+        }
+    }
+
+    async fn give_up(&mut self, refused: Refused) {
+        let Refused {
+            mut settlement,
+            ticket,
+            mut failure,
+        } = refused;
+        let taken = settlement.items() - failure.items(settlement.items());
+        let mut reason = failure.reason();
+        if let Some(letters) = &self.letters
+            && let Some(class) = failure.is_final()
+        {
+            match letters.keep(&settlement, &ticket, &failure, class).await {
+                Kept::Written => reason = DEAD_LETTER,
+                Kept::Failed => {}
+                Kept::Interrupted(by) => {
+                    reason = by.reason();
+                    failure = by;
+                }
+            }
+        }
+        if let Failure::CutShort = failure {
+            let items = settlement.cut_short();
+            if items > 0 {
+                self.metrics.failed.inc_by(items as u64);
+                error!(exporter = self.id, signal = %self.signal, items, "batch given up: the agent stopped before the destination took it");
+            }
+            return;
+        }
+        self.metrics.sent.inc_by(taken as u64);
+        settlement.delivered_in_part(taken);
+        let items = settlement.items();
+        self.metrics.failed.inc_by(items as u64);
+        // Who sends a dead letter again is told.
+        if reason != DEAD_LETTER && !self.settings.queue.replays() {
+            error!(exporter = self.id, signal = %self.signal, items, reason, cause = failure.cause(), "batch given up");
+        }
+        settlement.dropped(reason, &failure.refusal());
+    }
+
+    async fn deliver(
+        &mut self,
+        payload: Payload,
+        ticket: &Ticket,
+        settlement: &Settlement,
+    ) -> Result<(), Failure> {
+        let mut prepared = self
+            .exporter
+            .prepare(self.signal, payload, ticket)
+            .map_err(|cause| Failure::Rejected(cause, None))?;
+        let cut = self.cut.clone();
+        tokio::select! {
+            biased;
+            result = self.attempt_until_settled(&mut prepared, settlement) => result,
+            () = cut.triggered() => Err(Failure::CutShort),
+        }
+    }
+
+    async fn attempt_until_settled(
+        &mut self,
+        prepared: &mut E::Prepared,
+        settlement: &Settlement,
+    ) -> Result<(), Failure> {
+        let settings = self.settings.retry.clone();
+        let mut backoff = Backoff::new(&settings);
+        let started = Instant::now();
+        loop {
+            if settlement.is_expired() {
+                return Err(Failure::Expired);
+            }
+            let (cause, hint) = match self.attempt(prepared).await {
+                Outcome::Delivered => {
+                    self.metrics.attempts_ok.inc();
+                    self.recovered();
+                    return Ok(());
+                }
+                Outcome::Rejected { cause, items } => {
+                    self.metrics.attempts_rejected.inc();
+                    return Err(Failure::Rejected(cause, items));
+                }
+                Outcome::TooLarge { cause } => {
+                    self.metrics.attempts_rejected.inc();
+                    return Err(Failure::TooLarge(cause));
+                }
+                Outcome::Retry { cause, after } => (cause, after),
+            };
+            self.metrics.attempts_retry.inc();
+            let Some(wait) = backoff.next_wait(hint, started.elapsed(), random_unit()) else {
+                return Err(Failure::Exhausted(cause));
+            };
+            self.failed(&cause, wait);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn attempt(&mut self, prepared: &mut E::Prepared) -> Outcome {
+        let Some(limit) = self.settings.timeout else {
+            return self.exporter.send(prepared).await;
+        };
+        match tokio::time::timeout(limit, self.exporter.send(prepared)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Outcome::Retry {
+                cause: format!("no answer within {limit:?}"),
+                after: None,
+            },
+        }
+    }
+
+    fn failed(&mut self, cause: &str, wait: Duration) {
+        if !self.failing {
+            warn!(exporter = self.id, signal = %self.signal, cause, retry_in = ?wait, "sending failed, will retry");
+        }
+        self.failing = true;
+    }
+
+    fn recovered(&mut self) {
+        if self.failing {
+            info!(exporter = self.id, signal = %self.signal, "sending works again");
+        }
+        self.failing = false;
+    }
+}
