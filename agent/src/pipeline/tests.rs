@@ -14,7 +14,7 @@ use crate::component::{
     Sender,
 };
 use crate::config::{Diagnostics, Section};
-use crate::exporters::queue::Ticket;
+use crate::exporters::queue::{Storage, Ticket};
 use crate::exporters::retry::RetryOptions;
 use crate::exporters::sender::{self, QueueOptions, SenderSettings};
 use crate::memory::HeldBytes;
@@ -28,6 +28,8 @@ struct Keeper {
     permits: Arc<Semaphore>,
     queue_size: usize,
     wait_for_result: bool,
+    /// Where the queue's log is, if it has one.
+    log: Option<std::path::PathBuf>,
 }
 
 impl Keeper {
@@ -41,6 +43,15 @@ impl Keeper {
             permits: Arc::new(Semaphore::new(permits)),
             queue_size: 1,
             wait_for_result: false,
+            log: None,
+        }
+    }
+
+    /// The same with its queue in a log.
+    fn durable(self, folder: &std::path::Path) -> Self {
+        Self {
+            log: Some(folder.to_owned()),
+            ..self
         }
     }
 
@@ -81,6 +92,11 @@ impl ExporterSettings for Keeper {
             num_consumers: 1,
             queue_size: self.queue_size,
             wait_for_result: self.wait_for_result,
+            storage: match self.log {
+                Some(_) => Storage::Wal,
+                None => Storage::Memory,
+            },
+            directory: self.log.clone(),
             ..QueueOptions::default()
         };
         let mut found = Diagnostics::default();
@@ -361,4 +377,63 @@ async fn the_process_holds_no_more_than_its_budget() {
     drop(most);
     assert!(bench.inlet.admit(1).is_ok());
     bench.running.stop(Duration::ZERO).await;
+}
+
+/// Waits until the keeper has so many bytes.
+async fn kept(keeper: &Keeper, bytes: usize) {
+    crate::testing::eventually("delivery", || keeper.bytes().len() >= bytes).await;
+}
+
+#[tokio::test]
+async fn with_a_log_batches_are_formed_behind_it_for_every_exporter() {
+    let folder = tempfile::tempdir().unwrap();
+    let (durable, memory) = (Keeper::open().durable(folder.path()), Keeper::open());
+    let processors = [("batch", "send_batch_size = 6\ntimeout = \"1h\"")];
+    let bench = start(&processors, &[("durable", &durable), ("memory", &memory)]);
+    for byte in 1..=3 {
+        // Answered although nothing is sent for an hour: it is on disk.
+        assert_eq!(bench.submit(byte, 2).await, Answer::Queued);
+    }
+    for keeper in [&durable, &memory] {
+        kept(keeper, 6).await;
+        assert_eq!(keeper.sizes(), [6]);
+        assert_eq!(keeper.bytes(), [1, 1, 2, 2, 3, 3]);
+    }
+    assert_eq!(bench.submit(4, 1).await, Answer::Queued);
+    assert_eq!(bench.ledger("durable")[0], 7);
+    let ending = bench.running.stop(Duration::from_secs(5)).await;
+    assert_eq!((ending.given_up, ending.stays), (0, 0));
+    assert_eq!((durable.sizes(), memory.sizes()), (vec![6, 1], vec![6, 1]));
+}
+
+#[tokio::test]
+async fn what_a_stop_does_not_deliver_stays_in_the_log_and_goes_out_after_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let closed = Keeper::with_permits(0).durable(folder.path());
+    let bench = start(&[], &[("keeper", &closed)]);
+    for byte in 1..=3 {
+        assert_eq!(bench.submit(byte, 2).await, Answer::Queued);
+    }
+    let ending = bench.running.stop(Duration::from_millis(50)).await;
+    assert_eq!((ending.given_up, ending.stays), (0, 6));
+    let open = Keeper::open().durable(folder.path());
+    let bench = start(&[], &[("keeper", &open)]);
+    kept(&open, 6).await;
+    assert_eq!(open.bytes(), [1, 1, 2, 2, 3, 3]);
+    let ending = bench.running.stop(Duration::from_secs(5)).await;
+    assert_eq!((ending.given_up, ending.stays), (0, 0));
+}
+
+#[tokio::test]
+async fn a_log_that_is_in_use_keeps_the_pipeline_from_being_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let keeper = Keeper::open().durable(folder.path());
+    let bench = start(&[], &[("keeper", &keeper)]);
+    let context = ExporterContext {
+        id: "keeper".to_owned(),
+        ..crate::testing::exporter_context(&[Signal::Traces])
+    };
+    let error = keeper.build(&context).unwrap_err();
+    assert!(error.to_string().contains("in use by process"), "{error}");
+    bench.running.stop(Duration::from_secs(5)).await;
 }
