@@ -129,6 +129,12 @@ impl Log {
         Ok((log, Reader::new(shared), report))
     }
 
+    /// The log's own random number, made with its directory. Batch ids are unique in one directory only: what must be
+    /// unique for ever, such as a deduplication token, needs both.
+    pub fn id(&self) -> u128 {
+        u128::from_be_bytes(self.0.shared.log.0)
+    }
+
     /// Appends a request of `origin`, a number by which the caller knows a pipeline. `unix_ms` is now, in milliseconds
     /// since 1970: by it the request's age is told.
     pub fn append(&self, origin: u32, unix_ms: u64, payload: Payload) -> Committing {

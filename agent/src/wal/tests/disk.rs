@@ -7,6 +7,7 @@ async fn what_is_committed_is_read_in_order_and_settled_once() {
     let dir = temp();
     let (log, mut reader, recovered) = open(dir.path(), options());
     assert_eq!(recovered, Recovered::default());
+    let name = log.id();
     let mut seqs = Vec::new();
     for at in 0..40 {
         seqs.push(
@@ -36,6 +37,7 @@ async fn what_is_committed_is_read_in_order_and_settled_once() {
     let (log, mut reader, recovered) = open(dir.path(), options());
     let open: Vec<u64> = recovered.batches.iter().map(|batch| batch.id).collect();
     assert_eq!(open, ids[2..]);
+    assert_eq!(log.id(), name);
     assert_eq!(recovered.batches[0].tally.items(), 50);
     assert_eq!(log.stats().unsettled.items(), 100);
     assert!(reader.try_next().await.unwrap().is_none());
