@@ -150,7 +150,7 @@ impl Log {
     }
 
     /// The same; `outcome` is called with what it comes to, on the writer's thread and before a reader can see the
-    /// request. It must not block.
+    /// request. It must not wait for anything, nor call this log.
     pub fn append_then(
         &self,
         origin: u32,
@@ -174,21 +174,6 @@ impl Log {
         if let Err((error, Some(answer))) = self.0.shared.send(pending) {
             answer.give(Err(error));
         }
-    }
-
-    /// What no other log has, in hexadecimal digits.
-    pub fn id(&self) -> String {
-        use std::fmt::Write as _;
-        self.0
-            .shared
-            .log
-            .0
-            .iter()
-            .fold(String::new(), |mut text, byte| {
-                // Writing to a string cannot fail.
-                write!(text, "{byte:02x}").ok();
-                text
-            })
     }
 
     /// Makes a batch of `range`, whose id is the number that this comes to. Ranges must continue each other: the first

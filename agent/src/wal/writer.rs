@@ -191,14 +191,7 @@ impl Writer {
     }
 
     /// Takes what has been written into the state, and answers.
-    fn publish(&mut self, active: &Active, mut placed: Vec<Placed>, synced: bool) {
-        for record in &mut placed {
-            if let Some(Answer::Call(_)) = record.pending.answer
-                && let Some(answer) = record.pending.answer.take()
-            {
-                answer.give(Ok(record.seq));
-            }
-        }
+    fn publish(&mut self, active: &Active, placed: Vec<Placed>, synced: bool) {
         let mut answers: Vec<(Answer, u64)> = Vec::new();
         let mut state = self.shared.state();
         state.next_seq = self.next_seq;
@@ -215,6 +208,8 @@ impl Writer {
             } = record;
             let written = apply(&mut state, seq, offset, pending.order);
             match pending.answer {
+                // While nobody can see the record.
+                Some(call @ Answer::Call(_)) => call.give(Ok(seq)),
                 Some(answer) => answers.push((answer, seq)),
                 None if synced => {}
                 None => self.unsynced.extend(written),

@@ -422,10 +422,13 @@ impl Model {
     }
 
     fn replace(&mut self, id: u64, first: u64, ranges: &[Range]) {
-        self.batches.remove(&id);
+        let whole = self.batches.remove(&id);
         for (part, range) in (first..).zip(ranges) {
             assert!(self.used_ids.insert(part), "id {part} twice");
             self.add_batch(part, *range);
+            if let (Some(whole), Some(batch)) = (&whole, self.batches.get_mut(&part)) {
+                batch.parts.clone_from(&whole.parts);
+            }
         }
     }
 

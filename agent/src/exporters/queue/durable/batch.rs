@@ -31,7 +31,7 @@ impl Batch {
         Delivery {
             payload,
             ticket: Ticket {
-                name: format!("{}-{:x}", self.queue.0.log.id(), self.id).into(),
+                name: format!("{:032x}-{:x}", self.queue.0.log.id(), self.id).into(),
                 done: done.clone(),
                 log: Some(self.clone()),
             },
