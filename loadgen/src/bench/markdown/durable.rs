@@ -154,3 +154,103 @@ fn write_recovery(text: &mut String, durable: &[DurableResult]) {
         .expect(STRING);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::cell::Cell;
+    use super::super::super::durable::Recovery;
+    use super::super::super::peer::Peer;
+    use super::super::super::probe::Probe;
+    use super::super::super::scrape::LogFigures;
+    use super::super::tests::{check_columns, report, run};
+    use super::*;
+    use crate::stats::LatencySummary;
+
+    const RECOVERY: Recovery = Recovery {
+        accepted_items: 2_000_000,
+        queued_bytes: 1 << 30,
+        file_bytes: 1025 << 20,
+        refused_items: 0,
+        failed_items: 0,
+        queued_peak_bytes: 50 << 20,
+        queued_memory_bytes: 40 << 20,
+        ready_seconds: 0.25,
+        answered_seconds: 0.5,
+        delivered_seconds: 3.0,
+        cpu_seconds_per_million: 1.5,
+        drain_peak_bytes: 60 << 20,
+        delivered_items: 1_999_000,
+    };
+
+    /// The report of a queue on disk that lost items in a run at half load and after a crash.
+    fn durable_report() -> Report {
+        let mut report = report();
+        let cell = Cell {
+            work: Work::Durable,
+            ..*Cell::all().first().unwrap()
+        };
+        let peers = [
+            Peer::tidegate_in_memory("t".into()),
+            Peer::tidegate_durable("t".into()),
+        ];
+        for (peer, cpu) in peers.iter().zip([1.0, 1.25]) {
+            let mut run = run(cpu, 1_000_000);
+            run.disk = peer.durable.then(|| Disk {
+                queue: LogFigures {
+                    written_bytes: 410_000_000,
+                    syncs: 500,
+                    ..LogFigures::default()
+                },
+                process_bytes: 440_000_000,
+            });
+            run.latency_ms.count = 1000;
+            report.results.push(CellResult {
+                peer: peer.name.clone(),
+                cell,
+                runs: vec![run],
+            });
+        }
+        let half = HalfLoad {
+            rate: 500_000.0,
+            probe: Probe {
+                bytes: 400 << 10,
+                sync_ms: LatencySummary {
+                    p50: 2.0,
+                    p99: 4.0,
+                    ..LatencySummary::default()
+                },
+            },
+            run: run(1.5, 999_999),
+        };
+        report.durable.push(DurableResult {
+            peer: "tidegate (durable)".to_owned(),
+            cell,
+            half_load: vec![half],
+            recovery: Some(RECOVERY),
+        });
+        report.peers.extend(peers);
+        report
+    }
+
+    #[test]
+    fn the_queue_on_disk_is_in_proportion_to_memory_and_to_the_disk() {
+        let report = durable_report();
+        let text = report.markdown();
+        for row in [
+            "none | tidegate (memory) | **1.00** (1.00 to 1.00) | 1.00 |",
+            "none | tidegate (durable) | **1.25** (1.25 to 1.25) | 1.25 |",
+            "none | 1.025 | 1.100 | 500 |",
+            "none | 500 k | 1.50 | 1.0 | 2.0 | **3.0** (3.0 to 3.0) | 4.0 | 2.00 | 4.00 | 1.5 | 0.8 | 0 | 0 | 1 | 0 |",
+            "none | 1024 | 1025 | 50 | 40 | **0.25** | 0.50 | 3.0 | 1.50 | 60 | 0 | 0 | 1000 | 0 |",
+        ] {
+            assert!(text.contains(row), "{row} not in\n{text}");
+        }
+        check_columns(&text);
+    }
+
+    #[test]
+    fn what_a_queue_on_disk_lost_is_told() {
+        assert_eq!(durable_report().durably_lost_items(), 1001);
+        assert_eq!(report().durably_lost_items(), 0);
+    }
+}
