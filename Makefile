@@ -1,5 +1,5 @@
 # The work is in scripts and binaries; `make help` lists what there is.
-.PHONY: help demo test bench fuzz build clean
+.PHONY: help demo test prove bench fuzz build clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/ *##/ -/'
@@ -9,6 +9,9 @@ demo:            ## the whole flow for DEMO_SECONDS (20): ClickHouse engine, age
 
 test:            ## everything: format, lints, docs, unit, component, end-to-end tests
 	@tests/scripts/test.sh
+
+prove:           ## kill and disturb agent and database for PROVE_ROUNDS (200) rounds; nothing may be lost or doubled
+	@tests/scripts/prove.sh
 
 bench:           ## CPU-seconds per million items, side by side with a peer
 	@tests/scripts/bench.sh

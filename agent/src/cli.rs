@@ -106,7 +106,7 @@ pub struct ConfigArgs {
     #[arg(long, short, value_name = "FILE", required = true, num_args = 1..)]
     config: Vec<String>,
     /// Set one value, over all files: the value is TOML, or else text. May be repeated.
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = config::check_assignment)]
     set: Vec<String>,
 }
 
@@ -290,7 +290,8 @@ fn tell(found: &Diagnostics) {
     complain(&text);
 }
 
-fn complain(text: &str) {
+/// Writes to standard error.
+pub fn complain(text: &str) {
     // There is nowhere left to say that standard error is gone.
     let _gone = io::stderr().write_all(text.as_bytes());
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ack::{Refusal, RefusalReason};
 use crate::batch::{Batch, Payload, Transport};
+use crate::claim::Claim;
 use crate::config::Section;
 use crate::exporters::queue::{Batching, Ticket};
 use crate::memory::Reservation;
@@ -80,6 +81,11 @@ impl ComponentError {
 
 /// Validated settings of a receiver.
 pub trait ReceiverSettings: Debug + Send + Sync {
+    /// What it takes for itself, so that no other component can have it.
+    fn claims(&self) -> Vec<Claim> {
+        Vec::new()
+    }
+
     /// Builds the receiver: binds its sockets, starts nothing.
     ///
     /// # Errors
@@ -228,6 +234,11 @@ pub trait Processor: Send {
 
 /// Validated settings of an exporter.
 pub trait ExporterSettings: Debug + Send + Sync {
+    /// What it takes for itself, so that no other component can have it.
+    fn claims(&self) -> Vec<Claim> {
+        Vec::new()
+    }
+
     /// Builds the exporter for the signals that pipelines feed it with, and starts its workers.
     ///
     /// # Errors
@@ -324,6 +335,11 @@ pub struct Sender {
 
 /// Validated settings of an extension.
 pub trait ExtensionSettings: Debug + Send + Sync {
+    /// What it takes for itself, so that no other component can have it.
+    fn claims(&self) -> Vec<Claim> {
+        Vec::new()
+    }
+
     /// Builds the extension: binds its sockets, starts nothing.
     ///
     /// # Errors

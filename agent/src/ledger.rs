@@ -8,7 +8,7 @@ use crate::telemetry::{Counter, Gauge, Telemetry, names};
 
 /// One account: what a pipeline accepted on behalf of one exporter. Cloning shares it.
 ///
-/// Invariant: `accepted = delivered + queued + dropped`, summed over the reasons.
+/// Invariant: `accepted = delivered + queued + dropped`, summed over the reasons, in every scrape of the metrics.
 #[derive(Debug, Clone)]
 pub struct Ledger(Arc<Account>);
 
@@ -39,21 +39,22 @@ impl Ledger {
 
     /// Takes responsibility for `items`: they are queued from now on.
     pub fn accept(&self, items: usize) {
-        self.0.accepted.inc_by(items as u64);
-        self.0.queued.add(to_gauge(items));
+        self.0.telemetry.together(|| {
+            self.0.accepted.inc_by(items as u64);
+            self.0.queued.add(to_gauge(items));
+        });
     }
 
     /// Settles `items` as dropped for a stable reason, such as `filtered`.
     pub fn drop_items(&self, items: usize, reason: &str) {
         let [pipeline, exporter, signal] = &self.0.labels;
-        self.0
-            .telemetry
-            .counter(
-                &names::LEDGER_DROPPED,
-                &[pipeline, exporter, signal, reason],
-            )
-            .inc_by(items as u64);
-        self.0.queued.sub(to_gauge(items));
+        let telemetry = &self.0.telemetry;
+        let labels = [pipeline, exporter, signal, reason];
+        let dropped = telemetry.counter(&names::LEDGER_DROPPED, &labels);
+        telemetry.together(|| {
+            dropped.inc_by(items as u64);
+            self.0.queued.sub(to_gauge(items));
+        });
     }
 
     /// Custody of `items` that were accepted before.
@@ -80,8 +81,10 @@ impl Ledger {
     }
 
     fn deliver(&self, items: usize) {
-        self.0.delivered.inc_by(items as u64);
-        self.0.queued.sub(to_gauge(items));
+        self.0.telemetry.together(|| {
+            self.0.delivered.inc_by(items as u64);
+            self.0.queued.sub(to_gauge(items));
+        });
     }
 }
 
@@ -164,5 +167,37 @@ mod tests {
                 "{line} not in\n{text}"
             );
         }
+    }
+    #[test]
+    fn every_scrape_adds_up_while_items_come_and_go() {
+        let telemetry = Telemetry::default();
+        let ledger = Ledger::new(&telemetry, "traces", "clickhouse", Signal::Traces);
+        let finished = std::sync::atomic::AtomicBool::new(false);
+        let sum = |text: &str, column: &str| -> i64 {
+            let name = format!("tidegate_ledger_{column}_items{{");
+            let lines = text.lines().filter(|line| line.starts_with(&name));
+            lines
+                .map(|line| line.rsplit(' ').next().unwrap().parse::<i64>().unwrap())
+                .sum()
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..20_000 {
+                    ledger.accept(2);
+                    ledger.custody(1).delivered();
+                    ledger.drop_items(1, "filtered");
+                }
+                finished.store(true, Ordering::Relaxed);
+            });
+            while !finished.load(Ordering::Relaxed) {
+                let text = String::from_utf8(telemetry.encode().unwrap()).unwrap();
+                let settled = sum(&text, "delivered") + sum(&text, "dropped");
+                assert_eq!(
+                    sum(&text, "accepted"),
+                    settled + sum(&text, "queued"),
+                    "{text}"
+                );
+            }
+        });
     }
 }

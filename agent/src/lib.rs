@@ -9,6 +9,7 @@ pub mod allocator;
 pub mod app;
 pub mod batch;
 pub mod calendar;
+pub mod claim;
 pub mod cli;
 pub mod component;
 pub mod config;

@@ -22,7 +22,8 @@ fn main() -> ExitCode {
         } => cli::print_config(&config.sources(), format, unredacted),
         Command::Localdb(options) => {
             start_logging(LogSettings::default());
-            block_on(async { localdb::run(options).await.map(|()| ExitCode::SUCCESS) })
+            let work = async { localdb::run(options).await.map(|()| ExitCode::SUCCESS) };
+            block_on(LogEncoding::Console, work)
         }
     }
 }
@@ -33,9 +34,10 @@ fn run(from: &ConfigSources) -> ExitCode {
         Err(code) => return code,
     };
     allocator::keep_for_reuse();
-    start_logging(settings.telemetry.logs);
+    let logs = settings.telemetry.logs;
+    start_logging(logs);
     log_warnings(&warnings);
-    block_on(app::run(settings))
+    block_on(logs.encoding, app::run(settings))
 }
 
 fn start_logging(settings: LogSettings) {
@@ -50,7 +52,18 @@ fn log_warnings(warnings: &Diagnostics) {
     }
 }
 
-fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+/// The last words are for a person, unless a program reads the log.
+fn last_words(problem: &anyhow::Error, encoding: LogEncoding) {
+    match encoding {
+        LogEncoding::Json => error!(problem = format!("{problem:#}"), "failed"),
+        LogEncoding::Console => cli::complain(&format!("tidegate: {problem:#}\n")),
+    }
+}
+
+fn block_on(
+    encoding: LogEncoding,
+    work: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -59,7 +72,7 @@ fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
         Err(error) => Err(anyhow::Error::new(error).context("start the runtime")),
     };
     outcome.unwrap_or_else(|problem| {
-        error!(problem = format!("{problem:#}"), "failed");
+        last_words(&problem, encoding);
         ExitCode::FAILURE
     })
 }

@@ -88,6 +88,34 @@ pub(crate) fn request(signal: Signal, service: &str, items: usize) -> Chunk {
     Chunk::new(bytes.into(), items)
 }
 
+/// A request of log records whose times are `numbers`.
+pub(crate) fn numbered_logs(numbers: std::ops::Range<u64>) -> Chunk {
+    let items = numbers.end.saturating_sub(numbers.start);
+    let request = ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            scope_logs: vec![ScopeLogs {
+                log_records: numbers.map(log_record).collect(),
+                ..ScopeLogs::default()
+            }],
+            ..ResourceLogs::default()
+        }],
+    };
+    Chunk::new(request.encode_to_vec().into(), items as usize)
+}
+
+/// The times of the log records in `payload`, in order.
+pub(crate) fn log_numbers(payload: &Payload) -> Vec<u64> {
+    let request = ExportLogsServiceRequest::decode(payload.to_bytes()).unwrap();
+    let scopes = request
+        .resource_logs
+        .into_iter()
+        .flat_map(|resource| resource.scope_logs);
+    scopes
+        .flat_map(|scope| scope.log_records)
+        .map(|record| record.time_unix_nano)
+        .collect()
+}
+
 fn span(number: u64) -> Span {
     Span {
         trace_id: vec![number as u8; 16],

@@ -125,8 +125,18 @@ fn is_test_file(name: &str) -> bool {
 }
 
 fn code_of(text: &str) -> String {
-    text.lines()
-        .take_while(|line| !line.starts_with("#[cfg(test)]"))
+    let mut lines = text.lines().peekable();
+    let tests_begin = |line: &str, next: Option<&&str>| {
+        line.starts_with("#[cfg(test)]") && next.is_some_and(|next| next.ends_with('{'))
+    };
+    let mut code = Vec::new();
+    while let Some(line) = lines.next() {
+        if tests_begin(line, lines.peek()) {
+            break;
+        }
+        code.push(line);
+    }
+    code.into_iter()
         .filter(|line| !line.trim_start().starts_with("//"))
         .flat_map(|line| [line, "\n"])
         .collect()
@@ -189,5 +199,32 @@ fn only_telemetry_names_metrics() {
             problems.push(format!("{name}: names a metric ({prefix}…\")"));
         }
     }
+    report(&problems);
+}
+
+/// A name in the table that no code asks for would be documented and never served.
+#[test]
+fn every_metric_that_is_named_is_served() {
+    let sources = sources();
+    let (_, _, table) = sources
+        .iter()
+        .find(|(name, ..)| name == "telemetry/names.rs")
+        .unwrap();
+    let problems: Vec<_> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("    ")?.split_once(" = "))
+        .map(|(name, _)| name)
+        .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .filter(|name| {
+            let plain = |c: char| c.is_ascii_uppercase() || c == '_';
+            let serves = |code: &str| {
+                code.split("names::")
+                    .skip(1)
+                    .any(|after| after.split(|c| !plain(c)).next() == Some(name))
+            };
+            !sources.iter().any(|(_, _, code)| serves(code))
+        })
+        .map(|name| format!("{name}: nothing serves it"))
+        .collect();
     report(&problems);
 }

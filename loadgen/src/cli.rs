@@ -6,13 +6,33 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::{bench, otlp, sink};
+use crate::{bench, faults, otlp, prove, sink};
 use crate::{history, http};
 
 /// The work could not be done, or its result could not be kept.
 pub(crate) const EXIT_FAILED: u8 = 1;
+/// What was asked for makes no sense; clap uses the same.
+pub(crate) const EXIT_WRONG_USAGE: u8 = 2;
 /// The work was done and its result is outside the limits the caller set.
 pub(crate) const EXIT_LIMIT_CROSSED: u8 = 3;
+
+/// What was asked for makes no sense, found after the command line was taken apart.
+#[derive(Debug)]
+pub(crate) struct WrongUsage(String);
+
+impl WrongUsage {
+    pub(crate) fn of(problem: anyhow::Error) -> anyhow::Error {
+        anyhow::Error::new(Self(format!("{problem:#}")))
+    }
+}
+
+impl std::fmt::Display for WrongUsage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongUsage {}
 
 /// Drive services and telemetry pipelines under measured load.
 ///
@@ -36,6 +56,10 @@ pub(crate) enum Command {
     Otlp(otlp::Args),
     /// Receive telemetry, count it and throw it away: a ClickHouse and OTLP endpoint.
     Sink(sink::Args),
+    /// Stand between an agent and its destination and make things go wrong on purpose.
+    Faults(faults::Args),
+    /// Prove that nothing acknowledged is lost and nothing is stored twice: kills and faults under load.
+    Prove(Box<prove::Args>),
     /// Compare agents: CPU seconds per million items, latency and memory.
     Bench(bench::Args),
 }
@@ -47,6 +71,8 @@ impl Command {
             Self::History(args) => history::run(args).await,
             Self::Otlp(args) => otlp::run(args).await,
             Self::Sink(args) => sink::run(args).await,
+            Self::Faults(args) => faults::run(args).await,
+            Self::Prove(args) => prove::run(*args).await,
             Self::Bench(args) => bench::run(args).await,
         }
     }

@@ -2,10 +2,12 @@
 
 mod bench;
 mod cli;
+mod faults;
 mod history;
 mod http;
 mod otlp;
 mod process;
+mod prove;
 mod results;
 mod sink;
 mod stats;
@@ -47,5 +49,8 @@ fn init_logging() {
 fn report(error: &anyhow::Error) -> ExitCode {
     // Nothing is left to tell when stderr is closed; the exit code still says it.
     drop(writeln!(std::io::stderr(), "loadgen: {error:#}"));
-    ExitCode::from(cli::EXIT_FAILED)
+    ExitCode::from(match error.is::<cli::WrongUsage>() {
+        true => cli::EXIT_WRONG_USAGE,
+        false => cli::EXIT_FAILED,
+    })
 }

@@ -447,6 +447,15 @@ async fn a_result_that_cannot_be_saved_is_printed_and_fails() {
 async fn wrong_usage_is_explained() {
     for (args, part) in [
         (vec!["https://127.0.0.1/"], "must start with http://"),
+        (vec!["nonsense"], "must start with http://"),
+        (
+            vec!["http://127.0.0.1/", "--duration", "0s"],
+            "longer than 0",
+        ),
+        (
+            vec!["http://127.0.0.1/", "--timeout", "0s"],
+            "longer than 0",
+        ),
         (vec!["http://127.0.0.1/", "--duration", "5"], "needs a unit"),
         (vec!["http://127.0.0.1/", "--rate", "0"], "between"),
         (
@@ -459,7 +468,7 @@ async fn wrong_usage_is_explained() {
         ),
     ] {
         let (output, result) = loadgen(&args).await;
-        assert_ne!(code(&output), 0);
+        assert_eq!(code(&output), 2, "{args:?}");
         assert!(result.is_none());
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(stderr.contains(part), "`{part}` is missing in {stderr}");

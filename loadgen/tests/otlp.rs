@@ -127,10 +127,34 @@ fn unique_items_cannot_be_had_from_a_small_compressed_pool() {
         .args(["otlp", "127.0.0.1:1", "-c", "gzip", "--unique", "true"])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(
         String::from_utf8(output.stderr)
             .unwrap()
             .contains("sent as built")
+    );
+}
+
+#[test]
+fn wrong_usage_is_told_at_once() {
+    let check = |args: &[&str], part: &str| {
+        let output = Command::new(LOADGEN)
+            .arg("otlp")
+            .args(args)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(part), "`{part}` is missing in {stderr}");
+    };
+    check(&["nonsense"], "write host:port");
+    check(&["https://127.0.0.1:1"], "only plain http");
+    check(
+        &["127.0.0.1:1", "-d", "0s"],
+        "--duration must be more than 0",
+    );
+    check(
+        &["127.0.0.1:1", "--timeout", "0s"],
+        "--timeout must be more than 0",
     );
 }

@@ -10,15 +10,15 @@ use clap::Parser;
 /// GET /health answers {"status":"ok"}.
 ///
 /// Telemetry goes to OTEL_EXPORTER_OTLP_ENDPOINT (default http://127.0.0.1:4317); the other variables of the
-/// OpenTelemetry SDK, such as OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and OTEL_TRACES_SAMPLER, are
-/// honoured too. Without a collector the service works as usual and counts what it could not send.
+/// OpenTelemetry SDK, such as OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER and
+/// OTEL_SDK_DISABLED, are honoured too. Without a collector the service works as usual and counts what it could not send.
 /// The address it listens on is printed on standard output; logs go to standard error as JSON (RUST_LOG).
 /// SIGTERM and SIGINT end requests under way, send all telemetry, and exit.
 #[derive(Debug, Parser)]
 #[command(name = "target-svc", version)]
 pub(crate) struct Args {
     /// Address to listen on; port 0 takes a free port
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", value_parser = host_and_port)]
     pub(crate) listen: String,
     /// Larger request bodies are refused with 413
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
@@ -66,6 +66,16 @@ pub(crate) struct TelemetryArgs {
     pub(crate) metric_interval_ms: u64,
 }
 
+/// A host, which is looked up later, and a port.
+fn host_and_port(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("write HOST:PORT, such as 127.0.0.1:8080".to_owned()),
+    }
+}
+
 /// Sizes and times from 1 to a million: enough for a test service, too small to exhaust memory by mistake.
 fn positive() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..=1_000_000)
@@ -74,6 +84,16 @@ fn positive() -> clap::builder::RangedU64ValueParser {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_to_listen_is_a_host_and_a_port() {
+        for good in ["127.0.0.1:0", "localhost:80", "[::1]:80"] {
+            assert_eq!(host_and_port(good), Ok(good.to_owned()));
+        }
+        for bad in ["nonsense", "", ":80", "localhost:", "localhost:99999"] {
+            assert!(host_and_port(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

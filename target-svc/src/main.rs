@@ -45,6 +45,10 @@ fn start(args: Args) -> anyhow::Result<()> {
 
 async fn run(args: Args) -> anyhow::Result<()> {
     let mut stop = stop_on_signal()?;
+    if let Some(path) = &args.counts_file {
+        // Found out now, not when there is something to write.
+        std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let telemetry = Telemetry::start(&args.telemetry)?;
     let served = serve(&args, &telemetry, &mut stop).await;
     let counts = telemetry

@@ -304,3 +304,50 @@ async fn head_sampling_follows_the_environment() {
     assert!(collector.spans().is_empty());
     assert!(!collector.logs().is_empty(), "logs are not sampled");
 }
+
+#[tokio::test]
+async fn a_disabled_sdk_sends_nothing() {
+    let collector = Collector::start().await;
+    let service = Service::start(&collector.endpoint, &[], &[("OTEL_SDK_DISABLED", "True")]).await;
+    assert_eq!(service.client().await.add(ADD).await.status, 200);
+    let stopped = service.stop().await;
+    assert!(stopped.success);
+    assert_eq!(collector.spans().len(), 0);
+    for signal in ["spans", "log_records", "metric_data_points"] {
+        assert_eq!(stopped.counts[signal]["created"], 0, "{}", stopped.counts);
+    }
+}
+
+#[tokio::test]
+async fn a_sampler_that_does_not_exist_is_warned_of() {
+    let collector = Collector::start().await;
+    let sampler = [("OTEL_TRACES_SAMPLER", "nope")];
+    let service = Service::start(&collector.endpoint, &[], &sampler).await;
+    let stopped = service.stop().await;
+    let told = stopped.log.iter().any(|line| {
+        line.to_string()
+            .contains("OTEL_TRACES_SAMPLER=`nope` is ignored")
+    });
+    assert!(told, "{:?}", stopped.log);
+}
+
+#[test]
+fn what_cannot_work_is_told_at_the_start() {
+    let check = |args: &[&str], code: i32, part: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_target-svc"))
+            .args(args)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(stderr.contains(part), "{args:?}: {stderr}");
+    };
+    check(&["--listen", "nonsense"], 2, "write HOST:PORT");
+    let counts = [
+        "--listen",
+        "127.0.0.1:0",
+        "--counts-file",
+        "/no/such/folder/counts",
+    ];
+    check(&counts, 1, "cannot write /no/such/folder/counts");
+}

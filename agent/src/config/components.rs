@@ -7,6 +7,7 @@ use super::resolve::report;
 use super::section::Section;
 use super::settings::Components;
 use super::tree::{KeyPath, Step, Value, quoted};
+use crate::claim::Claim;
 use crate::component::Factory;
 use crate::signal::Signal;
 
@@ -59,10 +60,13 @@ impl<S: ?Sized + 'static> Group<S> {
         for entry in &entries.0 {
             let path = path.key(&entry.key);
             let factory = group.factory(&entry.key, registry, &path, tree, found);
+            let before = found.count(Severity::Error);
             let settings = factory.and_then(|factory| {
                 let mut section = Section::new(path.clone(), &entry.node, &tree.texts, found);
                 (factory.parse)(&mut section)
             });
+            // With a problem, some of it is not what was written.
+            let settings = settings.filter(|_| found.count(Severity::Error) == before);
             group.defined.push(Defined {
                 id: entry.key.clone(),
                 factory,
@@ -176,6 +180,21 @@ impl<S: ?Sized + 'static> Group<S> {
             };
             report(tree, found, Severity::Warning, &path, message.to_owned());
         }
+    }
+
+    /// What the components that are used take for themselves, each with its place.
+    pub(super) fn claims(&self, of: impl Fn(&S) -> Vec<Claim>) -> Vec<(KeyPath, Claim)> {
+        let used = self.defined.iter().filter(|defined| defined.used);
+        used.filter_map(|defined| Some((&defined.id, defined.settings.as_deref()?)))
+            .flat_map(|(id, settings)| {
+                let component = KeyPath::of(&[self.table, id]);
+                of(settings).into_iter().map(move |claim| {
+                    let path = claim.key.split('.');
+                    let path = path.fold(component.clone(), |path, key| path.key(key));
+                    (path, claim)
+                })
+            })
+            .collect()
     }
 
     /// What is used, in the order of the configuration.

@@ -20,7 +20,7 @@ pub trait Environment {
     /// When it cannot be read, is not UTF-8 or is larger than 4 MiB.
     fn file(&self, path: &Path) -> Result<String, String>;
 
-    /// The `*.toml` files of a folder in the order of their names; `None` where `path` is no folder.
+    /// The `*.toml` files of a folder in the order of their names, but for hidden ones; `None` where `path` is no folder.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -57,10 +57,14 @@ impl Environment for ProcessEnvironment {
         }
         let mut files = Vec::new();
         for entry in std::fs::read_dir(path).map_err(words)? {
-            let file = entry.map_err(words)?.path();
-            if file
-                .extension()
-                .is_some_and(|extension| extension == "toml")
+            let entry = entry.map_err(words)?;
+            let file = entry.path();
+            // Editors put their locks and drafts beside the file, under names that begin with a dot.
+            let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if !hidden
+                && file
+                    .extension()
+                    .is_some_and(|extension| extension == "toml")
                 && file.is_file()
             {
                 files.push(file);
@@ -100,4 +104,21 @@ fn words(error: io::Error) -> String {
         _ => error.to_string(),
     };
     format!("cannot be read: {reason}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_stands_for_its_visible_toml_files() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.toml", "a.toml", ".hidden.toml", "c.txt", ".#a.toml"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        std::fs::create_dir(folder.path().join("d.toml")).unwrap();
+        let files = ProcessEnvironment.folder(folder.path()).unwrap().unwrap();
+        let expected = ["a.toml", "b.toml"].map(|name| folder.path().join(name));
+        assert_eq!(files, expected);
+    }
 }

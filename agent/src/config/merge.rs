@@ -59,7 +59,10 @@ pub(crate) fn set(text: usize, content: &str) -> Result<Table, String> {
     };
     let keys = split_dotted(path.trim());
     if keys.iter().any(String::is_empty) {
-        return Err(format!("`{path}` has an empty part"));
+        return Err(match path.trim() {
+            "" => "there is no key before the `=`".to_owned(),
+            path => format!("the key `{path}` has an empty part"),
+        });
     }
     if keys.len() > DEPTH_MAX {
         return Err(format!("more than {DEPTH_MAX} levels deep"));
@@ -162,7 +165,7 @@ mod tests {
             assert!(problem.contains(expected), "{content}: {problem}");
         };
         check("a.b", "key.path=value");
-        check("=1", "empty part");
+        check("=1", "no key before the `=`");
         check("a..b=1", "empty part");
         check(&format!("{}=1", vec!["a"; 100].join(".")), "levels deep");
     }

@@ -56,6 +56,14 @@ pub fn load_settings(from: &ConfigSources) -> Result<(Settings, Diagnostics), Di
     settings_of(&tree, found, &Registries::BUILT_IN)
 }
 
+/// Whether `text` is an assignment as `--set` wants one: `key.path=value`. Gives it back.
+///
+/// # Errors
+/// What is wrong with its form.
+pub fn check_assignment(text: &str) -> Result<String, String> {
+    merge::set(0, text).map(|_| text.to_owned())
+}
+
 /// Understands a tree that was loaded with the problems `found`.
 ///
 /// # Errors

@@ -32,11 +32,45 @@ pub fn render(tree: &Tree, format: Format, redact: bool) -> Result<String, Strin
         &tree.root
     };
     match format {
-        Format::Toml => toml::to_string(root).map_err(|error| error.to_string()),
+        Format::Toml => {
+            let mut root = root.clone();
+            escape(&mut root);
+            toml::to_string(&root).map_err(|error| error.to_string())
+        }
         Format::Json => serde_json::to_string_pretty(root)
             .map(|text| text + "\n")
             .map_err(|error| error.to_string()),
     }
+}
+
+/// Doubles each `$` that would begin something when the text is read again.
+fn escape(node: &mut Node) {
+    match &mut node.value {
+        Value::Text(text) => *text = escaped(text),
+        Value::Given(given) => {
+            given.text = escaped(&given.text);
+            if let Some(typed) = &mut given.typed {
+                let mut inner = Node::new((**typed).clone(), node.span);
+                escape(&mut inner);
+                **typed = inner.value;
+            }
+        }
+        Value::List(items) => items.iter_mut().for_each(escape),
+        Value::Table(table) => table.0.iter_mut().for_each(|entry| escape(&mut entry.node)),
+        _ => {}
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        escaped.push(c);
+        if c == '$' && matches!(rest.peek(), Some('$' | '{')) {
+            escaped.push('$');
+        }
+    }
+    escaped
 }
 
 /// A table as TOML, for tests.

@@ -14,6 +14,7 @@ use super::settings::{
     LogEncoding, LogLevel, LogSettings, MetricsLevel, Settings, TelemetrySettings,
 };
 use super::tree::{KeyPath, Value};
+use crate::claim::Claim;
 use crate::component::{
     ExporterSettings, ExtensionSettings, Factory, ProcessorSettings, ReceiverSettings,
 };
@@ -137,6 +138,10 @@ pub(crate) fn resolve(
     let enabled = extensions(tree, &mut groups, found);
     let pipelines = pipelines(tree, &mut groups, found);
     groups.warn_of_unused(tree, found);
+    let metrics = service
+        .as_ref()
+        .and_then(|(telemetry, _)| telemetry.metrics_address);
+    groups.check_claims(metrics, tree, found);
     found.sort();
     if found.has_errors() {
         return None;
@@ -222,6 +227,31 @@ impl Groups {
         self.processors.warn_of_unused(tree, found);
         self.exporters.warn_of_unused(tree, found);
         self.extensions.warn_of_unused(tree, found);
+    }
+
+    /// Reports what two components want for themselves.
+    fn check_claims(&self, metrics: Option<SocketAddr>, tree: &Tree, found: &mut Diagnostics) {
+        let metrics = metrics
+            .filter(|address| address.port() != 0)
+            .map(|address| {
+                let path = KeyPath::of(&["service", "telemetry", "metrics", "address"]);
+                let host = address.ip().to_string();
+                (path, Claim::port("address", &host, address.port()))
+            });
+        let claims: Vec<_> = metrics
+            .into_iter()
+            .chain(self.receivers.claims(|settings| settings.claims()))
+            .chain(self.exporters.claims(|settings| settings.claims()))
+            .chain(self.extensions.claims(|settings| settings.claims()))
+            .collect();
+        for (index, (path, claim)) in claims.iter().enumerate() {
+            let mut before = claims.iter().take(index);
+            let Some((holder, _)) = before.find(|(_, other)| other.collides(claim)) else {
+                continue;
+            };
+            let message = format!("{claim} is taken by `{holder}` already");
+            report(tree, found, Severity::Error, path, message);
+        }
     }
 }
 

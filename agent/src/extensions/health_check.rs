@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::{self, Answer, Endpoint};
 use crate::calendar::UnixNanos;
+use crate::claim::Claim;
 use crate::component::{
     BoxFuture, ComponentError, ExtensionContext, ExtensionSettings, Factory, Receiver, Shutdown,
 };
 use crate::config::Section;
 use crate::health::{Health, Phase};
+use crate::net::listen;
 
 /// The `health_check` extension.
 pub const FACTORY: Factory<dyn ExtensionSettings> = Factory {
@@ -88,9 +90,21 @@ impl HealthCheckOptions {
 }
 
 impl ExtensionSettings for HealthCheckSettings {
+    fn claims(&self) -> Vec<Claim> {
+        listen::Endpoint::parse("tcp", &self.endpoint)
+            .ok()
+            .and_then(|endpoint| Claim::endpoint("endpoint", &endpoint))
+            .into_iter()
+            .collect()
+    }
+
     fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {
+        let attempted = || {
+            let (id, endpoint) = (&context.id, &self.endpoint);
+            format!("start the extension {id}: bind {endpoint}")
+        };
         let endpoint = admin::bind(&*self.endpoint)
-            .map_err(|error| ComponentError::new(format!("bind {}", self.endpoint), error))?;
+            .map_err(|error| ComponentError::new(attempted(), error))?;
         if let Ok(address) = endpoint.address() {
             tracing::info!(extension = context.id, %address, "health check listens");
         }
@@ -240,7 +254,9 @@ mod tests {
         };
         let error = settings.build(context).err().unwrap();
         assert!(
-            error.to_string().starts_with(&format!("bind {address}")),
+            error
+                .to_string()
+                .starts_with(&format!("start the extension health_check: bind {address}")),
             "{error}"
         );
     }

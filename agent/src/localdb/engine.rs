@@ -65,6 +65,8 @@ impl Engine {
             std::fs::write(&config, CONFIG)
                 .with_context(|| format!("cannot write {}", config.display()))?;
         }
+        super::dedup_log::repair(path)
+            .with_context(|| format!("cannot repair the record of inserts in {path_text}"))?;
         let mut arguments = vec![
             format!("--path={path_text}"),
             format!("--config-file={path_text}/{CONFIG_FILE}"),

@@ -32,6 +32,7 @@ pub(super) const CANNOT_DECOMPRESS: Kind = Kind(271, "CANNOT_DECOMPRESS");
 pub(super) const INTO_OUTFILE_NOT_ALLOWED: Kind = Kind(358, "INTO_OUTFILE_NOT_ALLOWED");
 pub(super) const SESSION_NOT_FOUND: Kind = Kind(372, "SESSION_NOT_FOUND");
 pub(super) const SESSION_IS_LOCKED: Kind = Kind(373, "SESSION_IS_LOCKED");
+pub(super) const INVALID_SESSION_TIMEOUT: Kind = Kind(374, "INVALID_SESSION_TIMEOUT");
 pub(super) const AUTHENTICATION_FAILED: Kind = Kind(516, "AUTHENTICATION_FAILED");
 pub(super) const UNKNOWN_EXCEPTION: Kind = Kind(1002, "UNKNOWN_EXCEPTION");
 

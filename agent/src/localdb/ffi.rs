@@ -80,8 +80,7 @@ impl Chdb {
     pub(super) fn load(path: &Path) -> Result<Arc<Self>, String> {
         // SAFETY: loading runs the library's constructors. The path is the operator's choice of engine, as a
         // program to execute would be; chDB's constructors have no preconditions.
-        let library =
-            unsafe { libloading::Library::new(path) }.map_err(|error| error.to_string())?;
+        let library = unsafe { libloading::Library::new(path) }.map_err(|error| explain(&error))?;
         let signal_handlers: SetSignalHandlers =
             symbol(&library, c"chdb_set_signal_handlers_enabled")?;
         let chdb = Self {
@@ -186,7 +185,15 @@ fn symbol<T: Copy>(library: &libloading::Library, name: &CStr) -> Result<T, Stri
     // SAFETY: the types in this file are the signatures of chDB's header for these names (26.7).
     unsafe { library.get::<T>(name.to_bytes_with_nul()) }
         .map(|found| *found)
-        .map_err(|error| error.to_string())
+        .map_err(|error| explain(&error))
+}
+
+/// The error with the loader's own words, which stand in its cause.
+fn explain(error: &libloading::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 /// A value for a `{name:Type}` placeholder, in ClickHouse's escaped text form.

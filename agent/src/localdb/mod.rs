@@ -1,7 +1,8 @@
 //! `tidegate localdb`: ClickHouse's HTTP interface in front of the engine as a library, for laptops and tests.
 //!
 //! A `clickhouse server` replaces it with no change but the address. What it does not do: clusters, the native
-//! TCP protocol, users and roles, external tables in forms, `query_log`.
+//! TCP protocol, users and roles, external tables in forms, `query_log`. A `query_id` is given back in the answer's
+//! header, but the engine has its own: `queryID()` and `system.processes` show that one.
 //!
 //! Bounds. Running statements: `--max-queries`, each with a blocking thread and, while a query streams, one
 //! more; others wait 30 s. Connections: `--max-connections`. An answer: 1 MiB is held back (256 MiB when the
@@ -17,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 mod answer;
 mod body;
+mod dedup_log;
 mod encode;
 mod engine;
 mod exception;
@@ -85,7 +87,7 @@ pub struct Options {
     pub password: Option<String>,
 
     /// How many connections may be open; more wait to be accepted.
-    #[arg(long, value_name = "COUNT", default_value_t = 256)]
+    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
 
     /// How many statements may run at once; more wait up to 30 s.

@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-use super::exception::{BAD_ARGUMENTS, Exception};
+use super::exception::{BAD_ARGUMENTS, Exception, INVALID_SESSION_TIMEOUT};
 use super::ffi::QueryParameter;
 use super::form;
 
@@ -97,7 +97,15 @@ impl Parameters {
             "session_check" => session.must_exist = flag(&name, &text())?,
             "session_timeout" => {
                 let seconds: u64 = number(&name, &text())?;
-                session.timeout_seconds = seconds.min(SESSION_TIMEOUT_SECONDS_MAX);
+                if seconds > SESSION_TIMEOUT_SECONDS_MAX {
+                    return Err(Exception::new(
+                        INVALID_SESSION_TIMEOUT,
+                        format!(
+                            "Session timeout '{seconds}' is larger than max_session_timeout: {SESSION_TIMEOUT_SECONDS_MAX}."
+                        ),
+                    ));
+                }
+                session.timeout_seconds = seconds;
             }
             // Understood by ClickHouse, without a meaning for one user of one process.
             "quota_key" | "stacktrace" | "role" | "close_session" => {}
@@ -264,7 +272,7 @@ mod tests {
     fn reserved_names_settings_and_placeholders_are_told_apart() {
         let found = parse(
             "query=SELECT+%7Bx:UInt8%7D&database=d&default_format=JSON&param_x=a%00b&max_threads=2&compress=1&\
-             query_id=q&session_id=s&session_timeout=9999&session_check=1&wait_end_of_query=1&quota_key=k&",
+             query_id=q&session_id=s&session_timeout=3600&session_check=1&wait_end_of_query=1&quota_key=k&",
             &[],
         );
         let expected = Parameters {
@@ -343,6 +351,18 @@ mod tests {
         ] {
             assert_eq!(parse(query, &[]).unwrap_err().code, 36, "{query}");
         }
+    }
+
+    #[test]
+    fn a_session_that_would_not_end_is_refused() {
+        let code = |seconds: &str| {
+            parse(&format!("session_id=s&session_timeout={seconds}"), &[])
+                .err()
+                .map(|error| error.code)
+        };
+        assert_eq!(code("3600"), None);
+        assert_eq!(code("3601"), Some(374));
+        assert_eq!(code("18446744073709551615"), Some(374));
     }
 
     #[test]

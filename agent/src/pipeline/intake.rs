@@ -53,7 +53,7 @@ impl Counters {
             repaired: telemetry.counter(&names::RECEIVER_REPAIRED, &triple),
             succeeded: requests("success"),
             turned_away: requests("refused"),
-            failed: requests("failed"),
+            failed: requests("failure"),
         }
     }
 }

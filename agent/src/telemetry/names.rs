@@ -63,7 +63,7 @@ table! {
     RECEIVER_ACCEPTED = counter("otelcol_receiver_accepted_{items}", &["receiver", "transport"], "Number of items successfully pushed into the pipeline.");
     RECEIVER_REFUSED = counter("otelcol_receiver_refused_{items}", &["receiver", "transport"], "Number of items that could not be pushed into the pipeline.");
     RECEIVER_BYTES = counter("tidegate_receiver_accepted_bytes", &["receiver", "transport", "otel_signal"], "Bytes of accepted OTLP requests, decompressed.");
-    RECEIVER_REQUESTS = counter("tidegate_receiver_requests", &["receiver", "transport", "otel_signal", "outcome"], "Requests by outcome: success, refused (retryable) or failed (bad request).");
+    RECEIVER_REQUESTS = counter("otelcol_receiver_requests", &["receiver", "transport", "otel_signal", "outcome"], "Requests by outcome: success, refused (retryable) or failure (bad request).");
     RECEIVER_REPAIRED = counter("tidegate_receiver_repaired_strings", &["receiver", "transport", "otel_signal"], "Strings that were not UTF-8 and had their invalid bytes replaced by U+FFFD.");
     PROCESSOR_INCOMING = counter("otelcol_processor_incoming_items", &["processor", "otel_signal"], "Number of items passed to the processor.");
     PROCESSOR_OUTGOING = counter("otelcol_processor_outgoing_items", &["processor", "otel_signal"], "Number of items emitted from the processor.");
@@ -105,7 +105,6 @@ table! {
     PROCESS_CPU = counter("otelcol_process_cpu_seconds", &[], "Total CPU user and system time in seconds.");
     PROCESS_RSS = gauge("otelcol_process_memory_rss", &[], "Total physical memory (resident set size) in bytes.");
     HELD_BYTES = gauge("tidegate_held_bytes", &[], "Bytes of telemetry held by requests, batches and queues.");
-    CONFIG_RELOADS = counter("tidegate_config_reloads", &["outcome"], "Configuration loads by outcome.");
 }
 
 #[cfg(test)]

@@ -22,11 +22,24 @@ const HEAD: &str = "\
 
 `GET /metrics` on `service.telemetry.metrics.address`, by default `127.0.0.1:8888`, answers in the Prometheus text format.
 
-Where the Collector has a metric, name and labels are its own, without `_total`, so that its dashboards work. What the
-Collector does not measure begins with `tidegate_`. The ledger accounts for every item: in each pipeline and for each
+The names that begin with `otelcol_` are the Collector's, with its labels, without `_total`, so that its dashboards work. What
+the Collector does not measure begins with `tidegate_`. The ledger accounts for every item: in each pipeline and for each
 exporter, accepted = delivered + queued + dropped, whatever happens.
 
 `{items}` stands for `spans`, `metric_points` or `log_records`: one metric for each.
+
+One of the names has a label more here, which sums leave out: `otelcol_receiver_requests`, which the Collector serves behind a
+feature gate only, has `otel_signal`. Not served, and what to look at instead:
+
+| metric of the Collector | instead |
+|---|---|
+| `otelcol_processor_internal_duration` | nothing: a processor works for microseconds, within the request |
+| `otelcol_processor_batch_batch_send_size_bytes` | `tidegate_exporter_sent_bytes`, `otelcol_processor_batch_batch_send_size` |
+| `otelcol_exporter_enqueue_size`, `otelcol_exporter_enqueue_size_bytes` | `otelcol_exporter_queue_size`, with `sizer = \"items\"` or `\"bytes\"` |
+| `otelcol_exporter_queue_batch_send_size`, `…_bytes` | the same |
+| `otelcol_receiver_failed_{items}` | `otelcol_receiver_requests` with `outcome=\"failure\"`: what cannot be read has no items |
+| `otelcol_process_runtime_*` | nothing: they are about Go's heap; `otelcol_process_memory_rss`, `tidegate_held_bytes` |
+| `http.server.*`, `rpc.server.*`, `otelcol_scraper_*` | nothing |
 ";
 
 const COLUMNS: &str = "| name | kind | labels | what it tells |\n|---|---|---|---|\n";

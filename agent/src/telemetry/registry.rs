@@ -1,7 +1,7 @@
 //! The registry: hands out handles for rows of the name table and writes the Prometheus text format.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -28,6 +28,8 @@ struct Inner {
     registry: prometheus::Registry,
     /// Guards the families by full name, so that a family is registered once.
     families: Mutex<BTreeMap<String, Family>>,
+    /// Held shared while figures that belong together change, and alone while they are read.
+    moment: RwLock<()>,
 }
 
 #[derive(Clone)]
@@ -93,13 +95,27 @@ impl Telemetry {
         }
     }
 
+    /// Changes figures that belong together: all metrics read at once have all of the change or nothing of it.
+    pub fn together(&self, change: impl FnOnce()) {
+        let moment = self.0.moment.read().unwrap_or_else(PoisonError::into_inner);
+        change();
+        drop(moment);
+    }
+
     /// All metrics in the Prometheus text format, version 0.0.4.
     ///
     /// # Errors
     /// Only when a family is inconsistent, which [`Spec`] excludes.
     pub fn encode(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::with_capacity(16 * 1024);
-        TextEncoder::new().encode(&self.0.registry.gather(), &mut text)?;
+        let moment = self
+            .0
+            .moment
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let families = self.0.registry.gather();
+        drop(moment);
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
 

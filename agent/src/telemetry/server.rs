@@ -102,15 +102,13 @@ mod tests {
             Shutdown::default(),
         );
         let serving = tokio::spawn(server.run(telemetry.clone(), held.clone(), shutdown.clone()));
-        telemetry
-            .counter(&names::CONFIG_RELOADS, &["success"])
-            .inc();
+        telemetry.counter(&names::FILE_ROTATIONS, &["file"]).inc();
         let reserved = held.reserve(4096);
         let (status, text) = http_get(address, "/metrics").await;
         assert_eq!(status, 200);
         for line in [
             "tidegate_held_bytes 4096",
-            "tidegate_config_reloads{outcome=\"success\"} 1",
+            "tidegate_file_rotations{exporter=\"file\"} 1",
             "# TYPE otelcol_process_cpu_seconds counter",
         ] {
             assert!(

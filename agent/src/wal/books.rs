@@ -171,6 +171,7 @@ impl Books {
                 self.batched = self.batched.max(range.end);
                 Vec::new()
             }
+            Control::Lost { .. } => Vec::new(),
         }
     }
 

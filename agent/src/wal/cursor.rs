@@ -34,6 +34,14 @@ struct Target {
     holes: Vec<(u64, u64)>,
 }
 
+impl Target {
+    /// Where known damage ends that begins at `offset`.
+    fn hole(&self, offset: u64) -> Option<u64> {
+        let found = self.holes.iter().find(|(from, _)| *from == offset);
+        found.map(|(_, to)| *to)
+    }
+}
+
 /// One reading: what was found, and where to go on.
 #[derive(Debug)]
 pub(super) struct Reading {
@@ -91,10 +99,15 @@ pub(super) fn visit_requests(
         let fail = |error| Error::io("read", &path, error);
         let mut at = position(shared, None, &target, from).map_err(fail)?;
         while at.offset < target.len {
+            if let Some(to) = target.hole(at.offset) {
+                at.offset = to;
+                continue;
+            }
             match at.scan.header(at.offset).map_err(fail)? {
                 Found::Record(header) if header.seq >= target.end_seq => break,
                 Found::Record(header) => {
-                    let wanted = header.kind == Kind::Data && header.seq >= start;
+                    // A segment that has grown meanwhile is entered again.
+                    let wanted = header.kind == Kind::Data && header.seq >= from;
                     if wanted && visit(&header).is_break() {
                         return Ok(());
                     }
@@ -167,6 +180,10 @@ impl Walk<'_> {
             if at.offset >= target.len || Position::before(at.seq) >= self.range.end {
                 return Ok(true);
             }
+            if let Some(to) = target.hole(at.offset) {
+                at.offset = to;
+                continue;
+            }
             match at.scan.header(at.offset)? {
                 Found::Record(header) if header.seq >= target.end_seq => return Ok(true),
                 Found::Record(header) => self.record(at, &header)?,
@@ -208,13 +225,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Goes to the next sound record, and tells what is lost unless that is known.
+    /// Goes to the next sound record, and tells what is lost.
     fn damage(&mut self, at: &mut Cursor, target: &Target) -> io::Result<()> {
-        let known = target.holes.iter().find(|(from, _)| *from == at.offset);
-        if let Some((_, to)) = known {
-            at.offset = *to;
-            return Ok(());
-        }
         let found = at.scan.resync(at.offset, at.seq..target.end_seq)?;
         let (to, seq) = found.map_or((target.len, target.end_seq), |(to, header)| {
             (to, header.seq)

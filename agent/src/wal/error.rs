@@ -62,7 +62,7 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process, or another part of this one, has the directory.
-    #[error("{} is in use by {}", dir.display(), owner.as_ref().map_or("another owner".to_owned(), |pid| format!("process {pid}")))]
+    #[error("{} is in use by {}", dir.display(), described(owner.as_deref()))]
     Owned {
         /// The log's directory.
         dir: PathBuf,
@@ -103,4 +103,11 @@ impl OpenError {
             source,
         }
     }
+}
+
+fn described(owner: Option<&str>) -> String {
+    owner.map_or_else(
+        || "another owner".to_owned(),
+        |pid| format!("process {pid}"),
+    )
 }

@@ -102,7 +102,7 @@ pub trait LogFile: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// As the file system says.
-    fn len(&self) -> io::Result<u64>;
+    fn byte_len(&self) -> io::Result<u64>;
 }
 
 /// Reads until `buffer` is full or the file ends; how many bytes there were.
@@ -257,7 +257,7 @@ impl LogFile for File {
         File::set_len(self, len)
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn byte_len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 }

@@ -149,11 +149,14 @@ impl Group {
     pub(super) fn parts(&mut self) -> Vec<IoSlice<'_>> {
         self.close_piece();
         let scratch = &self.scratch;
-        let part = |piece| match piece {
-            &Piece::Scratch(ref span) => IoSlice::new(&scratch[span.clone()]),
-            Piece::Body(body) => IoSlice::new(body),
-        };
-        self.pieces.iter().map(part).collect()
+        let mut parts = Vec::with_capacity(self.pieces.len());
+        for piece in &self.pieces {
+            parts.push(match piece {
+                Piece::Scratch(span) => IoSlice::new(&scratch[span.clone()]),
+                Piece::Body(body) => IoSlice::new(body),
+            });
+        }
+        parts
     }
 }
 

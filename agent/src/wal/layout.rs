@@ -153,6 +153,8 @@ pub(super) enum Kind {
     DroppedBatch = 6,
     /// A range of data has been given up before it became a batch.
     DroppedRange = 7,
+    /// Damage has been found and told: it is not told again.
+    Lost = 8,
 }
 
 impl Kind {
@@ -165,6 +167,7 @@ impl Kind {
             5 => Self::Done,
             6 => Self::DroppedBatch,
             7 => Self::DroppedRange,
+            8 => Self::Lost,
             _ => return None,
         })
     }
@@ -205,6 +208,11 @@ impl RecordHeader {
         if !may_begin_record(bytes) || u32_at(bytes, 36) != log.checksum(&bytes[..36]) {
             return None;
         }
+        Self::unchecked(bytes)
+    }
+
+    /// The fields of a header of [`RECORD_HEADER`] bytes, whatever its checksum.
+    pub(super) fn unchecked(bytes: &[u8]) -> Option<Self> {
         Some(Self {
             kind: Kind::of(bytes[2])?,
             body_len: u32_at(bytes, 4),
@@ -245,6 +253,7 @@ pub(super) enum Control {
     Done { batch: u64 },
     DroppedBatch { batch: u64, reason: String },
     DroppedRange { range: Range, reason: String },
+    Lost { seqs: Span<u64> },
 }
 
 impl Control {
@@ -256,6 +265,7 @@ impl Control {
             Self::Done { .. } => Kind::Done,
             Self::DroppedBatch { .. } => Kind::DroppedBatch,
             Self::DroppedRange { .. } => Kind::DroppedRange,
+            Self::Lost { .. } => Kind::Lost,
         }
     }
 
@@ -290,6 +300,10 @@ impl Control {
                 push_range(&mut body, *range);
                 body.extend_from_slice(reason.as_bytes());
             }
+            Self::Lost { seqs } => {
+                body.extend_from_slice(&seqs.start.to_le_bytes());
+                body.extend_from_slice(&seqs.end.to_le_bytes());
+            }
         }
         body
     }
@@ -317,6 +331,9 @@ impl Control {
             Kind::DroppedRange => Self::DroppedRange {
                 range: range_at(body.get(..24)?, 0)?,
                 reason: text(&body[24..])?,
+            },
+            Kind::Lost => Self::Lost {
+                seqs: u64_at(exactly(body, 16)?, 0)..u64_at(body, 8),
             },
         })
     }

@@ -1,6 +1,5 @@
 //! A log's handle: opening, appending, batches, figures, closing.
 
-use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::pin::Pin;
@@ -18,15 +17,14 @@ use super::entry::Item;
 use super::error::{Error, OpenError};
 use super::files::{Disk, Files};
 use super::group::Order;
-use super::layout::{Control, LOCK, LogId, PREPARED, SegmentHeader};
-use super::options::{Fsync, LogOptions};
+use super::layout::Control;
+use super::open::{Opened, open};
+use super::options::LogOptions;
 use super::position::{Position, Range};
 use super::reader::Reader;
-use super::recover::{Recovered, scan_log};
-use super::segment::{Active, Prepared};
+use super::recover::Recovered;
 use super::shared::{Answer, Pending, Shared};
-use super::state::{Segment, State, Totals};
-use super::writer::Writer;
+use super::state::Totals;
 
 /// A log of requests on disk. Cloning shares it; with the last clone, and the reader, it closes.
 #[derive(Debug, Clone)]
@@ -58,7 +56,7 @@ impl Handle {
 }
 
 /// What an append, a boundary or a split comes to: the record's sequence number, once it is as durable as
-/// [`Fsync`] says. Dropping it does not take the record back.
+/// [`super::Fsync`] says. Dropping it does not take the record back.
 #[derive(Debug)]
 #[must_use = "only the outcome says whether the record is in the log"]
 pub struct Committing(oneshot::Receiver<Result<u64, Error>>);
@@ -114,53 +112,21 @@ impl Log {
         dir: &Path,
         options: LogOptions,
     ) -> Result<(Self, Reader, Recovered), OpenError> {
-        files
-            .create_dir(dir)
-            .map_err(|error| OpenError::io("create", dir, error))?;
-        let lock = lock(&*files, dir)?;
-        let scanned = scan_log(&*files, dir, LogId(rand_id()))?;
-        // Only what is durable may be the reason to remove something.
-        if let Some((path, end)) = &scanned.newest {
-            files
-                .cut(path, *end)
-                .map_err(|error| OpenError::io("cut", path, error))?;
-        }
-        let header = SegmentHeader {
-            log: scanned.log,
-            first_seq: (scanned.end_seq | u64::from(u32::MAX)) + 1,
-            follows: scanned.end_seq,
-        };
-        let active = begin(&*files, dir, &header, options.fsync)?;
-        for path in scanned.empty.iter().chain([&dir.join(PREPARED)]) {
-            // What stays is found again at the next start.
-            files.remove(path).ok();
-        }
-        let next_seq = header.first_seq;
-        let mut state = State::new(scanned.books, next_seq, options.cache_bytes);
-        state.segments.extend(scanned.segments);
-        state.segments.push_back(Segment::new(next_seq));
-        state.data_end = scanned.data_end;
-        for batch in &scanned.report.batches {
-            state.unsettled.add_all(&batch.tally);
-        }
-        state.unsettled.add_all(&scanned.report.unbatched);
-        let shared = Arc::new(Shared::new(
-            options,
-            files,
-            dir.to_owned(),
-            scanned.log,
-            state,
-        ));
-        let writer = Writer::new(Arc::clone(&shared), active, next_seq, lock);
-        let thread = std::thread::Builder::new()
-            .name("wal".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|error| OpenError::io("start the writer of", dir, error))?;
+        let Opened {
+            shared,
+            thread,
+            report,
+            losses,
+        } = open(files, dir, options)?;
         let log = Self(Arc::new(Handle {
             shared: Arc::clone(&shared),
             thread: Mutex::new(Some(thread)),
         }));
-        Ok((log.clone(), Reader::new(shared), scanned.report))
+        for seqs in losses {
+            // A new log takes notes until it is closed.
+            log.note(Control::Lost { seqs }).ok();
+        }
+        Ok((log, Reader::new(shared), report))
     }
 
     /// Appends a request of `origin`, a number by which the caller knows a pipeline. `unix_ms` is now, in milliseconds
@@ -199,9 +165,7 @@ impl Log {
             order,
             answer: Some(Answer::Call(outcome)),
         };
-        if let Err((error, pending)) = self.0.shared.send(pending)
-            && let Some(answer) = pending.answer
-        {
+        if let Err((error, Some(answer))) = self.0.shared.send(pending) {
             answer.give(Err(error));
         }
     }
@@ -444,51 +408,4 @@ fn share_out(shared: &Shared, parts: &[Range]) -> Result<Vec<Tally>, Error> {
         ControlFlow::Continue(())
     })?;
     Ok(tallies)
-}
-
-fn lock(files: &dyn Files, dir: &Path) -> Result<Box<dyn Send>, OpenError> {
-    let path = dir.join(LOCK);
-    files.lock(&path).map_err(|error| {
-        if error.kind() != io::ErrorKind::WouldBlock {
-            return OpenError::io("lock", &path, error);
-        }
-        let owner = error.to_string();
-        OpenError::Owned {
-            dir: dir.to_owned(),
-            owner: Some(owner).filter(|owner| owner.parse::<u32>().is_ok()),
-        }
-    })
-}
-
-fn begin(
-    files: &dyn Files,
-    dir: &Path,
-    header: &SegmentHeader,
-    fsync: Fsync,
-) -> Result<Active, OpenError> {
-    Prepared::make(files, dir, 0)
-        .and_then(|file| Active::begin(files, dir, file, header, fsync != Fsync::Never))
-        .map_err(|error| match error {
-            Error::Io {
-                action,
-                path,
-                source,
-            } => OpenError::Io {
-                action,
-                path,
-                source: io::Error::new(source.kind(), source),
-            },
-            other => OpenError::io("begin", dir, io::Error::other(other)),
-        })
-}
-
-/// Sixteen bytes that no other log has.
-fn rand_id() -> [u8; 16] {
-    use std::hash::BuildHasher as _;
-    // The standard library seeds its hash tables from the system's random numbers.
-    let random = || std::collections::hash_map::RandomState::new().hash_one(std::process::id());
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&random().to_le_bytes());
-    id[8..].copy_from_slice(&random().to_le_bytes());
-    id
 }

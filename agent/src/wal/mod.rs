@@ -32,9 +32,11 @@ mod cursor;
 mod entry;
 mod error;
 mod files;
+mod fuzz;
 mod group;
 mod layout;
 mod log;
+mod open;
 mod options;
 mod position;
 mod reader;
@@ -46,6 +48,7 @@ mod shared;
 mod state;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod walk;
 mod writer;
 
@@ -53,6 +56,7 @@ pub use books::{Count, OpenBatch, Tally};
 pub use entry::{Entry, Item, Loss, LostRequest};
 pub use error::{Error, OpenError};
 pub use files::{Disk, Files, LogFile};
+pub use fuzz::fuzz_segment;
 pub use log::{Committing, Log, Stats};
 pub use options::{Fsync, LogOptions};
 pub use position::{Position, Range};

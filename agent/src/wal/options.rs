@@ -27,6 +27,8 @@ pub struct LogOptions {
     pub pending_bytes: usize,
     /// How long the log must have been idle and empty before its files shrink.
     pub idle: Duration,
+    /// How long until the disk is asked again for what it refused.
+    pub retry: Duration,
 }
 
 impl Default for LogOptions {
@@ -37,6 +39,7 @@ impl Default for LogOptions {
             cache_bytes: 16 << 20,
             pending_bytes: 64 << 20,
             idle: Duration::from_secs(5),
+            retry: Duration::from_secs(1),
         }
     }
 }

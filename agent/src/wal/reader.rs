@@ -145,9 +145,28 @@ impl Reader {
         }
     }
 
+    /// Goes past what the disk does not let be read, after [`Error::Io`] again and again: to the next place that is
+    /// known, up to 256 KiB on. `None` if there is nothing to skip.
+    pub async fn skip(&mut self) -> Option<Loss> {
+        // Its failure is why the caller is here.
+        self.finish_reading().await.ok();
+        let mut state = self.shared.state();
+        if state.read >= state.data_end {
+            return None;
+        }
+        let loss = Loss {
+            seqs: state.read.seq..state.next_known(),
+            bytes: 0,
+            request: None,
+        };
+        state.lose(&loss);
+        Some(loss)
+    }
+
     /// Gives up the oldest data that is in no batch, given out or not, in whole requests, until at least `bytes` bytes
     /// of bodies are gone; `None` if there is nothing to give up. Whatever was given out and lies before the end of
-    /// what is given up must be forgotten. The reader goes on behind it.
+    /// what is given up must be forgotten. The reader goes on behind it. Not cancel safe: without the outcome nobody
+    /// knows what is gone.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::OutOfOrder`] while a boundary is under way.
@@ -168,7 +187,7 @@ impl Reader {
 
     /// Gives up requests until `enough` says so of what has been given up and the time of the next.
     async fn give_up(
-        &mut self,
+        &self,
         reason: &str,
         enough: impl Fn(&Tally, u64) -> bool + Send + 'static,
     ) -> Result<Option<Given>, Error> {

@@ -1,6 +1,7 @@
 //! Reading a log after a start: what is in it, which batches are open, and what is damaged.
 
 use std::io;
+use std::ops::Range as Span;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use super::books::{Books, OpenBatch, Tally};
 use super::error::OpenError;
 use super::files::{Files, LogFile, read_full};
 use super::layout::{
-    BadHeader, Kind, LogId, RecordHeader, SEGMENT_HEADER, SegmentHeader, parse_segment_name,
+    BadHeader, Control, Kind, LogId, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader,
+    parse_segment_name,
 };
 use super::position::{Position, Range};
 use super::salvage;
@@ -19,7 +21,7 @@ use super::walk::{Event, Walk};
 /// What was found when a log was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Batches logged and not settled, in the order in which they were made: to be sent again under the same ids. One
+    /// Batches logged and not settled, in the order of their data: to be sent again under the same ids. One
     /// whose tally is empty has lost all its data to damage, or never had any.
     pub batches: Vec<OpenBatch>,
     /// Data that is in no batch; the reader begins there.
@@ -32,7 +34,7 @@ pub struct Recovered {
     pub segments: usize,
 }
 
-/// What is lost of a log. Damaged bodies in older segments are found when they are read, and are not in here.
+/// What is lost of a log and was not told at an earlier start. Damaged bodies in older segments are found when they are read, and are not in here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Damage {
     /// Bytes that are no records. They have been copied to `damaged-*.bin` files.
@@ -58,16 +60,24 @@ pub(super) struct Scanned {
     pub(super) segments: Vec<Segment>,
     /// Files without a record in them.
     pub(super) empty: Vec<PathBuf>,
+    /// Files of which nothing can be told: they get another name.
+    pub(super) aside: Vec<(PathBuf, PathBuf)>,
     /// The newest segment and where its content ends.
     pub(super) newest: Option<(PathBuf, u64)>,
     /// What would have come next.
     pub(super) end_seq: u64,
+    /// No number above has been used.
+    pub(super) highest_seq: u64,
     pub(super) data_end: Position,
     pub(super) report: Recovered,
+    /// The numbers of what is lost and has not been told before.
+    pub(super) losses: Vec<Span<u64>>,
 }
 
 /// A segment file before its records are read.
 struct Candidate {
+    /// Whether its header is sound.
+    known: bool,
     path: PathBuf,
     first_seq: u64,
     follows: u64,
@@ -85,13 +95,17 @@ pub(super) fn scan_log(files: &dyn Files, dir: &Path, fresh: LogId) -> Result<Sc
         books: Books::default(),
         segments: Vec::new(),
         empty: Vec::new(),
+        aside: Vec::new(),
         sums: Vec::new(),
         end_seq: 0,
+        highest_seq: 0,
         data_end: Position::before(0),
         report: Recovered {
             segments: candidates.len(),
             ..Recovered::default()
         },
+        identified: candidates.iter().any(|candidate| candidate.known),
+        losses: Vec::new(),
     };
     if let Some(first) = candidates.first() {
         recovery.books.begin_at(first.first_seq);
@@ -126,8 +140,10 @@ fn candidates(files: &dyn Files, dir: &Path) -> Result<(Option<LogId>, Vec<Candi
         let file = files.open(&path).map_err(fail)?;
         let mut bytes = [0; SEGMENT_HEADER];
         let read = read_full(&*file, &mut bytes, 0).map_err(fail)?;
-        let len = file.len().map_err(fail)?;
-        let follows = match SegmentHeader::decode(&bytes[..read]) {
+        let len = file.byte_len().map_err(fail)?;
+        let decoded = SegmentHeader::decode(&bytes[..read]);
+        let known = decoded.is_ok();
+        let follows = match decoded {
             Ok(header) if header.first_seq != first_seq => first_seq,
             Ok(header) if *log.get_or_insert(header.log) != header.log => {
                 return Err(OpenError::Foreign { path });
@@ -137,6 +153,7 @@ fn candidates(files: &dyn Files, dir: &Path) -> Result<(Option<LogId>, Vec<Candi
             Err(BadHeader::Damaged) => first_seq,
         };
         candidates.push(Candidate {
+            known,
             path,
             first_seq,
             follows,
@@ -154,29 +171,61 @@ struct Recovery<'a> {
     books: Books,
     segments: Vec<Segment>,
     empty: Vec<PathBuf>,
+    aside: Vec<(PathBuf, PathBuf)>,
     /// For each segment, what data is in it.
     sums: Vec<Tally>,
     end_seq: u64,
+    highest_seq: u64,
     data_end: Position,
     report: Recovered,
+    /// Whether the log's id is known.
+    identified: bool,
+    /// Damage found and, as far as has been read, not told before.
+    losses: Vec<Found>,
+}
+
+/// A damaged or missing place.
+struct Found {
+    seqs: Span<u64>,
+    file: Option<Arc<dyn LogFile>>,
+    bytes: Span<u64>,
+    request: Option<RecordHeader>,
+}
+
+impl Found {
+    /// How many records are missing, or at least one.
+    fn records(&self) -> u64 {
+        // Each start begins at the next multiple of 2^32: numbers that were never used are no records.
+        let Span { start, end } = self.seqs;
+        let missing = if start >> 32 == end >> 32 {
+            end.saturating_sub(start)
+        } else {
+            end & u64::from(u32::MAX)
+        };
+        missing.max(1)
+    }
 }
 
 impl Recovery<'_> {
     /// Reads one segment; `until` is what the next one follows, if there is one. Gives back where its content ends.
     fn segment(&mut self, candidate: &Candidate, until: Option<u64>) -> io::Result<u64> {
         if candidate.follows > self.end_seq {
-            self.lose(self.end_seq..candidate.follows);
+            self.lose(self.end_seq..candidate.follows, None, 0..0, None);
         }
         let scan = Scan::new(Arc::clone(&candidate.file), self.log, candidate.len);
         let is_newest = until.is_none();
         let mut walk = Walk::new(scan, candidate.first_seq, until.unwrap_or(u64::MAX));
-        let mut segment = Segment::new(candidate.first_seq);
+        let mut segment = Segment::new(candidate.first_seq, candidate.follows);
         let mut sums = Tally::default();
         while let Some(event) = walk.next(is_newest)? {
             match event {
                 Event::Data { offset, header } => {
                     self.data(&mut segment, &mut sums, offset, &header);
                 }
+                Event::Control {
+                    control: Control::Lost { seqs },
+                    ..
+                } => self.losses.retain(|loss| loss.seqs != seqs),
                 Event::Control { header, control } => {
                     self.books.apply(header.seq, &control);
                 }
@@ -186,25 +235,32 @@ impl Recovery<'_> {
                     seqs,
                     request,
                 } => {
-                    self.hole(&walk, (from, to), seqs, request.as_ref())?;
+                    self.lose(seqs, Some(candidate), from..to, request);
                     segment.holes.push((from, to));
                 }
             }
         }
         let (end, end_seq) = (walk.offset(), walk.seq());
         let tail = walk.tail()?.saturating_sub(end);
+        if !self.identified && tail > 0 {
+            self.set_aside(candidate);
+            return Ok(candidate.len);
+        }
         match until {
             None => self.report.torn_bytes += tail,
             // What is behind was refused when it was written.
             Some(until) if end_seq >= until => {}
-            Some(until) => self.hole(&walk, (end, end + tail), end_seq..until, None)?,
+            Some(until) => self.lose(end_seq..until, Some(candidate), end..end + tail, None),
         }
-        self.end_seq = end_seq.max(until.unwrap_or(0)).max(candidate.first_seq);
+        self.highest_seq = self.highest_seq.max(end_seq);
         segment.end_seq = end_seq;
         segment.len = end;
         if segment.end_seq == segment.first_seq && segment.holes.is_empty() {
+            // It may go: what comes next follows what came before.
+            self.end_seq = self.end_seq.max(candidate.follows);
             self.empty.push(candidate.path.clone());
         } else {
+            self.end_seq = end_seq.max(until.unwrap_or(0));
             self.segments.push(segment);
             self.sums.push(sums);
         }
@@ -231,34 +287,56 @@ impl Recovery<'_> {
         self.data_end = Position::after(header.seq);
     }
 
-    fn lose(&mut self, seqs: std::ops::Range<u64>) {
-        // Each start begins at the next multiple of 2^32: numbers that were never used are no records.
-        let same_start = seqs.start >> 32 == seqs.end >> 32;
-        let missing = if same_start {
-            seqs.end - seqs.start
-        } else {
-            seqs.end & u64::from(u32::MAX)
-        };
-        self.report.damage.records += missing.max(1);
-        self.books.lose(seqs);
+    /// Without the log's id no record can be told from other bytes: the whole file is kept aside.
+    fn set_aside(&mut self, candidate: &Candidate) {
+        let most = candidate.first_seq + candidate.len / RECORD_HEADER as u64;
+        self.highest_seq = self.highest_seq.max(most);
+        self.end_seq = self.end_seq.max(most);
+        let seqs = candidate.first_seq..candidate.first_seq + 1;
+        self.lose(seqs, None, 0..candidate.len, None);
+        let aside = self.dir.join(salvage::name(candidate.first_seq));
+        self.aside.push((candidate.path.clone(), aside));
     }
 
-    fn hole(
+    fn lose(
         &mut self,
-        walk: &Walk,
-        (from, to): (u64, u64),
-        seqs: std::ops::Range<u64>,
-        request: Option<&RecordHeader>,
-    ) -> io::Result<()> {
-        self.report.damage.bytes += to - from;
-        if let Some(header) = request {
-            let bytes = u64::from(header.body_len);
-            let lost = &mut self.report.damage.requests;
-            lost.add(header.origin, u64::from(header.items), bytes);
+        seqs: Span<u64>,
+        within: Option<&Candidate>,
+        bytes: Span<u64>,
+        request: Option<RecordHeader>,
+    ) {
+        self.books.lose(seqs.clone());
+        self.losses.push(Found {
+            seqs,
+            file: within.map(|candidate| Arc::clone(&candidate.file)),
+            bytes,
+            request,
+        });
+    }
+
+    /// Copies aside what is damaged and has not been told before, and counts it.
+    fn tell(&mut self) {
+        for loss in &self.losses {
+            let damage = &mut self.report.damage;
+            damage.bytes += loss.bytes.end - loss.bytes.start;
+            damage.records += loss.records();
+            if let Some(header) = &loss.request {
+                let (items, bytes) = (header.items.into(), header.body_len.into());
+                damage.requests.add(header.origin, items, bytes);
+            }
+            if let Some(file) = &loss.file {
+                let scan = Scan::new(Arc::clone(file), self.log, loss.bytes.end);
+                // A copy that cannot be made must not keep the log from being opened; the bytes stay in the segment.
+                salvage::copy(
+                    self.files,
+                    self.dir,
+                    loss.seqs.start,
+                    &scan,
+                    loss.bytes.clone(),
+                )
+                .ok();
+            }
         }
-        salvage::copy(self.files, self.dir, seqs.start, walk.scan(), from..to)?;
-        self.lose(seqs);
-        Ok(())
     }
 
     /// Counts what the open batches hold, and what is in none: segments of which all or nothing is in a batch are not
@@ -305,17 +383,22 @@ impl Recovery<'_> {
     }
 
     fn finish(mut self, newest: Option<(PathBuf, u64)>) -> Scanned {
+        self.tell();
         self.books.finish_recovery();
         self.report.batches = self.books.open().cloned().collect();
+        self.report.batches.sort_by_key(|batch| batch.range.start);
         Scanned {
             log: self.log,
             books: self.books,
             segments: self.segments,
             empty: self.empty,
+            aside: self.aside,
             newest,
             end_seq: self.end_seq,
+            highest_seq: self.highest_seq.max(self.end_seq),
             data_end: self.data_end,
             report: self.report,
+            losses: self.losses.into_iter().map(|loss| loss.seqs).collect(),
         }
     }
 }

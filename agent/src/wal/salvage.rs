@@ -13,7 +13,12 @@ const FILES_MAX: usize = 100;
 const STEP: u64 = 256 * 1024;
 
 /// The beginning of the names of these files.
-pub(super) const PREFIX: &str = "damaged-";
+const PREFIX: &str = "damaged-";
+
+/// The name of the file for damage that begins with record `seq`.
+pub(super) fn name(seq: u64) -> String {
+    format!("{PREFIX}{seq:016x}.bin")
+}
 
 /// Copies `span` of a segment to `damaged-<seq>.bin`. Damage is counted whether or not this succeeds.
 pub(super) fn salvage(shared: &Shared, seq: u64, scan: &Scan, span: std::ops::Range<u64>) {
@@ -34,7 +39,7 @@ pub(super) fn copy(
     if span.is_empty() || present.count() >= FILES_MAX {
         return Ok(());
     }
-    let target = files.create(&dir.join(format!("{PREFIX}{seq:016x}.bin")))?;
+    let target = files.create(&dir.join(name(seq)))?;
     let mut from = span.start;
     while from < span.end {
         let bytes = scan.raw(from, span.end.min(from + STEP))?;

@@ -101,11 +101,7 @@ impl Scan {
     }
 
     /// The body of the record at `offset`; `None` if its checksum is wrong.
-    pub(super) fn body(
-        &mut self,
-        offset: u64,
-        header: &RecordHeader,
-    ) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn body(&self, offset: u64, header: &RecordHeader) -> io::Result<Option<Vec<u8>>> {
         let from = offset + RECORD_HEADER as u64;
         let len = header.body_len as usize;
         let mut body = vec![0; len];

@@ -112,16 +112,17 @@ impl Shared {
         self.dir.join(segment_name(first_seq))
     }
 
-    /// Hands an order to the writer, unless it is data and too much waits already, or the log is closing.
-    pub(super) fn send(&self, pending: Pending) -> Result<(), (Error, Pending)> {
+    /// Hands an order to the writer, unless it is data and too much waits already, or the log is closing: then the
+    /// one to be answered comes back.
+    pub(super) fn send(&self, pending: Pending) -> Result<(), (Error, Option<Answer>)> {
         let cost = cost(&pending.order);
         let mut inbox = self.inbox();
         if inbox.closing {
-            return Err((Error::Closed, pending));
+            return Err((Error::Closed, pending.answer));
         }
         let full = inbox.bytes > 0 && inbox.bytes + cost > self.options.pending_bytes;
         if pending.order.is_data() && full {
-            return Err((Error::Busy, pending));
+            return Err((Error::Busy, pending.answer));
         }
         inbox.bytes += cost;
         let was_empty = inbox.orders.is_empty();

@@ -17,6 +17,8 @@ const INDEX_STEP: u64 = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) first_seq: u64,
+    /// What its header says that it follows.
+    pub(super) follows: u64,
     /// What comes next: the first sequence number that is not in it.
     pub(super) end_seq: u64,
     /// Where its content ends.
@@ -36,14 +38,20 @@ pub(super) struct Mark {
 }
 
 impl Segment {
-    pub(super) fn new(first_seq: u64) -> Self {
+    pub(super) fn new(first_seq: u64, follows: u64) -> Self {
         Self {
             first_seq,
+            follows,
             end_seq: first_seq,
             len: SEGMENT_HEADER as u64,
             index: Vec::new(),
             holes: Vec::new(),
         }
+    }
+
+    /// Whether it holds no record.
+    pub(super) fn is_empty(&self) -> bool {
+        self.end_seq == self.first_seq
     }
 
     /// Notes a data record, if the last note is far enough behind.
@@ -190,6 +198,19 @@ impl State {
         self.segments.get(at)
     }
 
+    /// A number behind the reader from which reading can begin: the next one in the index.
+    pub(super) fn next_known(&self) -> u64 {
+        let end = self.data_end.seq;
+        let Some(segment) = self.segment_of(self.read.seq) else {
+            return end;
+        };
+        let after = segment
+            .index
+            .partition_point(|mark| mark.seq <= self.read.seq);
+        let known = segment.index.get(after).map(|mark| mark.seq);
+        known.unwrap_or(segment.end_seq).min(end)
+    }
+
     /// Takes in a committed request.
     pub(super) fn commit_data(&mut self, recent: Recent, offset: u64) {
         let Recent { seq, unix_ms, .. } = recent;
@@ -233,10 +254,14 @@ impl State {
                     self.unsettled.remove_all(&batch.tally);
                 }
             }
-            Control::PartDone { .. } => {}
+            Control::PartDone { .. } | Control::Lost { .. } => {}
         }
         for batch in &settled {
             self.settling.remove(&batch.id);
+        }
+        if self.is_settled() {
+            // Where damage took requests whose headers are gone too, their items stayed counted until now.
+            self.unsettled = Tally::default();
         }
     }
 
@@ -325,7 +350,7 @@ impl State {
             .and_then(|segment| {
                 segment
                     .mark_before(self.read.seq)
-                    .or(segment.index.first().copied())
+                    .or_else(|| segment.index.first().copied())
             })
             .map(|mark| mark.unix_ms);
         batches.chain(handed).chain(unread).min()

@@ -64,10 +64,6 @@ impl Walk {
         self.seq
     }
 
-    pub(super) fn scan(&self) -> &Scan {
-        &self.scan
-    }
-
     /// Behind the last byte that was written, whatever it is.
     pub(super) fn tail(&self) -> io::Result<u64> {
         let mut end = self.offset;
@@ -134,7 +130,7 @@ impl Walk {
         offset
     }
 
-    fn control_body(&mut self, header: &RecordHeader) -> io::Result<Option<Vec<u8>>> {
+    fn control_body(&self, header: &RecordHeader) -> io::Result<Option<Vec<u8>>> {
         if header.body_len > CONTROL_BODY_MAX {
             return Ok(None);
         }

@@ -3,50 +3,43 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::error::Error;
 use super::group::{Group, Order};
-use super::layout::{Control, PREPARED, SEGMENT_HEADER, SegmentHeader};
+use super::layout::Control;
 use super::options::Fsync;
 use super::position::Position;
 use super::segment::{Active, Mark, Prepared};
 use super::shared::{Answer, Pending, Shared};
-use super::state::{Recent, Segment, State};
+use super::state::{Recent, State};
 
-/// How long what nobody waits for stays unsynced.
-const LAZY_SYNC: Duration = Duration::from_millis(100);
-/// How long until something is tried again that the disk refused.
-const RETRY: Duration = Duration::from_secs(1);
 /// Bytes written at once, so that those who came first are answered first.
 const GROUP_BYTES: u64 = 8 << 20;
-/// Space asked for when there is none for a whole segment, so that deliveries can be noted.
-const CONTROL_SEGMENT: u64 = 64 << 10;
 
 /// A record of the group being written.
-struct Placed {
+pub(super) struct Placed {
     pending: Pending,
     seq: u64,
     offset: u64,
 }
 
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// `None` after a failure, until another segment can be begun.
-    active: Option<Active>,
-    next: Option<Prepared>,
-    next_seq: u64,
+    pub(super) active: Option<Active>,
+    pub(super) next: Option<Prepared>,
+    pub(super) next_seq: u64,
     /// Where the next boundary must begin.
-    batched: Position,
+    pub(super) batched: Position,
     /// Orders that nobody waits for, written and not synced.
-    unsynced: Vec<Order>,
+    pub(super) unsynced: Vec<Order>,
     /// Orders that nobody waits for and that could not be written yet.
-    owed: VecDeque<Pending>,
-    group: Group,
-    sync_due: Option<Instant>,
-    retry_due: Option<Instant>,
-    idle_due: Option<Instant>,
+    pub(super) owed: VecDeque<Pending>,
+    pub(super) group: Group,
+    pub(super) sync_due: Option<Instant>,
+    pub(super) retry_due: Option<Instant>,
+    pub(super) idle_due: Option<Instant>,
     /// The directory is another's once this is gone.
     _lock: Box<dyn Send>,
 }
@@ -240,7 +233,13 @@ impl Writer {
     // === failing ===
 
     /// After a failed write or sync: cuts the segment back to `keep`, and begins another with the next order.
-    fn give_up(&mut self, active: Active, keep: Mark, placed: Vec<Placed>, error: &Error) {
+    pub(super) fn give_up(
+        &mut self,
+        active: Active,
+        keep: Mark,
+        placed: Vec<Placed>,
+        error: &Error,
+    ) {
         let mut keep = keep;
         match active.cut(keep.offset) {
             // The cut's sync covers what was written before the group.
@@ -297,272 +296,9 @@ impl Writer {
         answer.give(Err(error.clone()));
     }
 
-    fn retry_later(&mut self) {
-        self.retry_due.get_or_insert_with(|| Instant::now() + RETRY);
-    }
-
-    // === room ===
-
-    /// Where in the segment records like `order` must end.
-    fn limit(&self, active: &Active, order: &Order) -> u64 {
-        if !order.is_data() {
-            return active.capacity;
-        }
-        active
-            .capacity
-            .saturating_sub(self.shared.options.reserve())
-    }
-
-    /// Sees to a segment into which `order` fits.
-    fn make_room(&mut self, order: &Order) -> Result<(), Error> {
-        let stride = order.stride();
-        if let Some(active) = &self.active
-            && active.written + stride <= self.limit(active, order)
-        {
-            return Ok(());
-        }
-        let reserve = self.shared.options.reserve();
-        let needed = SEGMENT_HEADER as u64 + stride + reserve;
-        let capacity = self.shared.options.segment_bytes.max(needed);
-        match self.enlarge(capacity) {
-            Err(_) if !order.is_data() => self.enlarge(CONTROL_SEGMENT.max(needed)),
-            outcome => outcome,
-        }
-    }
-
-    /// Gives an empty segment `capacity` bytes, or begins another.
-    fn enlarge(&mut self, capacity: u64) -> Result<(), Error> {
-        let outcome = match &mut self.active {
-            Some(active) if active.is_empty() => active.reserve(capacity),
-            _ => self.roll(capacity),
-        };
-        self.note_room(&outcome);
-        outcome
-    }
-
-    fn note_room(&mut self, outcome: &Result<(), Error>) {
-        if outcome.is_ok() {
-            self.shared.room.store(u64::MAX, Ordering::Relaxed);
-            return;
-        }
-        let left = self.active.as_ref().map_or(0, |active| {
-            let reserve = self.shared.options.reserve();
-            active.capacity.saturating_sub(active.written + reserve)
-        });
-        self.shared.room.store(left, Ordering::Relaxed);
-        self.shared.state().totals.failures += 1;
-        self.retry_later();
-    }
-
-    /// Begins another segment; the one before is synced and keeps only what it holds.
-    fn roll(&mut self, capacity: u64) -> Result<(), Error> {
-        let shared = Arc::clone(&self.shared);
-        let prepared = match self.next.take() {
-            Some(next) if next.capacity() >= capacity => next,
-            _ => Prepared::make(&*shared.files, &shared.dir, capacity)?,
-        };
-        if !self.sync() {
-            // The segment was given up; its successor is begun all the same.
-            self.active = None;
-        }
-        let header = SegmentHeader {
-            log: shared.log,
-            first_seq: self.next_seq,
-            follows: self.next_seq,
-        };
-        let durable = shared.options.fsync != Fsync::Never;
-        let begun = Active::begin(&*shared.files, &shared.dir, prepared, &header, durable)?;
-        if let Some(mut old) = self.active.replace(begun) {
-            // Space that is not given back now is given back with the segment.
-            old.release().ok();
-        }
-        let mut state = shared.state();
-        let replaced = state
-            .segments
-            .back()
-            .is_some_and(|last| last.first_seq == header.first_seq);
-        if replaced {
-            state.segments.pop_back();
-        }
-        state.segments.push_back(Segment::new(header.first_seq));
-        Ok(())
-    }
-
-    // === syncing and tidying ===
-
-    fn schedule_sync(&mut self) {
-        let delay = match self.shared.options.fsync {
-            Fsync::Always => LAZY_SYNC,
-            Fsync::Interval(interval) => interval,
-            Fsync::Never => return self.after_sync(),
-        };
-        self.sync_due.get_or_insert_with(|| Instant::now() + delay);
-    }
-
-    /// Makes durable what is written; whether the segment can be written on.
-    fn sync(&mut self) -> bool {
-        let Some(mut active) = self.active.take() else {
-            return true;
-        };
-        let clean = active.synced.offset == active.written;
-        if clean || self.shared.options.fsync == Fsync::Never {
-            self.active = Some(active);
-            return true;
-        }
-        match active.sync(self.next_seq) {
-            Ok(()) => {
-                self.active = Some(active);
-                self.after_sync();
-                true
-            }
-            Err(error) if self.shared.options.fsync == Fsync::Always => {
-                let synced = active.synced;
-                self.give_up(active, synced, Vec::new(), &error);
-                false
-            }
-            Err(_) => {
-                // It has been answered: what the kernel still has is kept, and nothing is built on it.
-                self.shared.state().totals.failures += 1;
-                self.sync_due = None;
-                false
-            }
-        }
-    }
-
-    /// All that is applied is durable, or as durable as it gets.
-    fn after_sync(&mut self) {
-        self.unsynced.clear();
-        self.sync_due = None;
-        if self.shared.options.fsync != Fsync::Never {
-            self.shared.state().totals.syncs += 1;
-        }
-        self.reclaim();
-    }
-
-    /// Removes segments from the oldest on in which everything is settled: one at a time, each durably, so that what is
-    /// left is always the log's end.
-    fn reclaim(&mut self) {
-        loop {
-            let state = self.shared.state();
-            let wanted = state.oldest_wanted();
-            let oldest = match state.segments.front() {
-                Some(oldest) if state.segments.len() > 1 && oldest.end_seq <= wanted => {
-                    oldest.first_seq
-                }
-                _ => return,
-            };
-            drop(state);
-            let path = self.shared.segment_path(oldest);
-            let files = &self.shared.files;
-            let removed = files.remove(&path).or_else(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
-            });
-            if removed
-                .and_then(|()| files.sync_dir(&self.shared.dir))
-                .is_err()
-            {
-                self.shared.state().totals.failures += 1;
-                return self.retry_later();
-            }
-            let mut state = self.shared.state();
-            state.segments.pop_front();
-            state.totals.removed_segments += 1;
-        }
-    }
-
-    /// What is due between groups.
-    fn tend(&mut self, busy: bool) {
-        if self.sync_due.is_some_and(is_past) && !self.sync() {
-            self.active = None;
-        }
-        if self.retry_due.is_some_and(is_past) {
-            self.retry_due = None;
-            self.retry();
-        }
-        self.prepare();
-        let empty = self.shared.state().is_settled();
-        if busy || !empty {
-            self.idle_due = empty.then(|| Instant::now() + self.shared.options.idle);
-        } else if self.idle_due.is_some_and(is_past) {
-            self.idle_due = None;
-            self.shrink();
-        }
-        if !self.owed.is_empty() {
-            self.retry_later();
-        }
-    }
-
-    fn retry(&mut self) {
-        if self.unsynced.is_empty() && self.sync_due.is_none() {
-            self.reclaim();
-        }
-        if self.shared.has_room(u64::MAX) {
-            return;
-        }
-        if self.active.is_none() || self.active.as_ref().is_some_and(Active::is_empty) {
-            // The outcome is noted in the room that is left.
-            self.enlarge(self.shared.options.segment_bytes).ok();
-            return;
-        }
-        self.next = None;
-        self.prepare_now();
-    }
-
-    /// Reserves the next segment once this one is more than half full.
-    fn prepare(&mut self) {
-        let half_full = self
-            .active
-            .as_ref()
-            .is_some_and(|active| active.written > active.capacity / 2 && !active.is_empty());
-        if half_full && self.next.is_none() && self.retry_due.is_none() {
-            self.prepare_now();
-        }
-    }
-
-    fn prepare_now(&mut self) {
-        let shared = &self.shared;
-        let capacity = shared.options.segment_bytes;
-        let made = Prepared::make(&*shared.files, &shared.dir, capacity);
-        let outcome = made.map(|prepared| self.next = Some(prepared));
-        self.note_room(&outcome);
-    }
-
-    /// Leaves nearly nothing on disk of a log in which everything is settled.
-    fn shrink(&mut self) {
-        let holds_nothing = self.active.as_ref().is_some_and(Active::is_empty);
-        if self.next.take().is_some() {
-            let path = self.shared.dir.join(PREPARED);
-            // What stays is removed at the next start.
-            self.shared.files.remove(&path).ok();
-        }
-        if !self.sync() || (!holds_nothing && self.roll(0).is_err()) {
-            return self.retry_later();
-        }
-        if let Some(active) = &mut self.active {
-            // Space that is not given back now is given back with the segment.
-            active.release().ok();
-        }
-        self.reclaim();
-    }
-
-    /// The end: what can be made durable is.
-    fn finish(mut self) {
-        self.sync();
-        if self.shared.state().is_settled() {
-            self.shrink();
-        } else {
-            if let Some(active) = &mut self.active {
-                // The next start does not mind what is reserved.
-                active.release().ok();
-            }
-            if self.next.take().is_some() {
-                let path = self.shared.dir.join(PREPARED);
-                self.shared.files.remove(&path).ok();
-            }
-        }
-        self.shared.state().closed = true;
-        self.shared.readable.notify_one();
+    pub(super) fn retry_later(&mut self) {
+        let delay = self.shared.options.retry;
+        self.retry_due.get_or_insert_with(|| Instant::now() + delay);
     }
 }
 
@@ -603,7 +339,7 @@ fn as_applied(order: Order) -> Order {
     }
 }
 
-fn is_past(deadline: Instant) -> bool {
+pub(super) fn is_past(deadline: Instant) -> bool {
     deadline <= Instant::now()
 }
 

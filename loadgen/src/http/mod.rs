@@ -22,10 +22,10 @@ pub(crate) use self::options::Args;
 use self::options::Settings;
 use self::report::Report;
 use self::run::Control;
-use crate::cli::EXIT_LIMIT_CROSSED;
+use crate::cli::{EXIT_LIMIT_CROSSED, WrongUsage};
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let settings = args.into_settings()?;
+    let settings = args.into_settings().map_err(WrongUsage::of)?;
     let addresses = connection::resolve(&settings.request.uri).await?;
     let database = settings
         .save

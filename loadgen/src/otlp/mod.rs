@@ -18,7 +18,7 @@ use anyhow::{Context as _, bail, ensure};
 use rand::Rng as _;
 use tokio::sync::watch;
 
-use crate::cli::{EXIT_FAILED, parse_duration};
+use crate::cli::{EXIT_FAILED, WrongUsage, parse_duration};
 use client::{Protocol, Target};
 use compression::Compression;
 use drive::Load;
@@ -122,6 +122,10 @@ impl Args {
             DURATION_DEFAULT
         };
         ensure!(!self.timeout.is_zero(), "--timeout must be more than 0");
+        ensure!(
+            self.duration.is_none_or(|duration| !duration.is_zero()),
+            "--duration must be more than 0"
+        );
         Ok(Load {
             target: Target::new(&self.endpoint, self.protocol, self.compression, self.signal)?,
             connections: usize::from(self.connections),
@@ -152,9 +156,12 @@ impl Args {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    args.check_unique()?;
+    args.check_unique().map_err(WrongUsage::of)?;
     let shape = args.shape();
-    let load = args.load(&shape.run)?;
+    let load = args.load(&shape.run).map_err(WrongUsage::of)?;
+    let authority = &load.target.authority;
+    let found = tokio::net::lookup_host(authority).await;
+    drop(found.with_context(|| format!("cannot find {authority}"))?);
     let size = args.pool.max(u32::from(args.connections)) as usize;
     let (stop, stopped) = watch::channel(false);
     let sending = {

@@ -2,7 +2,7 @@
 
 mod clickhouse;
 mod otlp;
-mod serve;
+pub(crate) mod serve;
 mod stats;
 
 use std::io::Write as _;

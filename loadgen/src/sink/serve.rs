@@ -20,24 +20,24 @@ const CONNECTIONS_MAX: usize = 8192;
 const WINDOW: u32 = 16 << 20;
 const FRAME: u32 = 1 << 20;
 
-pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Which HTTP a listener speaks. Telling them apart by the first bytes would cost each connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(crate) enum Version {
     Http1,
     Http2,
 }
 
 /// One endpoint's work: takes a request, gives an answer.
-pub(super) trait Handler: Clone + Send + 'static {
+pub(crate) trait Handler: Clone + Send + 'static {
     fn handle(
         self,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, hyper::Error>> + Send;
 }
 
-pub(super) async fn listen(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+pub(crate) async fn listen(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}"))?;
@@ -48,7 +48,7 @@ pub(super) async fn listen(address: SocketAddr) -> anyhow::Result<(TcpListener, 
 }
 
 /// Serves until the future is dropped; its connections end with it.
-pub(super) async fn serve<H: Handler>(listener: TcpListener, version: Version, handler: H) {
+pub(crate) async fn serve<H: Handler>(listener: TcpListener, version: Version, handler: H) {
     let mut connections = JoinSet::new();
     loop {
         while connections.len() >= CONNECTIONS_MAX {
@@ -95,19 +95,19 @@ async fn serve_connection<H: Handler>(stream: TcpStream, version: Version, handl
     }
 }
 
-pub(super) fn full(body: Bytes) -> Body {
+pub(crate) fn full(body: Bytes) -> Body {
     Full::new(body).boxed_unsync()
 }
 
 /// A message and the trailers after it.
-pub(super) fn with_trailers(body: Bytes, trailers: HeaderMap) -> Body {
+pub(crate) fn with_trailers(body: Bytes, trailers: HeaderMap) -> Body {
     Full::new(body)
         .with_trailers(async move { Some(Ok(trailers)) })
         .boxed_unsync()
 }
 
 /// Reads a body to its end and throws it away; returns its length.
-pub(super) async fn drain(mut body: Incoming) -> Result<u64, hyper::Error> {
+pub(crate) async fn drain(mut body: Incoming) -> Result<u64, hyper::Error> {
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
         bytes += frame?.data_ref().map_or(0, |data| data.len() as u64);
@@ -137,7 +137,7 @@ pub(super) async fn read_into(
 }
 
 /// Reads a body; `None` when it is longer than `limit` (the rest is then read and thrown away).
-pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Option<Bytes>, hyper::Error> {
+pub(crate) async fn read(mut body: Incoming, limit: usize) -> Result<Option<Bytes>, hyper::Error> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else {

@@ -1,6 +1,7 @@
 //! OpenTelemetry set up: where spans, metrics and logs go, and what became of them at the end.
 
 mod count;
+mod environment;
 mod export;
 mod ledger;
 mod logs;
@@ -17,7 +18,7 @@ use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Metadata;
 use tracing_subscriber::filter::{EnvFilter, FilterFn, LevelFilter};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -50,11 +51,18 @@ impl Telemetry {
     /// An exporter's settings in the environment are invalid, or logging has been set up before.
     pub(crate) fn start(args: &TelemetryArgs) -> anyhow::Result<Self> {
         let ledgers = Arc::new(Ledgers::new(args.span_queue, args.log_queue));
-        let resource = resource::detect();
-        let tracers = export::tracers(args, &ledgers, resource.clone())?;
-        let meters = export::meters(args, &ledgers, resource.clone())?;
-        let loggers = export::loggers(args, &ledgers, resource)?;
+        let (tracers, meters, loggers) = if environment::sdk_is_disabled() {
+            nothing()
+        } else {
+            let resource = resource::detect();
+            (
+                export::tracers(args, &ledgers, resource.clone())?,
+                export::meters(args, &ledgers, resource.clone())?,
+                export::loggers(args, &ledgers, resource)?,
+            )
+        };
         subscribe(&tracers, &loggers)?;
+        environment::warn_of_what_is_ignored();
         Ok(Self {
             meter: meters.meter(OWN_TARGET),
             tracers,
@@ -80,6 +88,15 @@ impl Telemetry {
         );
         self.ledgers.counts()
     }
+}
+
+/// Providers that create nothing, as OTEL_SDK_DISABLED wants them. Incoming trace contexts are still taken over.
+fn nothing() -> (SdkTracerProvider, SdkMeterProvider, SdkLoggerProvider) {
+    let tracers = SdkTracerProvider::builder()
+        .with_sampler(Sampler::AlwaysOff)
+        .build();
+    let meters = SdkMeterProvider::builder().build();
+    (tracers, meters, SdkLoggerProvider::builder().build())
 }
 
 /// Runs a blocking shutdown. What it could not send is known from the ledger, so its result says no more.

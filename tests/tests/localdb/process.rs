@@ -43,6 +43,35 @@ async fn data_survives_an_orderly_end_and_a_crash() -> Result<()> {
     Ok(())
 }
 
+/// The engine notes an insert's token before its rows have their place. A kill in between must not make the
+/// repetition a duplicate of nothing.
+#[tokio::test]
+async fn an_insert_that_a_crash_cut_short_is_stored_when_repeated() -> Result<()> {
+    let folder = tempdir()?;
+    let database = LocalDb::open(folder.path(), &[])?;
+    let table = format!("{TABLE} SETTINGS non_replicated_deduplication_window = 100");
+    database.ask(&table).await?;
+    let insert = |token: &'static str| format!("insert_deduplication_token={token}");
+    for token in ["one", "two"] {
+        let sql = "INSERT INTO t FORMAT CSV";
+        database.insert(sql, &insert(token), "1\n").await?;
+    }
+    let part =
+        "SELECT path FROM system.parts WHERE table = 't' ORDER BY min_block_number DESC LIMIT 1";
+    let part = database.ask(part).await?;
+    database.signal("KILL");
+    database.wait();
+    std::fs::remove_dir_all(part)?;
+    let database = LocalDb::open(folder.path(), &[])?;
+    for token in ["one", "two", "two"] {
+        let sql = "INSERT INTO t FORMAT CSV";
+        database.insert(sql, &insert(token), "1\n").await?;
+    }
+    assert_eq!(database.ask("SELECT count() FROM t").await?, "2");
+    database.stop()?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_running_request_is_finished_before_the_end() -> Result<()> {
     let folder = tempdir()?;

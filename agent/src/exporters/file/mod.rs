@@ -30,6 +30,7 @@ use self::options::{FileSettings, Target};
 use self::pack::Packer;
 use self::writer::{Appendable, WriteError, WriterSettings};
 use self::writers::Writers;
+use crate::claim::Claim;
 use crate::component::{ComponentError, ExporterContext, ExporterSettings, Factory, Sender};
 use crate::exporters::sender;
 use crate::signal::Signal;
@@ -47,6 +48,14 @@ pub const FACTORY: Factory<dyn ExporterSettings> = Factory {
 };
 
 impl ExporterSettings for FileSettings {
+    fn claims(&self) -> Vec<Claim> {
+        let path = match &self.target {
+            Target::File(path) => path.clone(),
+            Target::Grouped { prefix, suffix, .. } => format!("{prefix}*{suffix}").into(),
+        };
+        vec![Claim::file("path", &path)]
+    }
+
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {
         self.build_with(context, |file| Box::new(file))
     }
@@ -115,6 +124,9 @@ impl FileSettings {
                     info!(exporter = id, cause = %error, "the file is opened when it is free");
                     Ok(())
                 }
+                Err(error) if self.directory_mode.is_none() && error.is_missing() => Err(problem(
+                    &format!("{error}; create_directory = true makes its folder"),
+                )),
                 Err(error) => Err(problem(&error)),
             },
             Target::Grouped { prefix, .. } => {

@@ -227,6 +227,7 @@ async fn what_cannot_be_written_to_is_an_error_at_start() {
         assert!(error.contains(expected), "{error}");
     };
     check("missing/out", "", "No such file");
+    check("missing/out", "", "create_directory = true");
     check("file/out", "create_directory = true", "make the folder");
     check("", "", "must name a file");
     check(

@@ -49,6 +49,11 @@ impl WriteError {
         }
     }
 
+    /// Whether there is no such folder.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { cause, .. } if cause.kind() == io::ErrorKind::NotFound)
+    }
+
     fn io(attempted: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.display().to_string();
         move |cause| Self::Io {

@@ -7,6 +7,8 @@ mod durable;
 mod former;
 mod memory;
 mod options;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -26,6 +26,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 
 use crate::batch::Transport;
+use crate::claim::Claim;
 use crate::component::{
     BoxFuture, ComponentError, Factory, Receiver, ReceiverContext, ReceiverSettings, Shutdown,
 };
@@ -92,8 +93,24 @@ impl OtlpSettings {
 }
 
 impl ReceiverSettings for OtlpSettings {
+    fn claims(&self) -> Vec<Claim> {
+        let grpc = self.grpc.as_ref().map(|grpc| &grpc.endpoint);
+        let http = self.http.as_ref().map(|http| &http.endpoint);
+        [
+            ("protocols.grpc.endpoint", grpc),
+            ("protocols.http.endpoint", http),
+        ]
+        .into_iter()
+        .filter_map(|(key, endpoint)| Claim::endpoint(key, endpoint?))
+        .collect()
+    }
+
     fn build(&self, context: ReceiverContext) -> Result<Box<dyn Receiver>, ComponentError> {
-        Ok(Box::new(self.bind(context)?))
+        let id = context.id.clone();
+        let receiver = self
+            .bind(context)
+            .map_err(|problem| ComponentError::new(format!("start the receiver {id}"), problem))?;
+        Ok(Box::new(receiver))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a user writes under `[receivers.otlp]`: the Collector's field names, units as text.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::net::tls::TlsVersion;
@@ -127,7 +129,7 @@ pub(super) struct HttpOptions {
     /// The largest body, before and after decompression; 0 is the default of 20 MiB.
     pub(super) max_request_body_size: ByteSize,
     /// Headers added to every response.
-    pub(super) response_headers: toml::Table,
+    pub(super) response_headers: BTreeMap<String, String>,
     /// The encodings accepted; `""` is none.
     pub(super) compression_algorithms: Option<Vec<String>>,
     /// For a whole request body; 0 is no limit.
@@ -162,7 +164,7 @@ impl Default for HttpOptions {
             tls: None,
             cors: None,
             max_request_body_size: ByteSize(0),
-            response_headers: toml::Table::new(),
+            response_headers: BTreeMap::new(),
             compression_algorithms: None,
             // 20 MiB in a minute is 3 Mbit/s: slower than any link that telemetry is sent over, and short enough
             // that a client which trickles cannot hold its reservation of memory for long.

@@ -1,5 +1,6 @@
 //! From options to what the receiver trusts: every problem is reported with its key.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -287,8 +288,12 @@ impl Check<'_, '_> {
                 None => self.error(
                     "protocols.http.compression_algorithms",
                     format!(
-                        "unknown encoding `{name}`: use {}",
-                        Encoding::NAMES.join(", ")
+                        "unknown encoding `{name}`: use {}, or \"\" for none",
+                        Encoding::NAMES
+                            .into_iter()
+                            .filter(|name| !name.is_empty())
+                            .collect::<Vec<_>>()
+                            .join(", ")
                     ),
                 ),
             }
@@ -296,15 +301,14 @@ impl Check<'_, '_> {
         encodings
     }
 
-    fn response_headers(&mut self, table: toml::Table) -> Vec<(HeaderName, HeaderValue)> {
+    fn response_headers(
+        &mut self,
+        table: BTreeMap<String, String>,
+    ) -> Vec<(HeaderName, HeaderValue)> {
         let mut headers = Vec::with_capacity(table.len());
         for (name, value) in table {
             let key = format!("protocols.http.response_headers.{name}");
-            let Some(text) = value.as_str() else {
-                self.error(&key, "must be text");
-                continue;
-            };
-            match (name.parse::<HeaderName>(), HeaderValue::from_str(text)) {
+            match (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
                 (Ok(name), Ok(value)) => headers.push((name, value)),
                 _ => self.error(&key, "is not a valid header"),
             }

@@ -8,7 +8,12 @@ use tempfile::TempDir;
 use super::{Entry, Item, Log, LogOptions, Position, Range, Reader, Recovered};
 use crate::batch::{Chunk, Payload};
 
+mod damage;
 mod disk;
+mod faults;
+mod hostile;
+mod model;
+mod sim;
 
 /// Small segments, so that a few records fill several.
 fn options() -> LogOptions {

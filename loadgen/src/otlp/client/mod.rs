@@ -88,6 +88,9 @@ impl Target {
         let host = uri
             .host()
             .with_context(|| format!("`{endpoint}` has no host"))?;
+        if uri.scheme().is_none() && uri.port().is_none() {
+            bail!("`{endpoint}` has no port: write host:port");
+        }
         let (port, path) = match protocol {
             Protocol::Grpc => (4317, signal.grpc_path().to_owned()),
             Protocol::Http => (
@@ -220,7 +223,13 @@ mod tests {
 
     #[test]
     fn other_schemes_are_refused() {
-        for endpoint in ["https://localhost:4318", "ftp://x", "", "http://"] {
+        for endpoint in [
+            "https://localhost:4318",
+            "ftp://x",
+            "",
+            "http://",
+            "nonsense",
+        ] {
             let target = Target::new(endpoint, Protocol::Http, Compression::None, Signal::Logs);
             assert!(target.is_err(), "{endpoint}");
         }

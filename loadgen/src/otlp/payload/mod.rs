@@ -133,6 +133,19 @@ impl Request {
         })
     }
 
+    /// A request as somebody else has encoded it: it is sent as it is.
+    ///
+    /// # Errors
+    /// When it is of 4 GiB or more.
+    pub(crate) fn from_message(message: &[u8], items: usize) -> anyhow::Result<Self> {
+        Ok(Self {
+            buffer: frame(message, false)?,
+            sites: Vec::new(),
+            items,
+            stamped_at: 0,
+        })
+    }
+
     /// Gives its items the numbers from `first_item` on, fresh ids, and times just before `now`
     /// (nanoseconds since 1970).
     ///

@@ -1,0 +1,192 @@
+//! Promise 1 under faults: `loadgen prove` against the real agent and engine. What it found is printed when it fails.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::Command;
+
+use e2e::binary;
+use serde_json::Value;
+
+/// Where agents that are killed keep what they have acknowledged.
+const QUEUE_OF_THE_KILLED: &str = "memory";
+
+/// What goes wrong between agent and database without either being killed.
+const PROXY_FAULTS: &str = "refuse,delay,cut-before,cut-request,cut-after,cut-answer,black-hole,black-hole:read,\
+                            status:code=500,status:code=503:retry-after=1,status:code=503:forwarded,exception,\
+                            exception:bare,exception:tagged,exception:forwarded,slow:gap=1ms";
+
+/// What a proof has found.
+struct Proof {
+    status: i32,
+    text: String,
+    report: Value,
+}
+
+impl Proof {
+    fn run(folder: &Path, arguments: &[&str]) -> Self {
+        let json = folder.join("report.json");
+        let output = Command::new(binary("loadgen"))
+            .arg("prove")
+            .args(arguments)
+            .arg("--tidegate")
+            .arg(binary("tidegate"))
+            .arg("--dir")
+            .arg(folder.join("stage"))
+            .arg("--json")
+            .arg(&json)
+            .output()
+            .unwrap();
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stderr),
+            String::from_utf8_lossy(&output.stdout)
+        );
+        let report = std::fs::read(&json).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        Self {
+            status: output.status.code().unwrap(),
+            report: serde_json::from_slice(&report).unwrap(),
+            text,
+        }
+    }
+
+    #[track_caller]
+    fn holds(&self) {
+        assert_eq!(self.status, 0, "{}", self.text);
+    }
+
+    /// A number of the report, such as `wrong.lost`.
+    #[track_caller]
+    fn number(&self, path: &str) -> u64 {
+        let pointer = format!("/{}", path.replace('.', "/"));
+        let found = self.report.pointer(&pointer).and_then(Value::as_u64);
+        found.unwrap_or_else(|| panic!("no {path} in the report\n{}", self.text))
+    }
+}
+
+#[test]
+fn faults_on_the_way_to_the_database_lose_and_double_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let proof = Proof::run(
+        folder.path(),
+        &[
+            "--storage",
+            "memory",
+            "--agent-kills",
+            "0",
+            "--database-kills",
+            "0",
+            "--both-kills",
+            "0",
+            "--faults",
+            PROXY_FAULTS,
+        ],
+    );
+    proof.holds();
+    assert!(
+        proof.number("proxy.injected.cut-after") > 0,
+        "{}",
+        proof.text
+    );
+}
+
+#[test]
+fn a_database_that_is_killed_loses_and_doubles_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let proof = Proof::run(
+        folder.path(),
+        &[
+            "--storage",
+            "memory",
+            "--agent-kills",
+            "0",
+            "--database-kills",
+            "3",
+            "--both-kills",
+            "0",
+        ],
+    );
+    proof.holds();
+    assert_eq!(proof.number("told.unanswered"), 0, "{}", proof.text);
+}
+
+#[test]
+fn rows_stay_in_order_while_the_database_comes_and_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let proof = Proof::run(
+        folder.path(),
+        &[
+            "--storage",
+            "memory",
+            "--agent-kills",
+            "0",
+            "--database-kills",
+            "2",
+            "--both-kills",
+            "0",
+            "--faults",
+            "cut-after,status",
+            "--check-order",
+        ],
+    );
+    proof.holds();
+    assert!(proof.number("order.blocks") > 0, "{}", proof.text);
+}
+
+#[test]
+fn kills_of_the_agent_double_nothing_and_lose_only_what_was_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let proof = Proof::run(
+        folder.path(),
+        &[
+            "--storage",
+            QUEUE_OF_THE_KILLED,
+            "--agent-kills",
+            "5",
+            "--database-kills",
+            "2",
+            "--both-kills",
+            "1",
+            "--faults",
+            "cut-after,cut-before,black-hole:read,status",
+        ],
+    );
+    if QUEUE_OF_THE_KILLED != "memory" {
+        proof.holds();
+        return;
+    }
+    // What was acknowledged from memory is gone: a proof that did not find that would prove nothing.
+    assert_eq!(proof.status, 3, "{}", proof.text);
+    assert!(proof.number("wrong.lost") > 0, "{}", proof.text);
+    for right in [
+        "wrong.duplicated",
+        "wrong.refused_but_stored",
+        "wrong.unanswered_and_duplicated",
+        "wrong.never_sent",
+        "wrong.misplaced",
+        "lookup.wrong",
+        "ledger.unbalanced",
+    ] {
+        assert_eq!(proof.number(right), 0, "{right}\n{}", proof.text);
+    }
+}
+
+#[test]
+fn five_times_too_much_is_refused_with_hints_and_arrives_in_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let proof = Proof::run(
+        folder.path(),
+        &[
+            "overload",
+            "--storage",
+            "memory",
+            "--duration",
+            "3s",
+            "--measure",
+            "3s",
+            "--memory-max",
+            "128",
+        ],
+    );
+    proof.holds();
+    assert!(proof.number("told.refusals") > 0, "{}", proof.text);
+}
