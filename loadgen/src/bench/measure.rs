@@ -22,8 +22,10 @@ use crate::stats::LatencySummary;
 const POLL: Duration = Duration::from_millis(10);
 /// From here on a core counts as busy; the rest is what the clock tick and the start take.
 const BUSY: f64 = 0.93;
-/// The agent publishes what its queue holds every second.
-const NOTED_MAX: Duration = Duration::from_secs(5);
+/// The agent publishes what its queue holds and has written every second.
+const PUBLISHED: Duration = Duration::from_millis(1200);
+/// After a delivery everything is noted and published by then.
+const NOTED_MAX: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What all measurements of a bench have in common.
@@ -255,21 +257,25 @@ impl Bench {
         if !peer.durable {
             return Ok(None);
         }
-        let deadline = Instant::now() + self.quiet.max(NOTED_MAX);
-        loop {
-            let queue = log_figures(places.metrics_port)?;
-            if queue.is_empty() {
-                let process_bytes = agent.serving.written_bytes();
-                return Ok(Some(Disk {
-                    queue,
-                    process_bytes: process_bytes.context("cannot read what the agent wrote")?,
-                }));
-            }
+        let deadline = Instant::now() + NOTED_MAX;
+        let mut queue = log_figures(places.metrics_port)?;
+        let mut since = Instant::now();
+        // Published figures are old ones until they have had time to change.
+        while !queue.is_empty() || since.elapsed() < PUBLISHED {
             if Instant::now() > deadline {
                 bail!("the agent does not say that its queue is empty: {queue:?}");
             }
             self.pause(10 * POLL)?;
+            let now = log_figures(places.metrics_port)?;
+            if now != queue {
+                (queue, since) = (now, Instant::now());
+            }
         }
+        let process_bytes = agent.serving.written_bytes();
+        Ok(Some(Disk {
+            queue,
+            process_bytes: process_bytes.context("cannot read what the agent wrote")?,
+        }))
     }
 
     /// Waits until the sink has `expected` rows, or no more come.

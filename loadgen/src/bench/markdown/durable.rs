@@ -69,7 +69,7 @@ fn write_half_load(text: &mut String, durable: &[DurableResult]) {
     };
     writeln!(
         text,
-        "\n### Answers at half load\n\nOpen loop at half of the rate reached above. A sync is a write of {} KiB and \
+        "\n### Answers at half load\n\nOpen loop at half of the rate at which everything was delivered above. A sync is a write of {} KiB and \
          `fdatasync`, taken just before each run on the idle agent's disk; \"times\" is p99 of the acknowledgement in \
          proportion to the median and to p99 of that. The goal is 3.\n",
         probe.probe.bytes >> 10,
