@@ -24,6 +24,8 @@ pub(crate) struct Agent {
     log: PathBuf,
     /// The process that has the listening socket.
     pub(crate) serving: Process,
+    /// From its start until it accepted connections.
+    pub(crate) start_time: Duration,
 }
 
 impl Agent {
@@ -63,6 +65,7 @@ impl Agent {
             .stderr(out)
             .process_group(0);
         process::pin_and_bind_life(&mut command, core);
+        let started = Instant::now();
         let child = command
             .spawn()
             .with_context(|| format!("cannot start {}", peer.binary.display()))?;
@@ -71,23 +74,25 @@ impl Agent {
             child,
             log,
             serving,
+            start_time: Duration::ZERO,
         };
-        agent.wait_until_it_serves(port)?;
+        agent.start_time = agent.wait_until_it_serves(port)?.duration_since(started);
         Ok(agent)
     }
 
-    fn wait_until_it_serves(&mut self, port: u16) -> anyhow::Result<()> {
+    /// When it accepted a connection, to within a poll.
+    fn wait_until_it_serves(&mut self, port: u16) -> anyhow::Result<Instant> {
         let deadline = Instant::now() + START_MAX;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 bail!("it ended at start ({status}):\n{}", self.log_end());
             }
-            if TcpStream::connect_timeout(&address, POLL).is_ok()
-                && let Some(serving) = process::serving(self.serving, port)?
-            {
+            let connected = TcpStream::connect_timeout(&address, POLL).is_ok();
+            let now = Instant::now();
+            if connected && let Some(serving) = process::serving(self.serving, port)? {
                 self.serving = serving;
-                return Ok(());
+                return Ok(now);
             }
             std::thread::sleep(POLL);
         }
@@ -123,6 +128,17 @@ impl Agent {
             std::thread::sleep(POLL);
         }
         bail!("it did not stop within {STOP_MAX:?} of SIGTERM and was killed");
+    }
+
+    /// Ends it as a crash would.
+    ///
+    /// # Errors
+    /// When it is not there to be killed.
+    pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+        self.check_alive()?;
+        process::kill_group(self.child.id()).context("cannot kill the agent")?;
+        self.child.wait()?;
+        Ok(())
     }
 
     fn log_end(&self) -> String {
@@ -165,6 +181,7 @@ mod tests {
         let places = Places {
             http_port: free_port()?,
             grpc_port: free_port()?,
+            metrics_port: 1,
             sink: "127.0.0.1:1".parse()?,
             sink_http: "127.0.0.1:1".parse()?,
             sink_grpc: "127.0.0.1:1".parse()?,
@@ -190,6 +207,7 @@ mod tests {
         let places = Places {
             http_port: 1,
             grpc_port: 2,
+            metrics_port: 3,
             sink: "127.0.0.1:1".parse().unwrap(),
             sink_http: "127.0.0.1:1".parse().unwrap(),
             sink_grpc: "127.0.0.1:1".parse().unwrap(),

@@ -17,6 +17,8 @@ pub(crate) enum Work {
     ClickHouse,
     /// It sends it on as OTLP, by the protocol it came by and uncompressed.
     Passthrough,
+    /// It writes to a ClickHouse server, and what waits for that is on disk, or in memory to compare.
+    Durable,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -28,8 +30,8 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// Every combination, uncompressed HTTP first: that is where agents are compared. Passing through is measured without
-    /// compression.
+    /// Every combination, uncompressed HTTP first: that is where agents are compared. Passing through and queues on disk
+    /// are measured without compression.
     pub(crate) fn all() -> Vec<Self> {
         let protocols = [Protocol::Http, Protocol::Grpc];
         let mut cells = Vec::new();
@@ -52,6 +54,14 @@ impl Cell {
                 compression: Compression::None,
             }));
         }
+        for protocol in protocols {
+            cells.extend([Signal::Traces, Signal::Logs].map(|signal| Self {
+                work: Work::Durable,
+                signal,
+                protocol,
+                compression: Compression::None,
+            }));
+        }
         cells
     }
 
@@ -59,7 +69,7 @@ impl Cell {
     pub(crate) fn quick() -> Vec<Self> {
         use Compression::{Gzip, None, Zstd};
         use Protocol::{Grpc, Http};
-        use Work::{ClickHouse, Passthrough};
+        use Work::{ClickHouse, Durable, Passthrough};
 
         [
             (ClickHouse, Signal::Traces, Http, None),
@@ -70,6 +80,7 @@ impl Cell {
             (ClickHouse, Signal::Metrics, Grpc, Gzip),
             (Passthrough, Signal::Traces, Http, None),
             (Passthrough, Signal::Traces, Grpc, None),
+            (Durable, Signal::Traces, Http, None),
         ]
         .map(|(work, signal, protocol, compression)| Self {
             work,
@@ -88,8 +99,10 @@ impl Cell {
 
 impl fmt::Display for Cell {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.work == Work::Passthrough {
-            formatter.write_str("passthrough, ")?;
+        match self.work {
+            Work::ClickHouse => {}
+            Work::Passthrough => formatter.write_str("passthrough, ")?,
+            Work::Durable => formatter.write_str("durable, ")?,
         }
         write!(
             formatter,
@@ -108,7 +121,7 @@ mod tests {
         let mut all = Cell::all();
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), 24);
+        assert_eq!(all.len(), 28);
         for signal in Signal::ALL {
             assert!(Cell::quick().iter().any(|cell| cell.signal == signal));
         }

@@ -1,5 +1,7 @@
 //! A bench's report as Markdown.
 
+mod durable;
+
 use std::fmt::Write as _;
 
 use super::cell::{Cell, Work};
@@ -39,6 +41,7 @@ impl Report {
             }
         }
         self.write_passthrough(&mut text);
+        self.write_durable(&mut text);
         self.write_disturbance(&mut text);
         self.write_failures(&mut text);
         self.write_payloads(&mut text);
@@ -157,6 +160,7 @@ impl Report {
             Ratio::None => None,
             Ratio::ToReference => Some(self.ratio(result)),
             Ratio::ToProxy => Some(self.ratio_to_proxy(result)),
+            Ratio::ToMemory => Some(self.ratio_to_memory(result)),
         };
         if let Some(times) = times {
             let times = times.map_or_else(|| "-".to_owned(), |times| format!("{times:.2}"));
@@ -175,7 +179,6 @@ impl Report {
             latency(|run| run.latency_ms.p99),
         )
         .expect(STRING);
-        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let delivered = result.sum(|run| run.delivered_items.unwrap_or(0));
         let out = match delivered {
             0 => "-".to_owned(),
@@ -299,6 +302,11 @@ enum Ratio {
     None,
     ToReference,
     ToProxy,
+    ToMemory,
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// Other processes' share of a core from which on figures cannot be trusted to a few percent.
@@ -325,14 +333,14 @@ fn limit(result: &CellResult) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::bench::peer::Peer;
     use crate::bench::report::Failure;
     use crate::otlp::client::Protocol;
     use crate::stats::LatencySummary;
 
-    fn run(cpu: f64, delivered: u64) -> Measurement {
+    pub(super) fn run(cpu: f64, delivered: u64) -> Measurement {
         Measurement {
             cpu_seconds_per_million: cpu,
             cpu_seconds: cpu,
@@ -349,12 +357,14 @@ mod tests {
             peak_bytes: 50 << 20,
             sent_items: 1_000_000,
             accepted_items: 1_000_000,
+            accepted_bytes: 400_000_000,
             refused_items: 0,
             failed_items: 0,
             delivered_items: Some(delivered),
             insert_requests: 10,
             insert_bytes: 30_000_000,
             uncounted_inserts: 0,
+            disk: None,
             drain_seconds: 0.1,
             agent_core_share: 1.0,
             load_core_share: 0.5,
@@ -363,7 +373,7 @@ mod tests {
         }
     }
 
-    fn report() -> Report {
+    pub(super) fn report() -> Report {
         let cell = *Cell::all().first().unwrap();
         let result = |peer: &str, runs| CellResult {
             peer: peer.to_owned(),
@@ -397,6 +407,7 @@ mod tests {
                 ),
                 result("rotel", vec![run(5.6, 999_000), run(5.6, 1_000_500)]),
             ],
+            durable: Vec::new(),
             failures: vec![Failure {
                 peer: "rotel".to_owned(),
                 cell,
@@ -463,7 +474,10 @@ mod tests {
 
     #[test]
     fn every_row_has_as_many_cells_as_its_head() {
-        let text = report().markdown();
+        check_columns(&report().markdown());
+    }
+
+    pub(in super::super) fn check_columns(text: &str) {
         let mut columns = None;
         for line in text.lines() {
             columns = line.starts_with('|').then(|| {

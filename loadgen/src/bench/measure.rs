@@ -1,29 +1,31 @@
 //! One measurement: starts an agent, offers a load, waits until everything has arrived, reads the meters.
 
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use super::agent::{Agent, free_port};
+use super::agent::Agent;
 use super::cell::Cell;
 use super::peer::{Peer, Places};
-use crate::otlp::client::{Protocol, Target};
+use super::scrape::{LogFigures, log_figures};
+use super::sink::SinkThread;
+use crate::otlp::client::Target;
 use crate::otlp::drive::{self, Load, Run};
 use crate::otlp::payload::{Numbering, Pool};
 use crate::process::{self, Process};
-use crate::sink::{Faults, Settings, Sink, Stats};
+use crate::sink::Stats;
 use crate::stats::LatencySummary;
 
 const POLL: Duration = Duration::from_millis(10);
 /// From here on a core counts as busy; the rest is what the clock tick and the start take.
 const BUSY: f64 = 0.93;
+/// The agent publishes what its queue holds and has written every second.
+const PUBLISHED: Duration = Duration::from_millis(1200);
+/// After a delivery everything is noted and published by then.
+const NOTED_MAX: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What all measurements of a bench have in common.
@@ -62,6 +64,8 @@ pub(crate) struct Measurement {
     pub(crate) peak_bytes: u64,
     pub(crate) sent_items: u64,
     pub(crate) accepted_items: u64,
+    /// Message bytes of the accepted requests, as sent.
+    pub(crate) accepted_bytes: u64,
     pub(crate) refused_items: u64,
     pub(crate) failed_items: u64,
     /// Rows in the sink; absent for agents that write nothing.
@@ -70,6 +74,9 @@ pub(crate) struct Measurement {
     pub(crate) insert_bytes: u64,
     /// Inserts whose rows the sink could not count.
     pub(crate) uncounted_inserts: u64,
+    /// What went to the disk; absent for agents that keep nothing there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk: Option<Disk>,
     /// Seconds from the last answer until everything had arrived.
     pub(crate) drain_seconds: f64,
     /// CPU time by wall time while sending: 1 is a whole core.
@@ -79,6 +86,24 @@ pub(crate) struct Measurement {
     /// The same for all other processes of the machine; absent where the kernel does not say.
     pub(crate) other_core_share: Option<f64>,
     pub(crate) limited_by: Limit,
+}
+
+/// What an agent with a queue on disk wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Disk {
+    /// By its own account, to the queue's files.
+    pub(crate) queue: LogFigures,
+    /// By the kernel's account of the whole process, in pages.
+    pub(crate) process_bytes: u64,
+}
+
+impl Disk {
+    fn since(&self, earlier: &Self) -> Self {
+        Self {
+            queue: self.queue.since(&earlier.queue),
+            process_bytes: self.process_bytes.saturating_sub(earlier.process_bytes),
+        }
+    }
 }
 
 /// What kept a run from being faster.
@@ -128,24 +153,10 @@ impl Bench {
         cell: Cell,
         pool: &mut Option<Pool>,
     ) -> anyhow::Result<Measurement> {
-        let sink = SinkThread::start()?;
-        let dir = self
-            .dir
-            .join(format!("{}-{cell}", peer.name).replace([' ', ',', '(', ')'], "_"));
-        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let places = Places {
-            http_port: free_port()?,
-            grpc_port: free_port()?,
-            sink: sink.clickhouse,
-            sink_http: sink.otlp_http,
-            sink_grpc: sink.otlp_grpc,
-            dir,
-        };
-        let port = if cell.protocol == Protocol::Http {
-            places.http_port
-        } else {
-            places.grpc_port
-        };
+        let sink = SinkThread::start(None)?;
+        let name = format!("{}-{cell}", peer.name);
+        let places = Places::new(&self.dir, &name, &sink)?;
+        let port = places.port(cell.protocol);
         let mut agent = Agent::start(peer, &places, port, self.agent_core)?;
         self.pause(self.settle)?;
         let idle_bytes = agent.serving.memory()?;
@@ -157,6 +168,7 @@ impl Bench {
             self.drain(&mut agent, peer, &sink.stats, run.tally.accepted.items)?;
         }
         let before = sink.stats.snapshot();
+        let disk = self.disk(peer, &places, &agent)?;
         let meters = Meters::read(agent.serving)?;
         let run = self.send(cell, port, pool, self.items, first_item)?;
         let at_last_answer = Meters::read(agent.serving)?;
@@ -168,7 +180,12 @@ impl Bench {
             .agent
             .saturating_sub(meters.agent);
         let peak_bytes = agent.serving.peak_memory()?;
+        let disk = self
+            .disk(peer, &places, &agent)?
+            .zip(disk)
+            .map(|(after, before)| after.since(&before));
         let stopped = agent.stop();
+        places.remove_queue()?;
         let after = sink.stats.snapshot();
         stopped?;
 
@@ -186,12 +203,14 @@ impl Bench {
             peak_bytes,
             sent_items: run.tally.sent.items,
             accepted_items: accepted,
+            accepted_bytes: run.tally.accepted.bytes,
             refused_items: run.tally.refused_items() + run.tally.rejected_items,
             failed_items: run.tally.failed_items(),
             delivered_items: peer.delivers.then(|| after.items() - before.items()),
             insert_requests: after.requests() - before.requests(),
             insert_bytes: after.bytes() - before.bytes(),
             uncounted_inserts: after.uncounted(),
+            disk,
             drain_seconds: drain.as_secs_f64(),
             agent_core_share,
             load_core_share,
@@ -200,7 +219,8 @@ impl Bench {
         })
     }
 
-    fn send(
+    /// Offers `items` to the agent, and waits for the answers.
+    pub(super) fn send(
         &self,
         cell: Cell,
         port: u16,
@@ -232,8 +252,34 @@ impl Bench {
         Ok(run)
     }
 
+    /// What an agent has written that keeps its queue on disk, once it has noted that all is delivered.
+    fn disk(&self, peer: &Peer, places: &Places, agent: &Agent) -> anyhow::Result<Option<Disk>> {
+        if !peer.durable {
+            return Ok(None);
+        }
+        let deadline = Instant::now() + NOTED_MAX;
+        let mut queue = log_figures(places.metrics_port)?;
+        let mut since = Instant::now();
+        // Published figures are old ones until they have had time to change.
+        while !queue.is_empty() || since.elapsed() < PUBLISHED {
+            if Instant::now() > deadline {
+                bail!("the agent does not say that its queue is empty: {queue:?}");
+            }
+            self.pause(10 * POLL)?;
+            let now = log_figures(places.metrics_port)?;
+            if now != queue {
+                (queue, since) = (now, Instant::now());
+            }
+        }
+        let process_bytes = agent.serving.written_bytes();
+        Ok(Some(Disk {
+            queue,
+            process_bytes: process_bytes.context("cannot read what the agent wrote")?,
+        }))
+    }
+
     /// Waits until the sink has `expected` rows, or no more come.
-    fn drain(
+    pub(super) fn drain(
         &self,
         agent: &mut Agent,
         peer: &Peer,
@@ -258,7 +304,7 @@ impl Bench {
         agent.check_alive()
     }
 
-    fn pause(&self, time: Duration) -> anyhow::Result<()> {
+    pub(super) fn pause(&self, time: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + time;
         while Instant::now() < end {
             if *self.stop.borrow() {
@@ -321,70 +367,6 @@ impl Meters {
 
     fn others(&self) -> Option<Duration> {
         Some(self.machine?.saturating_sub(self.agent + self.load))
-    }
-}
-
-/// A sink on a thread of its own, which runs on the core of the thread that starts it.
-struct SinkThread {
-    clickhouse: SocketAddr,
-    otlp_http: SocketAddr,
-    otlp_grpc: SocketAddr,
-    stats: Arc<Stats>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl SinkThread {
-    fn start() -> anyhow::Result<Self> {
-        let any_port = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        let settings = Settings {
-            clickhouse: any_port,
-            otlp_http: any_port,
-            otlp_grpc: any_port,
-            count: true,
-            faults: Faults::NONE,
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let mut sink = runtime.block_on(Sink::start(&settings))?;
-        let real = |address: Option<SocketAddr>| address.context("the sink has no address");
-        let addresses = sink.addresses;
-        let stats = Arc::clone(&sink.stats);
-        let (stop, stopped) = oneshot::channel();
-        let serve = move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = sink.serve() => {}
-                    // A message and a lost sender mean the same.
-                    _ = stopped => {}
-                }
-            });
-        };
-        let thread = std::thread::Builder::new()
-            .name("sink".to_owned())
-            .spawn(serve)?;
-        Ok(Self {
-            clickhouse: real(addresses.clickhouse)?,
-            otlp_http: real(addresses.otlp_http)?,
-            otlp_grpc: real(addresses.otlp_grpc)?,
-            stats,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for SinkThread {
-    fn drop(&mut self) {
-        self.stop = None;
-        if self
-            .thread
-            .take()
-            .is_some_and(|thread| thread.join().is_err())
-        {
-            tracing::error!("the sink panicked");
-        }
     }
 }
 

@@ -2,11 +2,15 @@
 
 mod agent;
 mod cell;
+mod durable;
 mod environment;
 mod markdown;
 mod measure;
 mod peer;
+mod probe;
 mod report;
+mod scrape;
+mod sink;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +23,7 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use tokio::sync::watch;
 
-use crate::cli::{EXIT_FAILED, parse_duration};
+use crate::cli::{EXIT_FAILED, EXIT_LIMIT_CROSSED, parse_duration};
 use crate::otlp::client::Protocol;
 use crate::otlp::compression::Compression;
 use crate::otlp::drive::unix_nanos;
@@ -49,9 +53,11 @@ enum AgentName {
 /// Starts each agent as a child process on a core of its own, sends it the same payload over OTLP from the other
 /// core, and lets it write to a ClickHouse server that discards. Every signal, protocol and compression for
 /// tidegate; other agents (rotel, and nginx as the floor) where requests are uncompressed over HTTP, taken in
-/// turns with it. Then tidegate passing requests on as OTLP, next to nginx as a plain reverse proxy. Prints the tables as Markdown and writes report.md and report.json.
+/// turns with it. Then tidegate passing requests on as OTLP, next to nginx as a plain reverse proxy, and tidegate with
+/// its queue on disk next to itself with its queue in memory. Prints the tables as Markdown and writes report.md and
+/// report.json.
 ///
-/// The exit status is 1 if a measurement failed. Only loopback addresses are used; all agents are stopped at the
+/// The exit status is 1 if a measurement failed, 3 if something was lost that a queue on disk had accepted. Only loopback addresses are used; all agents are stopped at the
 /// end, however it comes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -88,7 +94,7 @@ pub(crate) struct Args {
     /// Open loop: items due per second in total [default: closed loop, as fast as answers come]
     #[arg(long, value_parser = crate::otlp::parse_rate)]
     rate: Option<f64>,
-    /// Only this work: writing to ClickHouse, or passing through
+    /// Only this work: writing to ClickHouse, passing through, or keeping the queue on disk
     #[arg(long, value_enum, value_delimiter = ',')]
     work: Vec<Work>,
     /// Only these signals
@@ -100,6 +106,9 @@ pub(crate) struct Args {
     /// Only these compressions
     #[arg(long, value_enum, value_delimiter = ',')]
     compressions: Vec<Compression>,
+    /// MiB in the queue on disk when its agent is killed, to see it recover [default: 1024, with --quick 16]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    queued_mib: Option<u64>,
     /// Longest time for sending in one measurement, and again for draining
     #[arg(long, default_value = "2m", value_parser = parse_duration)]
     time_limit: Duration,
@@ -122,10 +131,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let report = report.context("the measuring thread panicked")??;
     let failed = !report.failures.is_empty() || report.results.is_empty();
-    Ok(if failed {
-        ExitCode::from(EXIT_FAILED)
-    } else {
-        ExitCode::SUCCESS
+    Ok(match report.durably_lost_items() {
+        _ if failed => ExitCode::from(EXIT_FAILED),
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(EXIT_LIMIT_CROSSED),
     })
 }
 
@@ -172,6 +181,7 @@ fn measure_all(args: &Args, stop: watch::Receiver<bool>) -> anyhow::Result<Repor
         peers,
         payloads: Vec::new(),
         results: Vec::new(),
+        durable: Vec::new(),
         failures: Vec::new(),
         skipped,
     };
@@ -251,10 +261,32 @@ fn measure_cell(
             }
         }
     }
-    report
-        .results
-        .extend(results.into_iter().filter(|result| !result.runs.is_empty()));
+    results.retain(|result| !result.runs.is_empty());
+    for (peer, result) in pairs(&peers, &results) {
+        if !peer.durable || *bench.stop.borrow() {
+            continue;
+        }
+        match bench.measure_durable(peer, result, build()?, args.queued_bytes()) {
+            Ok(durable) => report.durable.push(durable),
+            Err(error) => {
+                progress(&format!("{cell}: {}: {error:#}", peer.name));
+                report.failures.push(Failure::new(peer, cell, &error));
+            }
+        }
+    }
+    report.results.extend(results);
     Ok(())
+}
+
+/// The results with their agents.
+fn pairs<'a>(
+    peers: &'a [Peer],
+    results: &'a [CellResult],
+) -> impl Iterator<Item = (&'a Peer, &'a CellResult)> {
+    results.iter().filter_map(|result| {
+        let peer = peers.iter().find(|peer| peer.name == result.peer)?;
+        Some((peer, result))
+    })
 }
 
 fn write_report(report: &Report, out: &Path) -> anyhow::Result<()> {
@@ -289,6 +321,12 @@ impl Args {
 
     fn repetitions(&self) -> usize {
         usize::from(self.repetitions.unwrap_or(if self.quick { 1 } else { 3 }))
+    }
+
+    fn queued_bytes(&self) -> u64 {
+        self.queued_mib
+            .unwrap_or(if self.quick { 16 } else { 1024 })
+            << 20
     }
 
     fn bench(
@@ -348,9 +386,9 @@ impl Args {
         for name in names {
             let peer = self.peer(*name)?;
             if peer.binary.is_file() {
-                let relay = name.passing_through(&peer, self.tidegate_config.is_some());
+                let others = name.at_other_work(&peer, self.tidegate_config.is_some());
                 peers.push(peer);
-                peers.extend(relay);
+                peers.extend(others);
                 continue;
             }
             let missing = format!(
@@ -385,12 +423,17 @@ impl Args {
 }
 
 impl AgentName {
-    /// The same binary passing requests through, for those that do. A configuration of the user's is for one work only.
-    fn passing_through(self, peer: &Peer, configured: bool) -> Vec<Peer> {
+    /// The same binary in other configurations, for those that have some. A configuration of the user's is for one work
+    /// only.
+    fn at_other_work(self, peer: &Peer, configured: bool) -> Vec<Peer> {
         let binary = peer.binary.clone();
         match self {
             Self::Tidegate if configured => Vec::new(),
-            Self::Tidegate => vec![Peer::tidegate_passthrough(binary)],
+            Self::Tidegate => vec![
+                Peer::tidegate_passthrough(binary.clone()),
+                Peer::tidegate_in_memory(binary.clone()),
+                Peer::tidegate_durable(binary),
+            ],
             Self::Nginx => vec![
                 Peer::nginx_proxy(binary.clone()),
                 Peer::nginx_proxy_keeping(binary),

@@ -3,10 +3,15 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fs, io};
 
+use anyhow::Context as _;
 use serde::Serialize;
 
+use super::agent::free_port;
 use super::cell::{Cell, Work};
+use super::sink::SinkThread;
+use crate::otlp::client::Protocol;
 
 /// The release of Rotel that figures are compared with.
 pub(crate) const ROTEL_VERSION: &str = "0.0.1a15";
@@ -14,8 +19,11 @@ pub(crate) const ROTEL_VERSION: &str = "0.0.1a15";
 /// The name of the reverse proxy that passing through is compared with.
 pub(crate) const PROXY: &str = "nginx (proxy)";
 
+/// The name of the agent with its queue in memory that the one with a queue on disk is compared with.
+pub(crate) const IN_MEMORY: &str = "tidegate (memory)";
+
 /// How to start an agent. In arguments, configuration and environment, `{http_port}`, `{grpc_port}`,
-/// `{sink}`, `{sink_http}` and `{sink_grpc}` (host:port of a ClickHouse server and of OTLP servers), `{config}` (the
+/// `{metrics_port}`, `{sink}`, `{sink_http}` and `{sink_grpc}` (host:port of a ClickHouse server and of OTLP servers), `{config}` (the
 /// rendered configuration's path) and `{dir}` (an empty directory of its own) stand for what they say.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Peer {
@@ -33,6 +41,8 @@ pub(crate) struct Peer {
     pub(crate) version: String,
     /// Whether it writes what it receives to the sink.
     pub(crate) delivers: bool,
+    /// Whether it answers when what it receives is on disk.
+    pub(crate) durable: bool,
     /// Measured in every cell, or only where agents are compared.
     pub(crate) everywhere: bool,
     /// What a reader should know about its figures.
@@ -44,6 +54,7 @@ pub(crate) struct Peer {
 pub(crate) struct Places {
     pub(crate) http_port: u16,
     pub(crate) grpc_port: u16,
+    pub(crate) metrics_port: u16,
     /// A ClickHouse server.
     pub(crate) sink: SocketAddr,
     /// An OTLP server over HTTP.
@@ -51,6 +62,52 @@ pub(crate) struct Places {
     /// An OTLP server over gRPC.
     pub(crate) sink_grpc: SocketAddr,
     pub(crate) dir: PathBuf,
+}
+
+impl Places {
+    /// Free ports, and a directory in `parent` that is `name`'s and holds no queue.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, or there are no ports.
+    pub(crate) fn new(parent: &Path, name: &str, sink: &SinkThread) -> anyhow::Result<Self> {
+        let dir = parent.join(name.replace([' ', ',', '(', ')'], "_"));
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let places = Self {
+            http_port: free_port()?,
+            grpc_port: free_port()?,
+            metrics_port: free_port()?,
+            sink: sink.clickhouse,
+            sink_http: sink.otlp_http,
+            sink_grpc: sink.otlp_grpc,
+            dir,
+        };
+        places.remove_queue()?;
+        Ok(places)
+    }
+
+    pub(crate) fn port(&self, protocol: Protocol) -> u16 {
+        match protocol {
+            Protocol::Http => self.http_port,
+            Protocol::Grpc => self.grpc_port,
+        }
+    }
+
+    /// Where a queue on disk lies.
+    pub(crate) fn queue(&self) -> PathBuf {
+        self.dir.join("queue")
+    }
+
+    /// # Errors
+    /// When there is a queue that cannot be removed.
+    pub(crate) fn remove_queue(&self) -> anyhow::Result<()> {
+        let queue = self.queue();
+        match fs::remove_dir_all(&queue) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", queue.display()))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Peer {
@@ -69,6 +126,7 @@ impl Peer {
             version_argument: "--version",
             version: String::new(),
             delivers: true,
+            durable: false,
             everywhere: true,
             note: "batch processor and sending queue at their defaults, no memory limiter"
                 .to_owned(),
@@ -96,6 +154,7 @@ impl Peer {
             version_argument: "--version",
             version: String::new(),
             delivers: true,
+            durable: false,
             everywhere: false,
             note: format!(
                 "release {ROTEL_VERSION} of PyPI (its binary names an older one), all settings at their defaults (batch 8192 or 200 ms, LZ4, RowBinary, \
@@ -116,6 +175,7 @@ impl Peer {
             version_argument: "-v",
             version: String::new(),
             delivers: false,
+            durable: false,
             everywhere: false,
             note: "receives and discards the same requests: what the kernel and HTTP alone cost; it answers before it \
                    has read the body, so its latency says nothing"
@@ -131,6 +191,26 @@ impl Peer {
             note: "batch processor and sending queues at their defaults, no memory limiter; everything is validated"
                 .to_owned(),
             ..Self::tidegate(binary, Some(TIDEGATE_PASSTHROUGH.to_owned()))
+        }
+    }
+
+    /// Tidegate with its queue in memory, to compare the one on disk with.
+    pub(crate) fn tidegate_in_memory(binary: PathBuf) -> Self {
+        Self {
+            name: IN_MEMORY.to_owned(),
+            work: Work::Durable,
+            ..Self::tidegate(binary, None)
+        }
+    }
+
+    /// Tidegate with its queue on disk.
+    pub(crate) fn tidegate_durable(binary: PathBuf) -> Self {
+        Self {
+            name: "tidegate (durable)".to_owned(),
+            work: Work::Durable,
+            durable: true,
+            note: "the same with a queue on disk, synced before clients are answered".to_owned(),
+            ..Self::tidegate(binary, Some(TIDEGATE_DURABLE.to_owned()))
         }
     }
 
@@ -199,6 +279,7 @@ impl Peer {
         template
             .replace("{http_port}", &places.http_port.to_string())
             .replace("{grpc_port}", &places.grpc_port.to_string())
+            .replace("{metrics_port}", &places.metrics_port.to_string())
             .replace("{sink}", &places.sink.to_string())
             .replace("{sink_http}", &places.sink_http.to_string())
             .replace("{sink_grpc}", &places.sink_grpc.to_string())
@@ -215,133 +296,11 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-const TIDEGATE: &str = r#"[receivers.otlp.protocols.grpc]
-endpoint = "127.0.0.1:{grpc_port}"
-
-[receivers.otlp.protocols.http]
-endpoint = "127.0.0.1:{http_port}"
-
-[processors.batch]
-
-[exporters.clickhouse]
-endpoint = "http://{sink}"
-
-[service.pipelines.traces]
-receivers = ["otlp"]
-processors = ["batch"]
-exporters = ["clickhouse"]
-
-[service.pipelines.logs]
-receivers = ["otlp"]
-processors = ["batch"]
-exporters = ["clickhouse"]
-
-[service.pipelines.metrics]
-receivers = ["otlp"]
-processors = ["batch"]
-exporters = ["clickhouse"]
-
-[service.telemetry.metrics]
-address = "127.0.0.1:0"
-"#;
-
-const TIDEGATE_PASSTHROUGH: &str = r#"[receivers."otlp/grpc".protocols.grpc]
-endpoint = "127.0.0.1:{grpc_port}"
-
-[receivers."otlp/http".protocols.http]
-endpoint = "127.0.0.1:{http_port}"
-
-[processors.batch]
-
-[exporters.otlp_grpc]
-endpoint = "http://{sink_grpc}"
-compression = "none"
-
-[exporters.otlp_http]
-endpoint = "http://{sink_http}"
-compression = "none"
-
-[service.pipelines."traces/grpc"]
-receivers = ["otlp/grpc"]
-processors = ["batch"]
-exporters = ["otlp_grpc"]
-
-[service.pipelines."traces/http"]
-receivers = ["otlp/http"]
-processors = ["batch"]
-exporters = ["otlp_http"]
-
-[service.pipelines."logs/grpc"]
-receivers = ["otlp/grpc"]
-processors = ["batch"]
-exporters = ["otlp_grpc"]
-
-[service.pipelines."logs/http"]
-receivers = ["otlp/http"]
-processors = ["batch"]
-exporters = ["otlp_http"]
-
-[service.pipelines."metrics/grpc"]
-receivers = ["otlp/grpc"]
-processors = ["batch"]
-exporters = ["otlp_grpc"]
-
-[service.pipelines."metrics/http"]
-receivers = ["otlp/http"]
-processors = ["batch"]
-exporters = ["otlp_http"]
-
-[service.telemetry.metrics]
-address = "127.0.0.1:0"
-"#;
-
-const NGINX: &str = "daemon off;
-master_process off;
-worker_processes 1;
-pid {dir}/nginx.pid;
-events { worker_connections 4096; }
-http {
-    access_log off;
-    keepalive_requests 1000000000;
-    client_max_body_size 0;
-    client_body_temp_path {dir}/body;
-    proxy_temp_path {dir}/proxy;
-    fastcgi_temp_path {dir}/fastcgi;
-    uwsgi_temp_path {dir}/uwsgi;
-    scgi_temp_path {dir}/scgi;
-    server {
-        listen 127.0.0.1:{http_port};
-        location / { return 200; }
-    }
-}
-";
-
-const NGINX_PROXY: &str = "daemon off;
-master_process off;
-worker_processes 1;
-pid {dir}/nginx.pid;
-events { worker_connections 4096; }
-http {
-    access_log off;
-    keepalive_requests 1000000000;
-    client_max_body_size 0;
-    client_body_buffer_size 64m;
-    client_body_temp_path {dir}/body;
-    proxy_temp_path {dir}/proxy;
-    fastcgi_temp_path {dir}/fastcgi;
-    uwsgi_temp_path {dir}/uwsgi;
-    scgi_temp_path {dir}/scgi;
-    upstream sink {
-        server {sink_http};{upstream}
-    }
-    server {
-        listen 127.0.0.1:{http_port};
-        location / {
-            proxy_pass http://sink;{location}
-        }
-    }
-}
-";
+const TIDEGATE: &str = include_str!("configs/tidegate.toml");
+const TIDEGATE_PASSTHROUGH: &str = include_str!("configs/passthrough.toml");
+const TIDEGATE_DURABLE: &str = include_str!("configs/durable.toml");
+const NGINX: &str = include_str!("configs/nginx.conf");
+const NGINX_PROXY: &str = include_str!("configs/nginx-proxy.conf");
 
 #[cfg(test)]
 mod tests {
@@ -352,6 +311,7 @@ mod tests {
         let places = Places {
             http_port: 1,
             grpc_port: 2,
+            metrics_port: 6,
             sink: "127.0.0.1:3".parse().unwrap(),
             sink_http: "127.0.0.1:4".parse().unwrap(),
             sink_grpc: "127.0.0.1:5".parse().unwrap(),
@@ -362,6 +322,8 @@ mod tests {
             Peer::rotel(PathBuf::new()),
             Peer::nginx(PathBuf::new()),
             Peer::tidegate_passthrough(PathBuf::new()),
+            Peer::tidegate_in_memory(PathBuf::new()),
+            Peer::tidegate_durable(PathBuf::new()),
             Peer::nginx_proxy(PathBuf::new()),
             Peer::nginx_proxy_keeping(PathBuf::new()),
         ];
@@ -372,6 +334,7 @@ mod tests {
                 for placeholder in [
                     "{http_port}",
                     "{grpc_port}",
+                    "{metrics_port}",
                     "{sink}",
                     "{sink_http}",
                     "{sink_grpc}",

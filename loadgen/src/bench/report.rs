@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::cell::{Cell, Work};
+use super::durable::DurableResult;
 use super::environment::Environment;
 use super::measure::Measurement;
-use super::peer::{PROXY, Peer};
+use super::peer::{IN_MEMORY, PROXY, Peer};
 use crate::otlp::client::Protocol;
 use crate::otlp::payload::Facts;
 
@@ -16,6 +17,8 @@ pub(crate) struct Report {
     pub(crate) peers: Vec<Peer>,
     pub(crate) payloads: Vec<Facts>,
     pub(crate) results: Vec<CellResult>,
+    /// What queues on disk were measured for besides.
+    pub(crate) durable: Vec<DurableResult>,
     pub(crate) failures: Vec<Failure>,
     /// Agents that were not measured, and why.
     pub(crate) skipped: Vec<String>,
@@ -59,7 +62,13 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+    pub(super) const ZERO: Self = Self {
+        median: 0.0,
+        least: 0.0,
+        greatest: 0.0,
+    };
+
+    pub(super) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<_> = values.collect();
         values.sort_by(f64::total_cmp);
         let (least, greatest) = (*values.first()?, *values.last()?);
@@ -142,18 +151,39 @@ impl Report {
             protocol: Protocol::Http,
             ..result.cell
         };
-        let proxy = self.result(PROXY, proxy)?;
-        let proxy = proxy.spread(|run| run.cpu_seconds_per_million)?.median;
-        let own = result.spread(|run| run.cpu_seconds_per_million)?.median;
-        (proxy > 0.0).then_some(own / proxy)
+        self.ratio_to(PROXY, proxy, result)
     }
 
     /// How many times the reference's CPU time this agent took, by the medians.
     pub(crate) fn ratio(&self, result: &CellResult) -> Option<f64> {
-        let reference = self.result(self.reference()?, result.cell)?;
-        let reference = reference.spread(|run| run.cpu_seconds_per_million)?.median;
+        self.ratio_to(self.reference()?, result.cell, result)
+    }
+
+    /// How many times the CPU time with a queue in memory this took, by the medians.
+    pub(crate) fn ratio_to_memory(&self, result: &CellResult) -> Option<f64> {
+        self.ratio_to(IN_MEMORY, result.cell, result)
+    }
+
+    fn ratio_to(&self, peer: &str, cell: Cell, result: &CellResult) -> Option<f64> {
+        let other = self.result(peer, cell)?;
+        let other = other.spread(|run| run.cpu_seconds_per_million)?.median;
         let own = result.spread(|run| run.cpu_seconds_per_million)?.median;
-        (reference > 0.0).then_some(own / reference)
+        (other > 0.0).then_some(own / other)
+    }
+
+    /// Items accepted by an agent that answers when they are on disk, and never delivered.
+    pub(crate) fn durably_lost_items(&self) -> u64 {
+        let durable = |name: &str| {
+            let peer = self.peers.iter().find(|peer| peer.name == name);
+            peer.is_some_and(|peer| peer.durable)
+        };
+        let runs = self.results.iter().filter(|result| durable(&result.peer));
+        let lost: u64 = runs.map(|result| result.sum(Measurement::lost_items)).sum();
+        lost + self
+            .durable
+            .iter()
+            .map(DurableResult::lost_items)
+            .sum::<u64>()
     }
 }
 

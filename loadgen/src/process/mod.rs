@@ -5,5 +5,5 @@ mod sys;
 
 pub(crate) use proc::{Process, machine_cpu, serving};
 pub(crate) use sys::{
-    allowed_cores, kill_group, pin_and_bind_life, pin_to, terminate, thread_cpu_time,
+    allowed_cores, forget_cached, kill_group, pin_and_bind_life, pin_to, terminate, thread_cpu_time,
 };

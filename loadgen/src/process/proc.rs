@@ -52,6 +52,11 @@ impl Process {
         parse_kib(&self.read("status")?, "VmHWM").ok_or_else(|| unreadable("VmHWM"))
     }
 
+    /// Bytes that it caused to be written to disks, in whole pages.
+    pub(crate) fn written_bytes(self) -> io::Result<u64> {
+        parse_count(&self.read("io")?, "write_bytes").ok_or_else(|| unreadable("write_bytes"))
+    }
+
     /// Itself and everything it started that still runs.
     fn family(self) -> io::Result<Vec<Self>> {
         let mut parents = Vec::new();
@@ -174,6 +179,14 @@ fn parse_kib(status: &str, name: &str) -> Option<u64> {
         .checked_mul(1024)
 }
 
+/// A `write_bytes: 1234` line of `/proc/PID/io`.
+fn parse_count(io: &str, name: &str) -> Option<u64> {
+    let line = io
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().parse().ok()
+}
+
 /// `socket:[1234]`, the target of a link in `/proc/PID/fd`.
 fn parse_socket(target: &str) -> Option<u64> {
     target
@@ -236,6 +249,14 @@ mod tests {
         assert_eq!(parse_kib(status, "VmHWM"), Some(2 << 20));
         assert_eq!(parse_kib(status, "VmRSS"), Some(10 << 10));
         assert_eq!(parse_kib(status, "VmSwap"), None);
+    }
+
+    #[test]
+    fn writes_are_counted() {
+        let io = "syscw: 7\nwrite_bytes: 4096\ncancelled_write_bytes: 1\n";
+        assert_eq!(parse_count(io, "write_bytes"), Some(4096));
+        assert_eq!(parse_count(io, "read_bytes"), None);
+        assert!(Process::own().written_bytes().is_ok());
     }
 
     #[test]

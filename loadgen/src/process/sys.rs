@@ -1,11 +1,13 @@
 //! The system calls that measuring needs and the standard library does not offer.
 #![allow(
     unsafe_code,
-    reason = "CPU affinity, thread CPU time and signals are only offered by libc"
+    reason = "CPU affinity, thread CPU time, signals and hints on files are only offered by libc"
 )]
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
@@ -85,6 +87,17 @@ pub(crate) fn pin_and_bind_life(command: &mut Command, core: Option<usize>) {
     // SAFETY: between fork and exec the closure makes system calls only: no allocation on its good path,
     // no locks.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// Asks the kernel to forget what it holds of a file in memory, as after a restart of the machine. What has not been
+/// written to the disk yet stays.
+pub(crate) fn forget_cached(file: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the call, which takes integers and touches no memory.
+    let error = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    match error {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
 }
 
 /// Asks a process to stop (SIGTERM).

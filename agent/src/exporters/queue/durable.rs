@@ -10,7 +10,7 @@ mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
@@ -42,8 +42,8 @@ struct Inner {
     signal: Signal,
     telemetry: Telemetry,
     settings: DurableSettings,
-    /// Whether the queue was told itself how batches are formed.
-    told: bool,
+    /// How batches are formed: as the queue was told itself, else as the first pipeline says.
+    batching: OnceLock<Batching>,
     log: Log,
     /// Guards what is read from the log and not in a batch: one worker at a time gathers.
     forming: tokio::sync::Mutex<Forming>,
@@ -167,14 +167,12 @@ impl Queue {
             )
         })?;
         report(&context.id, signal, &recovered);
-        let told = batching.is_some();
-        let former = Former::new(signal, batching.unwrap_or_default(), &context.telemetry);
         let queue = Self(Arc::new(Inner {
             exporter: context.id.clone(),
             signal,
             telemetry: context.telemetry.clone(),
             settings: settings.clone(),
-            told,
+            batching: batching.map_or_else(OnceLock::new, OnceLock::from),
             log,
             accounts: Mutex::new(Accounts {
                 ledgers: BTreeMap::new(),
@@ -182,7 +180,7 @@ impl Queue {
             }),
             forming: tokio::sync::Mutex::new(Forming {
                 reader,
-                former,
+                former: Former::new(signal),
                 recovered: recovered.batches.into(),
             }),
             started: AtomicBool::new(false),
@@ -195,12 +193,8 @@ impl Queue {
     }
 
     pub(super) fn form(&self, batching: Batching) {
-        // Nothing runs yet: pipelines are built before anything is received.
-        if !self.0.told
-            && let Ok(mut forming) = self.0.forming.try_lock()
-        {
-            forming.former = Former::new(self.0.signal, batching, &self.0.telemetry);
-        }
+        // The first who says so decides.
+        self.0.batching.set(batching).ok();
     }
 
     /// Charges `account` for what is found in the log of its pipeline, and for what comes.
@@ -308,6 +302,8 @@ impl Queue {
             }
             changed.await;
         }
+        // All pipelines are built.
+        forming.former.follow(&self.0.batching, &self.0.telemetry);
         while let Some(open) = forming.recovered.pop_front() {
             if let Some(delivery) = self.resume(&open).await {
                 return Some(delivery);

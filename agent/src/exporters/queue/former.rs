@@ -1,6 +1,7 @@
 //! Batches formed behind a queue, from the requests that come out of it.
 
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use crate::batch::Payload;
@@ -17,6 +18,8 @@ pub(super) trait Part: Sized {
 /// Requests on their way into batches, each with a `P`.
 pub(super) struct Former<P> {
     batching: Batching,
+    /// Whether `batching` is what somebody said, not the default.
+    told: bool,
     gather: Gather,
     /// For each request in `gather`, what it carries and how many of its items have not gone.
     parts: VecDeque<(usize, P)>,
@@ -35,19 +38,34 @@ struct Metrics {
 pub(super) type Formed<P> = (Payload, Vec<P>);
 
 impl<P: Part> Former<P> {
-    pub(super) fn new(signal: Signal, batching: Batching, telemetry: &Telemetry) -> Self {
-        let metrics = batching.processor.as_deref().map(|id| Metrics {
+    /// Every request is a batch until it is told otherwise.
+    pub(super) fn new(signal: Signal) -> Self {
+        Self {
+            batching: Batching::default(),
+            told: false,
+            gather: Gather::new(signal),
+            parts: VecDeque::new(),
+            since: None,
+            metrics: None,
+        }
+    }
+
+    /// Forms batches as `told` says, from the first time on that it says something. Workers may wait for requests before
+    /// the pipelines are built that say so.
+    pub(super) fn follow(&mut self, told: &OnceLock<Batching>, telemetry: &Telemetry) {
+        if self.told {
+            return;
+        }
+        let Some(batching) = told.get() else {
+            return;
+        };
+        self.told = true;
+        self.metrics = batching.processor.as_deref().map(|id| Metrics {
             send_size: telemetry.histogram(&names::BATCH_SEND_SIZE, &[id]),
             size_trigger: telemetry.counter(&names::BATCH_SIZE_TRIGGER, &[id]),
             timeout_trigger: telemetry.counter(&names::BATCH_TIMEOUT_TRIGGER, &[id]),
         });
-        Self {
-            batching,
-            gather: Gather::new(signal),
-            parts: VecDeque::new(),
-            since: None,
-            metrics,
-        }
+        self.batching = batching.clone();
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The sending queue in memory: bounded, ordered, closed once.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -77,8 +77,8 @@ struct Inner {
     sizer: Sizer,
     capacity: usize,
     wait_for_result: bool,
-    /// Whether the queue was told itself how batches are formed.
-    told: bool,
+    /// How batches are formed: as the queue was told itself, else as the first pipeline says.
+    batching: OnceLock<Batching>,
     size: Gauge,
     /// Guards the entries, their summed size, and whether the queue is closed.
     state: Mutex<State>,
@@ -113,31 +113,24 @@ impl Queue {
             .gauge(&names::EXPORTER_QUEUE_CAPACITY, &labels)
             .set(i64::try_from(settings.capacity).unwrap_or(i64::MAX));
         let batching = settings.batching.clone();
+        let batching = batching.map_or_else(OnceLock::new, OnceLock::from);
         Self(Arc::new(Inner {
             signal,
             sizer: settings.sizer,
             capacity: settings.capacity,
             wait_for_result: settings.wait_for_result,
-            told: batching.is_some(),
+            batching,
             size: telemetry.gauge(&names::EXPORTER_QUEUE_SIZE, &labels),
             state: Mutex::default(),
             arrived: Notify::new(),
-            former: tokio::sync::Mutex::new(Former::new(
-                signal,
-                batching.unwrap_or_default(),
-                telemetry,
-            )),
+            former: tokio::sync::Mutex::new(Former::new(signal)),
             telemetry: telemetry.clone(),
         }))
     }
 
     pub(super) fn form(&self, batching: Batching) {
-        // Nothing runs yet: pipelines are built before anything is received.
-        if !self.0.told
-            && let Ok(mut former) = self.0.former.try_lock()
-        {
-            *former = Former::new(self.0.signal, batching, &self.0.telemetry);
-        }
+        // The first who says so decides.
+        self.0.batching.set(batching).ok();
     }
 
     pub(super) fn ready(&self) -> Result<(), Refusal> {
@@ -191,6 +184,7 @@ impl Queue {
         let mut former = self.0.former.lock().await;
         loop {
             let arrived = self.0.arrived.notified();
+            former.follow(&self.0.batching, &self.0.telemetry);
             while !former.is_due()
                 && let Some(entry) = self.pop()
             {

@@ -23,6 +23,13 @@ struct Bench {
 
 impl Bench {
     fn open(options: &str) -> Self {
+        let bench = Self::build(options);
+        bench.queue.start();
+        bench
+    }
+
+    /// Before workers may have anything.
+    fn build(options: &str) -> Self {
         let context = exporter_context(&[Signal::Logs]);
         let mut found = Diagnostics::default();
         let settings = Section::from_text("exporters.test", options, &mut found)
@@ -35,7 +42,6 @@ impl Bench {
         let queue = Queue::open(&context, Signal::Logs, &settings).unwrap();
         let ledger = Ledger::new(&context.telemetry, "logs", "test", Signal::Logs);
         let account = queue.account("logs", ledger, false);
-        queue.start();
         Self {
             queue,
             account,
@@ -155,6 +161,30 @@ async fn batches_are_formed_by_count_by_time_and_to_a_maximum() {
         assert_eq!(seen, (0..35).collect::<Vec<_>>(), "{options}");
         assert_eq!(sizes, [10, 10, 10, 5], "{options}");
         assert_eq!(bench.stop().await, [35, 35, 0, 0]);
+    }
+}
+
+#[tokio::test]
+async fn workers_that_wait_already_form_batches_as_pipelines_say() {
+    let folder = tempfile::tempdir().unwrap();
+    for options in both(folder.path(), "") {
+        let bench = Bench::build(&options);
+        let queue = bench.queue.clone();
+        let worker = tokio::spawn(async move { queue.next().await });
+        // It waits for requests by now.
+        tokio::task::yield_now().await;
+        bench.queue.form(Batching {
+            timeout: Duration::from_secs(3600),
+            size: 4,
+            ..Batching::default()
+        });
+        bench.queue.start();
+        drop([bench.push(0..2), bench.push(2..4)]);
+        let delivery = tokio::time::timeout(Duration::from_secs(20), worker).await;
+        let delivery = delivery.unwrap().unwrap().unwrap();
+        assert_eq!(numbers(&delivery), [0, 1, 2, 3]);
+        delivery.settlement.delivered();
+        assert_eq!(bench.stop().await, [4, 4, 0, 0]);
     }
 }
 
