@@ -94,7 +94,8 @@ pub(super) fn visit_requests(
             match at.scan.header(at.offset).map_err(fail)? {
                 Found::Record(header) if header.seq >= target.end_seq => break,
                 Found::Record(header) => {
-                    let wanted = header.kind == Kind::Data && header.seq >= start;
+                    // A segment that has grown meanwhile is read from an earlier place again.
+                    let wanted = header.kind == Kind::Data && header.seq >= from;
                     if wanted && visit(&header).is_break() {
                         return Ok(());
                     }

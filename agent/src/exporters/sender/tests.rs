@@ -393,7 +393,7 @@ async fn what_is_too_large_and_cannot_be_divided_is_a_letter() {
         let bench = start(storage, folder.path(), &picky);
         bench.push(4).await;
         let place = bench.folder.clone();
-        let (_, columns, _) = bench.stop().await;
+        let (_, columns, _) = bench.drain().await;
         assert_eq!(columns, [4, 3, 0, 1]);
         let letters = letters(&place);
         assert_eq!(letters.len(), 1);
