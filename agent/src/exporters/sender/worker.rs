@@ -182,6 +182,10 @@ impl<E: Exporter> Worker<E> {
         }
     }
 
+    #[allow(
+        clippy::needless_pass_by_ref_mut,
+        reason = "a shared borrow across an await would ask exporters to be Sync"
+    )]
     async fn give_up(&mut self, refused: Refused) {
         let Refused {
             mut settlement,
