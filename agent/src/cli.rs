@@ -18,9 +18,6 @@ use crate::config::{
 /// The configuration is wrong: `EX_CONFIG` of sysexits.h, which service managers know not to restart after.
 pub const EXIT_CONFIG: u8 = 78;
 
-/// The command line is wrong.
-pub const EXIT_USAGE: u8 = 2;
-
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let platform = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
     let commit =

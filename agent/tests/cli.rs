@@ -2,7 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use tidegate::batch::{Chunk, Payload};
+use tidegate::exporters::dead_letter::{Header, Reason, rewrite};
+use tidegate::signal::Signal;
 
 /// Runs `tidegate` with `arguments` and `input` on its standard input.
 fn tidegate(arguments: &[&str], input: &str) -> Output {
@@ -204,4 +209,166 @@ fn help_and_version_go_to_standard_output() {
     check(&["--version"], "", 0, &["tidegate ", "linux"], &[]);
     check(&["--help"], "", 0, &["Examples:", "Exit codes:"], &[]);
     check(&["run", "--help"], "", 0, &["${env:NAME:-default}"], &[]);
+}
+
+/// One log record, "status" its severity.
+const REQUEST: &[u8] = b"\x0a\x0c\x12\x0a\x12\x08\x1a\x06status";
+
+/// A dead letter of an exporter to a file; its folder, the configuration and itself.
+fn dead_letter(folder: &Path) -> (String, PathBuf) {
+    let config = folder.join("agent.toml");
+    let text = format!(
+        "[receivers.otlp.protocols.http]\n[exporters.file]\npath = '{0}/out.json'\n\
+         sending_queue.dead_letter.directory = '{0}/letters'\n\
+         [service.pipelines.logs]\nreceivers = ['otlp']\nexporters = ['file']\n",
+        folder.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let payload = Payload::from(Chunk::new(REQUEST.into(), 1));
+    let header = Header {
+        exporter: "file".to_owned(),
+        signal: Signal::Logs,
+        pipelines: vec!["logs".to_owned()],
+        reason: Reason::Rejected,
+        cause: "no such\u{1b}[31m luck".to_owned(),
+        time: "2026-01-02T15:04:05Z".to_owned(),
+        items: 1,
+        rejected: 1,
+        bytes: REQUEST.len() as u64,
+        batch: "ab-1".to_owned(),
+        parts_done: Vec::new(),
+    };
+    let path = folder.join("letters/file/logs/1767366245000-ab-1.letter");
+    rewrite(&path, &header, &payload).unwrap();
+    (config.to_str().unwrap().to_owned(), path)
+}
+
+#[test]
+fn dead_letters_are_listed_shown_and_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, path) = dead_letter(folder.path());
+    let letter = path.to_str().unwrap();
+    let root = folder.path().to_str().unwrap();
+    let expected = [
+        "2026-01-02T15:04:05Z  file      logs    1      14     rejected: no such [31m luck",
+        letter,
+    ];
+    check(
+        &["dead-letter", "list", "-c", &config],
+        "",
+        0,
+        &expected,
+        &[],
+    );
+    check(&["dead-letter", "list", "-d", root], "", 0, &expected, &[]);
+    let json = ["\"cause\": \"no such\\u001b[31m luck\"", "\"items\": 1"];
+    check(
+        &["dead-letter", "list", "-d", root, "--json"],
+        "",
+        0,
+        &json,
+        &[],
+    );
+    check(
+        &["dead-letter", "list"],
+        "",
+        2,
+        &[],
+        &["--config <FILE>|--directory <DIR>"],
+    );
+    let expected = ["batch      ab-1", "\"severityText\": \"status\""];
+    check(&["dead-letter", "show", letter], "", 0, &expected, &[]);
+    let output = tidegate(&["dead-letter", "show", letter, "--json"], "");
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(shown["letter"]["reason"], "rejected");
+    let record = &shown["request"]["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
+    assert_eq!(record["severityText"], "status");
+    assert_eq!(
+        tidegate(&["dead-letter", "show", letter, "--raw"], "").stdout,
+        REQUEST
+    );
+    let problem = ["is no dead letter"];
+    check(&["dead-letter", "delete", &config], "", 1, &[], &problem);
+    check(
+        &["dead-letter", "delete", letter],
+        "",
+        0,
+        &["deleted "],
+        &[],
+    );
+    assert!(!path.exists());
+    check(
+        &["dead-letter", "list", "-c", &config],
+        "",
+        0,
+        &["no dead letters\n"],
+        &[],
+    );
+}
+
+#[test]
+fn dead_letters_are_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, path) = dead_letter(folder.path());
+    let letter = path.to_str().unwrap();
+    let replay = ["dead-letter", "replay", "--config", config.as_str()];
+    let with = |more: &[&'static str]| [&replay[..], more].concat();
+    check(
+        &with(&["--dry-run"]),
+        "",
+        0,
+        &["would send 1 dead letter with 1 item\n"],
+        &[],
+    );
+    let unknown = ["has no exporter `clickhouse` that a pipeline uses, but file"];
+    check(&with(&["clickhouse"]), "", 1, &[], &unknown);
+    check(&["dead-letter", "replay"], "", 2, &[], &["--config <FILE>"]);
+    let out = folder.path().join("out.json");
+    check(
+        &with(&["file", "--keep"]),
+        "",
+        0,
+        &["sent 1 dead letter with 1 item\n", "/replayed/"],
+        &[],
+    );
+    let sent = std::fs::read_to_string(&out).unwrap();
+    assert_eq!(sent.matches("\"severityText\":\"status\"").count(), 1);
+    let kept = path
+        .with_file_name("replayed")
+        .join(path.file_name().unwrap());
+    std::fs::rename(kept, &path).unwrap();
+    check(
+        &[&replay[..], &[letter]].concat(),
+        "",
+        0,
+        &["sent 1 dead letter"],
+        &[],
+    );
+    assert!(!path.exists());
+    check(&replay, "", 0, &["no dead letters\n"], &[]);
+}
+
+#[test]
+fn a_damaged_dead_letter_is_named_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, path) = dead_letter(folder.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let letter = path.to_str().unwrap();
+    let damaged = [letter, "damaged: the checksum does not match"];
+    check(&["dead-letter", "show", letter], "", 1, &[], &damaged);
+    let sent = ["sent 0 dead letters with 0 items; not 1\n"];
+    check(
+        &["dead-letter", "replay", "--config", &config],
+        "",
+        1,
+        &sent,
+        &damaged,
+    );
+    bytes.pop();
+    std::fs::write(&path, &bytes).unwrap();
+    let listed = ["cannot be read: damaged: the request should be 14 bytes long and is 13"];
+    check(&["dead-letter", "list", "-c", &config], "", 1, &listed, &[]);
+    assert!(path.exists());
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tidegate::exporters::dead_letter::{Letter, fuzz_letter};
 use tidegate::otlp::fuzz_request;
 use tidegate::otlp::testing::{Random, mutate_bytes, mutate_fields};
 use tidegate::signal::Signal;
@@ -53,6 +54,23 @@ fn seeds_and_their_mutations_hold() {
                 mutate_bytes(random, &mut bytes, other);
                 fuzz_request(signal, &bytes);
             }
+        }
+    }
+}
+
+#[test]
+fn dead_letters_and_their_mutations_hold() {
+    let seeds = Signal::ALL.map(|signal| path(&format!("fuzz/corpus/dead_letter/seed_{signal}")));
+    for (index, seed) in seeds.iter().enumerate() {
+        assert_eq!(Letter::open(seed).unwrap().header.items, 1);
+        let bytes = fs::read(seed).unwrap();
+        fuzz_letter(&bytes);
+        let other = fs::read(&seeds[(index + 1) % seeds.len()]).unwrap();
+        for mutation in 0..20 * MUTATIONS {
+            let random = &mut Random::new(mutation << 8 | index as u64);
+            let mut bytes = bytes.clone();
+            mutate_bytes(random, &mut bytes, &other);
+            fuzz_letter(&bytes);
         }
     }
 }

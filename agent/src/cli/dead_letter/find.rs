@@ -87,7 +87,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 
 /// Moves a file to the folder of those that were sent again.
 pub(super) fn put_aside(path: &Path) -> io::Result<PathBuf> {
-    let folder = path.parent().unwrap_or(Path::new("")).join(REPLAYED);
+    let folder = path.with_file_name(REPLAYED);
     fs::create_dir_all(&folder)?;
     let aside = folder.join(path.file_name().unwrap_or_default());
     fs::rename(path, &aside)?;
@@ -100,5 +100,5 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }

@@ -110,6 +110,7 @@ pub struct DeleteArgs {
 
 /// `dead-letter replay`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("from").required(true).args(["config"])))]
 pub struct ReplayArgs {
     /// Where the configuration is.
     #[command(flatten)]

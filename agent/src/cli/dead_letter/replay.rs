@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::super::{complain, print};
+use super::super::print;
 use super::find::{self, Found};
 use super::show::{count, plain};
 use super::{ReplayArgs, fail};
 use crate::ack::{Answer, Refusal};
-use crate::cli::EXIT_USAGE;
 use crate::component::{ExporterContext, Sender, Shutdown};
 use crate::config::Settings;
 use crate::exporters::dead_letter::{Header, Letter, SUFFIX, rewrite};
@@ -28,8 +27,7 @@ pub async fn replay(args: &ReplayArgs) -> ExitCode {
         Some(Ok(settings)) => settings,
         Some(Err(code)) => return code,
         None => {
-            complain("tidegate: `--config FILE` is needed: it says where letters go\n");
-            return ExitCode::from(EXIT_USAGE);
+            return fail("`--config FILE` is needed: it says where letters go");
         }
     };
     let work = match select(&settings, &args.what) {
@@ -62,12 +60,15 @@ struct Tally {
 
 impl Tally {
     fn report(&self, dry_run: bool) -> ExitCode {
-        let verb = if dry_run { "would be sent" } else { "sent" };
+        let verb = if dry_run { "would send" } else { "sent" };
+        let stays = match self.failed {
+            0 => String::new(),
+            failed => format!("; not {failed}"),
+        };
         let printed = print(&format!(
-            "{} {verb} ({}), {} not\n",
+            "{verb} {} with {}{stays}\n",
             count(self.sent, "dead letter"),
             count(self.items, "item"),
-            self.failed
         ));
         match self.failed {
             0 => printed,
@@ -182,7 +183,7 @@ async fn send_all(
     for Found { path, .. } in letters.by_ref() {
         match running.send(&path).await {
             Ok(None) => {}
-            Ok(Some(header)) => match settle(&path, args.keep) {
+            Ok(Some(Sent { header, _alone })) => match settle(&path, args.keep) {
                 Ok(ending) => {
                     tally.sent += 1;
                     tally.items += header.items;
@@ -232,6 +233,13 @@ enum Unsent {
     Away(String),
 }
 
+/// A letter that the destination has.
+struct Sent {
+    header: Header,
+    /// Nobody else sends it until its file is out of the way.
+    _alone: File,
+}
+
 /// An exporter at work.
 struct Running {
     exporter: String,
@@ -269,8 +277,8 @@ impl Running {
     }
 
     /// Sends a letter; `None` if somebody else has done so meanwhile.
-    async fn send(&self, path: &Path) -> Result<Option<Header>, Unsent> {
-        let Some((_locked, letter)) = open_alone(path).map_err(Unsent::Rejected)? else {
+    async fn send(&self, path: &Path) -> Result<Option<Sent>, Unsent> {
+        let Some((alone, letter)) = open_alone(path).map_err(Unsent::Rejected)? else {
             return Ok(None);
         };
         let header = &letter.header;
@@ -313,7 +321,10 @@ impl Running {
                     count((declined.get() - before) as usize, "item")
                 )))
             }
-            Answer::Delivered | Answer::Queued => Ok(Some(letter.header)),
+            Answer::Delivered | Answer::Queued => Ok(Some(Sent {
+                header: letter.header,
+                _alone: alone,
+            })),
         }
     }
 

@@ -263,7 +263,7 @@ pub fn rewrite(path: &Path, header: &Header, payload: &Payload) -> io::Result<()
 
 /// Writes a letter to `path`, in place of any that is there.
 fn put(path: &Path, header: &Header, payload: &Payload) -> io::Result<u64> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(folder)?;
     let temporary = path.with_extension("letter.tmp");
     let written = write_whole(&temporary, header, payload).and_then(|length| {

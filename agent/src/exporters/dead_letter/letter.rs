@@ -318,9 +318,25 @@ pub(super) fn shortened(cause: &str) -> String {
     }
 }
 
-/// Reads `input` as a letter; panics where what was understood cannot be written and read again.
+/// Reads `input` as a letter, as it is and with its checksum put right; panics where what was understood cannot be
+/// written and read again.
 #[doc(hidden)]
 pub fn fuzz_letter(input: &[u8]) {
+    fuzz_read(input);
+    let member = checksum_member(0).len();
+    if let Some(end) = input.iter().position(|byte| *byte == b'\n')
+        && let Some((covered, rest)) = input.split_at_checked(end.saturating_sub(member))
+        && let Some(body) = rest.get(member + 1..)
+    {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(covered);
+        hasher.update(body);
+        let member = checksum_member(hasher.finalize());
+        fuzz_read(&[covered, member.as_bytes(), b"\n", body].concat());
+    }
+}
+
+fn fuzz_read(input: &[u8]) {
     let Ok(letter) = Letter::read(input, input.len() as u64) else {
         return;
     };

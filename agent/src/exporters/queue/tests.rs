@@ -473,91 +473,126 @@ struct Model {
     open: BTreeMap<String, Vec<u64>>,
 }
 
-async fn run(options: &str, durable: bool, steps: Vec<Step>) {
-    let mut bench = Bench::open(options);
-    let mut model = Model::default();
-    let mut next = 0;
-    let mut taken: Vec<Delivery> = Vec::new();
-    for step in steps {
+/// A queue, the model beside it, and the batches that are on their way.
+struct History<'a> {
+    options: &'a str,
+    durable: bool,
+    bench: Bench,
+    model: Model,
+    taken: Vec<Delivery>,
+    /// The next number to push.
+    next: u64,
+}
+
+impl History<'_> {
+    async fn step(&mut self, step: Step) {
         match step {
             Step::Push(items) => {
-                assert_eq!(bench.push(next..next + items).await, Answer::Queued);
-                model.waiting.extend(next..next + items);
-                next += items;
+                let end = self.next + items;
+                assert_eq!(self.bench.push(self.next..end).await, Answer::Queued);
+                self.model.waiting.extend(self.next..end);
+                self.next = end;
             }
-            Step::Take if !model.waiting.is_empty() => {
-                let delivery = bench.next().await;
+            Step::Take if !self.model.waiting.is_empty() => {
+                let delivery = self.bench.next().await;
                 let found = numbers(&delivery);
-                let expected: Vec<u64> = model.waiting.drain(..found.len()).collect();
+                let expected: Vec<u64> = self.model.waiting.drain(..found.len()).collect();
                 assert_eq!(found, expected);
-                let name = delivery.ticket.name().to_owned();
-                assert!(model.open.insert(name, found).is_none());
-                taken.push(delivery);
+                self.open(delivery);
             }
-            Step::Deliver(which) if !taken.is_empty() => {
-                let delivery = taken.swap_remove(which % taken.len());
-                model.open.remove(delivery.ticket.name()).unwrap();
-                delivery.settlement.delivered();
+            Step::Deliver(which) if !self.taken.is_empty() => {
+                self.close(which).1.settlement.delivered();
             }
-            Step::Drop(which) if !taken.is_empty() => {
-                let delivery = taken.swap_remove(which % taken.len());
-                model.open.remove(delivery.ticket.name()).unwrap();
+            Step::Drop(which) if !self.taken.is_empty() => {
                 let refusal = Refusal::permanent("no");
-                delivery.settlement.dropped("rejected", &refusal);
+                self.close(which).1.settlement.dropped("rejected", &refusal);
             }
-            Step::Split(which) if !taken.is_empty() => {
-                let delivery = taken.swap_remove(which % taken.len());
-                let name = delivery.ticket.name().to_owned();
-                let whole = numbers(&delivery);
-                match delivery.settlement.split().await {
-                    Ok(halves) => {
-                        model.open.remove(&name).unwrap();
-                        let mut joined = Vec::new();
-                        for half in halves {
-                            joined.extend(numbers(&half));
-                            let name = half.ticket.name().to_owned();
-                            assert!(model.open.insert(name, numbers(&half)).is_none());
-                            taken.push(half);
-                        }
-                        assert_eq!(joined, whole);
-                    }
-                    Err(settlement) => {
-                        assert_eq!(whole.len(), 1);
-                        model.open.remove(&name).unwrap();
-                        settlement.delivered();
-                    }
-                }
-            }
-            Step::Restart if durable => {
-                taken.clear();
-                bench.stop().await;
-                bench = Bench::open(options);
-                for _ in 0..model.open.len() {
-                    let delivery = bench.next().await;
-                    assert_eq!(
-                        Some(&numbers(&delivery)),
-                        model.open.get(delivery.ticket.name())
-                    );
-                    taken.push(delivery);
-                }
-            }
+            Step::Split(which) if !self.taken.is_empty() => self.split(which).await,
+            Step::Restart if self.durable => return self.restart().await,
             _ => {}
         }
-        let queued = model.waiting.len() + model.open.values().map(Vec::len).sum::<usize>();
-        assert_eq!(bench.ledger()[2], queued as i64);
     }
-    for delivery in taken {
-        delivery.settlement.delivered();
+
+    fn open(&mut self, delivery: Delivery) {
+        let name = delivery.ticket.name().to_owned();
+        let found = numbers(&delivery);
+        assert!(self.model.open.insert(name, found).is_none());
+        self.taken.push(delivery);
     }
-    bench.queue.close();
-    while let Some(delivery) = bench.queue.next().await {
-        for number in numbers(&delivery) {
-            assert_eq!(Some(number), model.waiting.pop_front());
+
+    /// Takes a batch out, with its numbers.
+    fn close(&mut self, which: usize) -> (Vec<u64>, Delivery) {
+        let delivery = self.taken.swap_remove(which % self.taken.len());
+        let numbers = self.model.open.remove(delivery.ticket.name()).unwrap();
+        (numbers, delivery)
+    }
+
+    async fn split(&mut self, which: usize) {
+        let (whole, delivery) = self.close(which);
+        match delivery.settlement.split().await {
+            Ok(halves) => {
+                let joined: Vec<u64> = halves.iter().flat_map(numbers).collect();
+                assert_eq!(joined, whole);
+                for half in halves {
+                    self.open(half);
+                }
+            }
+            Err(settlement) => {
+                assert_eq!(whole.len(), 1);
+                settlement.delivered();
+            }
         }
-        delivery.settlement.delivered();
     }
-    assert!(model.waiting.is_empty());
-    assert_eq!(bench.stop().await[2], 0);
+
+    async fn restart(&mut self) {
+        self.taken.clear();
+        self.bench.queue.close();
+        self.bench.queue.finish().await;
+        self.bench = Bench::open(self.options);
+        for _ in 0..self.model.open.len() {
+            let delivery = self.bench.next().await;
+            let known = self.model.open.get(delivery.ticket.name());
+            assert_eq!(known, Some(&numbers(&delivery)));
+            self.taken.push(delivery);
+        }
+    }
+
+    fn check(&self) {
+        let open: usize = self.model.open.values().map(Vec::len).sum();
+        let queued = self.model.waiting.len() + open;
+        assert_eq!(self.bench.ledger()[2], queued as i64);
+    }
+
+    async fn end(mut self) {
+        for delivery in self.taken {
+            delivery.settlement.delivered();
+        }
+        self.bench.queue.close();
+        while let Some(delivery) = self.bench.queue.next().await {
+            for number in numbers(&delivery) {
+                assert_eq!(Some(number), self.model.waiting.pop_front());
+            }
+            delivery.settlement.delivered();
+        }
+        assert!(self.model.waiting.is_empty());
+        assert_eq!(self.bench.stop().await[2], 0);
+    }
+}
+
+async fn run(options: &str, durable: bool, steps: Vec<Step>) {
+    let mut history = History {
+        options,
+        durable,
+        bench: Bench::open(options),
+        model: Model::default(),
+        taken: Vec::new(),
+        next: 0,
+    };
+    for step in steps {
+        history.step(step).await;
+        history.check();
+    }
+    history.end().await;
 }
 
 proptest! {

@@ -27,6 +27,8 @@ struct Inner {
     kept: Mutex<Vec<String>>,
     attempts: Mutex<usize>,
     verdict: Mutex<Verdict>,
+    /// Items of each batch that was prepared, and whether a part of it was known to be delivered.
+    prepared: Mutex<Vec<(usize, bool)>>,
     /// Woken after every attempt.
     tried: Notify,
 }
@@ -100,6 +102,12 @@ impl Exporter for Picky {
     type Prepared = Payload;
 
     fn prepare(&mut self, _: Signal, payload: Payload, ticket: &Ticket) -> Result<Payload, String> {
+        let known = ticket.is_done("easy");
+        self.0
+            .prepared
+            .lock()
+            .unwrap()
+            .push((payload.items(), known));
         // One table of two is always stored.
         ticket.part_done("easy");
         Ok(payload)
@@ -191,7 +199,14 @@ impl Bench {
         }
     }
 
-    /// Drains, and returns accepted, delivered, queued and dropped items and the reasons for these.
+    /// Waits until everything is settled, then the same as [`Bench::stop`].
+    async fn drain(self) -> (Telemetry, [u64; 4], BTreeMap<String, u64>) {
+        let queued = || metric(&self.telemetry, "tidegate_ledger_queued_items");
+        eventually("everything to be settled", || queued() == 0.0).await;
+        self.stop().await
+    }
+
+    /// Stops, and returns accepted, delivered, queued and dropped items and the reasons for these.
     async fn stop(self) -> (Telemetry, [u64; 4], BTreeMap<String, u64>) {
         self.sender.queue.close();
         for worker in self.sender.workers {
@@ -225,6 +240,7 @@ fn letters(folder: &Path) -> Vec<Letter> {
         return Vec::new();
     };
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|end| end == "letter"));
     paths.sort();
     paths
         .iter()
@@ -244,7 +260,7 @@ async fn check(items: usize, bad: &'static [usize], expected: &[&[usize]], attem
         let bench = start(storage, folder.path(), &picky);
         bench.push(items).await;
         let place = bench.folder.clone();
-        let (telemetry, columns, reasons) = bench.stop().await;
+        let (telemetry, columns, reasons) = bench.drain().await;
         let letters = letters(&place);
         let mut found: Vec<_> = letters
             .iter()
@@ -335,7 +351,7 @@ async fn without_a_place_for_letters_what_is_bad_is_dropped_and_the_rest_deliver
     let picky = Picky::rejecting(&[7]);
     let bench = start("none", folder.path(), &picky);
     bench.push(20).await;
-    let (_, columns, reasons) = bench.stop().await;
+    let (_, columns, reasons) = bench.drain().await;
     assert_eq!(columns, [20, 19, 0, 1]);
     assert_eq!(reasons, BTreeMap::from([("rejected".to_owned(), 1)]));
 }
@@ -351,7 +367,7 @@ async fn what_is_rejected_in_part_is_one_letter_and_not_divided() {
         let bench = start(storage, folder.path(), &picky);
         bench.push(10).await;
         let place = bench.folder.clone();
-        let (_, columns, reasons) = bench.stop().await;
+        let (_, columns, reasons) = bench.drain().await;
         assert_eq!(columns, [10, 7, 0, 3]);
         assert_eq!(reasons, BTreeMap::from([("dead_letter".to_owned(), 3)]));
         let letters = letters(&place);
@@ -377,11 +393,88 @@ async fn what_is_too_large_and_cannot_be_divided_is_a_letter() {
         let bench = start(storage, folder.path(), &picky);
         bench.push(4).await;
         let place = bench.folder.clone();
-        let (_, columns, _) = bench.stop().await;
+        let (_, columns, _) = bench.drain().await;
         assert_eq!(columns, [4, 3, 0, 1]);
         let letters = letters(&place);
         assert_eq!(letters.len(), 1);
         assert_eq!(letters[0].header.reason, Reason::TooLarge);
+    }
+}
+
+/// Runs until the destination goes away at attempt `last`, ends, starts again with the destination there, and drains.
+async fn interrupted_at(
+    last: usize,
+    items: usize,
+    rule: fn(&[String]) -> Outcome,
+) -> (Picky, Vec<Letter>) {
+    let folder = tempfile::tempdir().unwrap();
+    let picky = Picky::default();
+    let counted = picky.clone();
+    picky.becomes(move |messages| match counted.attempts() > last {
+        true => Outcome::Retry {
+            cause: "away".to_owned(),
+            after: None,
+        },
+        false => rule(messages),
+    });
+    let bench = start("wal", folder.path(), &picky);
+    bench.push(items).await;
+    let retries =
+        "tidegate_exporter_attempts{exporter=\"test\",otel_signal=\"logs\",outcome=\"retry\"}";
+    let settled = |bench: &Bench| metric(&bench.telemetry, "tidegate_ledger_queued_items") == 0.0;
+    eventually("the end of the attempts", || {
+        metric(&bench.telemetry, retries) > 0.0 || settled(&bench)
+    })
+    .await;
+    bench.cut.trigger();
+    bench.stop().await;
+    picky.becomes(rule);
+    let bench = start("wal", folder.path(), &picky);
+    bench.push(0).await;
+    let place = bench.folder.clone();
+    bench.stop().await;
+    let letters = letters(&place);
+    (picky, letters)
+}
+
+fn poisoned(messages: &[String]) -> Outcome {
+    match messages.iter().any(|message| message == "message 11") {
+        true => Outcome::rejected("poison".to_owned()),
+        false => Outcome::Delivered,
+    }
+}
+
+#[tokio::test]
+async fn a_search_for_poison_that_is_interrupted_goes_on_after_the_restart() {
+    for last in 0..10 {
+        let (picky, letters) = interrupted_at(last, 16, poisoned).await;
+        let rest: Vec<_> = (1..=16).filter(|n| *n != 11).collect();
+        assert_eq!(numbers(&picky.kept()), rest, "interrupted after {last}");
+        let found: Vec<_> = letters
+            .iter()
+            .flat_map(|letter| messages(&letter.payload()))
+            .collect();
+        assert_eq!(found, ["message 11"], "interrupted after {last}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_delivered_of_a_batch_is_known_of_its_halves() {
+    let rule = |messages: &[String]| match messages.len() > 2 {
+        true => Outcome::TooLarge {
+            cause: "too large".to_owned(),
+        },
+        false => Outcome::Delivered,
+    };
+    // Divided at once, and after a restart that found the halves in the log.
+    for last in [20, 2] {
+        let (picky, letters) = interrupted_at(last, 8, rule).await;
+        assert_eq!(picky.kept().len(), 8);
+        assert!(letters.is_empty());
+        let prepared = picky.0.prepared.lock().unwrap();
+        let (first, halves) = prepared.split_first().unwrap();
+        assert_eq!(*first, (8, false));
+        assert!(halves.iter().all(|(_, known)| *known), "{prepared:?}");
     }
 }
 
@@ -406,7 +499,7 @@ async fn a_batch_in_a_log_waits_until_its_letter_can_be_written() {
     );
     std::fs::remove_file(&bench.folder).unwrap();
     eventually("the letter", || letters(&bench.folder).len() == 1).await;
-    let (_, columns, _) = bench.stop().await;
+    let (_, columns, _) = bench.drain().await;
     assert_eq!(columns, [1, 0, 0, 1]);
     assert_eq!(picky.attempts(), 1, "the destination is not asked again");
 }
@@ -440,7 +533,7 @@ async fn a_batch_in_memory_is_dropped_where_its_letter_cannot_be_written() {
     let bench = start("memory", folder.path(), &picky);
     obstruct(&bench.folder);
     bench.push(1).await;
-    let (_, columns, reasons) = bench.stop().await;
+    let (_, columns, reasons) = bench.drain().await;
     assert_eq!(columns, [1, 0, 0, 1]);
     assert_eq!(reasons, BTreeMap::from([("rejected".to_owned(), 1)]));
 }
@@ -459,7 +552,7 @@ async fn a_full_folder_takes_no_more_until_somebody_makes_room() {
     eventually("attempts to write", || bench.failures() > 1).await;
     std::fs::remove_file(&filler).unwrap();
     eventually("both letters", || letters(&bench.folder).len() == 2).await;
-    let (_, columns, _) = bench.stop().await;
+    let (_, columns, _) = bench.drain().await;
     assert_eq!(columns, [2, 0, 0, 2]);
 }
 

@@ -148,9 +148,14 @@ impl<E: Exporter> Worker<E> {
     }
 
     /// The halves of a batch; where it cannot be divided, it is given up.
-    async fn divide(&mut self, refused: Refused, budget: &mut usize) -> Option<Vec<Delivery>> {
+    async fn divide(&mut self, mut refused: Refused, budget: &mut usize) -> Option<Vec<Delivery>> {
+        let cut = self.cut.is_triggered();
+        if cut && refused.settlement.is_durable() {
+            // There is time for that after the next start.
+            refused.failure = Failure::CutShort;
+        }
         // A dead letter is sent under its name, or stays as it is.
-        if *budget == 0 || self.settings.queue.replays() || self.cut.is_triggered() {
+        if *budget == 0 || self.settings.queue.replays() || cut {
             self.give_up(refused).await;
             return None;
         }
@@ -177,6 +182,10 @@ impl<E: Exporter> Worker<E> {
         }
     }
 
+    #[allow(
+        clippy::needless_pass_by_ref_mut,
+        reason = "a shared borrow across an await would ask exporters to be Sync"
+    )]
     async fn give_up(&mut self, refused: Refused) {
         let Refused {
             mut settlement,

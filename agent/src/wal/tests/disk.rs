@@ -50,3 +50,21 @@ async fn what_is_committed_is_read_in_order_and_settled_once() {
     assert_eq!(names, 2, "the lock and one segment");
     assert!(log.stats().disk_bytes < 4096);
 }
+
+#[tokio::test]
+async fn requests_are_visited_once_though_their_segment_grows_meanwhile() {
+    let dir = temp();
+    let (log, reader, _) = open(dir.path(), LogOptions::default());
+    let first = log.append(0, 1000, payload(300, 5)).await.unwrap();
+    let mut seen = Vec::new();
+    visit_requests(&reader.shared, first, |header| {
+        seen.push(header.seq);
+        if seen.len() == 1 {
+            futures::executor::block_on(log.append(0, 1001, payload(300, 5))).unwrap();
+        }
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(seen, [first, first + 1]);
+    log.close().await;
+}

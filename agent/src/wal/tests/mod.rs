@@ -5,6 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use tempfile::TempDir;
 
+use super::cursor::visit_requests;
 use super::{Entry, Item, Log, LogOptions, Position, Range, Reader, Recovered};
 use crate::batch::{Chunk, Payload};
 
