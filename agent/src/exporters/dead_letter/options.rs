@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Section;
+use crate::exporters::folder_of;
 use crate::signal::Signal;
 use crate::units::ByteSize;
 
@@ -77,9 +78,7 @@ impl DeadLetterOptions {
 impl DeadLetterSettings {
     /// Where the letters of `exporter` for one signal are.
     pub fn folder(&self, exporter: &str, signal: Signal) -> PathBuf {
-        self.root
-            .join(exporter.replace('/', "_"))
-            .join(signal.name())
+        self.root.join(folder_of(exporter)).join(signal.name())
     }
 
     /// Bytes that the letters of one signal may take on disk.

@@ -25,6 +25,7 @@ use super::{Account, Delivery, Parts};
 use crate::ack::{Ack, Answer, Refusal, RefusalReason};
 use crate::batch::Payload;
 use crate::component::{ComponentError, ExporterContext};
+use crate::exporters::folder_of;
 use crate::gather::Batching;
 use crate::ledger::Ledger;
 use crate::signal::Signal;
@@ -149,7 +150,7 @@ impl Queue {
     ) -> Result<Self, ComponentError> {
         let folder = settings
             .directory
-            .join(context.id.replace('/', "_"))
+            .join(folder_of(&context.id))
             .join(signal.name());
         let options = LogOptions {
             segment_bytes: (settings.max_size / 16).clamp(64 << 10, 16 << 20),
