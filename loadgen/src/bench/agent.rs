@@ -160,10 +160,16 @@ impl Drop for Agent {
     }
 }
 
-/// A TCP port of the loopback address that nobody uses right now.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
-    Ok(listener.local_addr()?.port())
+/// TCP ports of the loopback address that nobody uses right now, all different.
+pub(crate) fn free_ports<const COUNT: usize>() -> anyhow::Result<[u16; COUNT]> {
+    let mut ports = [0; COUNT];
+    let mut taken = Vec::with_capacity(COUNT);
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+        *port = listener.local_addr()?.port();
+        taken.push(listener);
+    }
+    Ok(ports)
 }
 
 #[cfg(test)]
@@ -178,9 +184,10 @@ mod tests {
 
     fn start(script: &str) -> anyhow::Result<Agent> {
         let dir = tempfile::tempdir()?;
+        let [http_port, grpc_port] = free_ports()?;
         let places = Places {
-            http_port: free_port()?,
-            grpc_port: free_port()?,
+            http_port,
+            grpc_port,
             metrics_port: 1,
             sink: "127.0.0.1:1".parse()?,
             sink_http: "127.0.0.1:1".parse()?,

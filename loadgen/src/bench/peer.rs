@@ -8,7 +8,7 @@ use std::{fs, io};
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::agent::free_port;
+use super::agent::free_ports;
 use super::cell::{Cell, Work};
 use super::sink::SinkThread;
 use crate::otlp::client::Protocol;
@@ -72,10 +72,11 @@ impl Places {
     pub(crate) fn new(parent: &Path, name: &str, sink: &SinkThread) -> anyhow::Result<Self> {
         let dir = parent.join(name.replace([' ', ',', '(', ')'], "_"));
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let [http_port, grpc_port, metrics_port] = free_ports()?;
         let places = Self {
-            http_port: free_port()?,
-            grpc_port: free_port()?,
-            metrics_port: free_port()?,
+            http_port,
+            grpc_port,
+            metrics_port,
             sink: sink.clickhouse,
             sink_http: sink.otlp_http,
             sink_grpc: sink.otlp_grpc,

@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn an_agent_without_metrics_is_an_error() {
-        let port = crate::bench::agent::free_port().unwrap();
+        let [port] = crate::bench::agent::free_ports().unwrap();
         let error = log_figures(port).unwrap_err().to_string();
         assert!(error.contains("cannot read metrics at"), "{error}");
     }
