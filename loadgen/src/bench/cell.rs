@@ -14,6 +14,7 @@ use crate::otlp::signal::Signal;
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Work {
     /// It writes to a ClickHouse server.
+    #[value(name = "clickhouse")]
     ClickHouse,
     /// It sends it on as OTLP, by the protocol it came by and uncompressed.
     Passthrough,
