@@ -12,15 +12,15 @@ use crate::telemetry::{Counter, Telemetry, names};
 
 /// One receiver's entrance for one signal.
 pub struct Inlet {
-    pipelines: Vec<Arc<Pipeline>>,
+    /// Shared with the answers that are owed.
+    pipelines: Arc<[Arc<Pipeline>]>,
     held: HeldBytes,
     /// The most that the process holds, whatever its pipelines allow.
     held_max: usize,
-    grpc: Counters,
-    http: Counters,
+    grpc: Arc<Counters>,
+    http: Arc<Counters>,
 }
 
-#[derive(Clone)]
 struct Counters {
     accepted: Counter,
     refused: Counter,
@@ -95,16 +95,18 @@ impl Inlet {
         held: HeldBytes,
         held_max: usize,
     ) -> Self {
+        let register =
+            |transport| Arc::new(Counters::register(telemetry, receiver, signal, transport));
         Self {
-            pipelines,
+            pipelines: pipelines.into(),
             held,
             held_max,
-            grpc: Counters::register(telemetry, receiver, signal, Transport::Grpc),
-            http: Counters::register(telemetry, receiver, signal, Transport::Http),
+            grpc: register(Transport::Grpc),
+            http: register(Transport::Http),
         }
     }
 
-    fn counters(&self, transport: Transport) -> &Counters {
+    fn counters(&self, transport: Transport) -> &Arc<Counters> {
         match transport {
             Transport::Grpc => &self.grpc,
             Transport::Http => &self.http,
@@ -134,8 +136,8 @@ impl Intake for Inlet {
 
     fn submit(&self, batch: Batch, transport: Transport) {
         let (items, bytes) = (batch.items(), batch.payload.byte_len());
-        let counters = self.counters(transport).clone();
-        let pipelines = self.pipelines.clone();
+        let counters = Arc::clone(self.counters(transport));
+        let pipelines = Arc::clone(&self.pipelines);
         let ack = batch.ack.observed(move |answer| match answer {
             Answer::Delivered | Answer::Queued => counters.accept(items, bytes),
             Answer::Refused(refusal) => counters.refuse(&pipelines, items, refusal.reason),

@@ -151,7 +151,8 @@ impl Pipeline {
                 }
             }
             RefusalReason::QueueFull => {
-                for exit in &self.exits {
+                let full = self.exits.iter().filter(|exit| exit.queue.ready().is_err());
+                for exit in full {
                     exit.enqueue_failed.inc_by(items as u64);
                 }
             }

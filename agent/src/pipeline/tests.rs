@@ -11,7 +11,7 @@ use crate::ack::{Ack, Answer, Answered};
 use crate::batch::{Chunk, Payload, Transport};
 use crate::component::{
     Exporter, ExporterContext, ExporterSettings, Factory, Intake, Outcome, ProcessorSettings,
-    Sender,
+    RequestFailure, Sender,
 };
 use crate::config::{Diagnostics, Section};
 use crate::exporters::queue::{Storage, Ticket};
@@ -436,4 +436,40 @@ async fn a_log_that_is_in_use_keeps_the_pipeline_from_being_built() {
     let error = keeper.build(&context).unwrap_err();
     assert!(error.to_string().contains("in use by process"), "{error}");
     bench.running.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_unread_is_estimated_where_the_collectors_users_look() {
+    let (full, open) = (Keeper::with_permits(0), Keeper::open());
+    let bench = start(&[], &[("full", &full), ("open", &open)]);
+    // Ten items of a byte each; one in the worker's hands and one in the queue.
+    for byte in 0..2 {
+        bench.submit(byte, 10).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let refusal = bench.inlet.admit(30).unwrap_err();
+    for bytes in [Some(30), None, Some(0)] {
+        bench.inlet.count_failure(
+            Transport::Http,
+            RequestFailure::Refused {
+                reason: refusal.reason,
+                bytes,
+            },
+        );
+    }
+    let text = String::from_utf8(bench.telemetry.encode().unwrap()).unwrap();
+    for line in [
+        // By its length, by the requests so far, and at least one.
+        r#"otelcol_receiver_refused_spans{receiver="test",transport="http"} 41"#,
+        r#"otelcol_exporter_enqueue_failed_spans{exporter="full"} 41"#,
+        r#"otelcol_exporter_enqueue_failed_spans{exporter="open"} 0"#,
+        r#"otelcol_receiver_accepted_spans{receiver="test",transport="http"} 20"#,
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} not in\n{text}"
+        );
+    }
+    full.permits.add_permits(2);
+    bench.running.stop(Duration::from_secs(1)).await;
 }

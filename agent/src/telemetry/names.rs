@@ -61,21 +61,21 @@ macro_rules! table {
 
 table! {
     RECEIVER_ACCEPTED = counter("otelcol_receiver_accepted_{items}", &["receiver", "transport"], "Number of items successfully pushed into the pipeline.");
-    RECEIVER_REFUSED = counter("otelcol_receiver_refused_{items}", &["receiver", "transport"], "Number of items that could not be pushed into the pipeline.");
+    RECEIVER_REFUSED = counter("otelcol_receiver_refused_{items}", &["receiver", "transport"], "Number of items that could not be pushed into the pipeline. Of a request that was refused unread they are estimated, by its length and the items so far; at least one.");
     RECEIVER_BYTES = counter("tidegate_receiver_accepted_bytes", &["receiver", "transport", "otel_signal"], "Bytes of accepted OTLP requests, decompressed.");
     RECEIVER_REQUESTS = counter("otelcol_receiver_requests", &["receiver", "transport", "otel_signal", "outcome"], "Requests by outcome: success, refused (retryable) or failure (bad request).");
     RECEIVER_REPAIRED = counter("tidegate_receiver_repaired_strings", &["receiver", "transport", "otel_signal"], "Strings that were not UTF-8 and had their invalid bytes replaced by U+FFFD.");
     PROCESSOR_INCOMING = counter("otelcol_processor_incoming_items", &["processor", "otel_signal"], "Number of items passed to the processor.");
     PROCESSOR_OUTGOING = counter("otelcol_processor_outgoing_items", &["processor", "otel_signal"], "Number of items emitted from the processor.");
     LIMITER_ACCEPTED = counter("otelcol_processor_memory_limiter_accepted_{items}", &["processor"], "Number of items that the memory limiter let pass.");
-    LIMITER_REFUSED = counter("otelcol_processor_memory_limiter_refused_{items}", &["processor"], "Number of items that the memory limiter refused.");
+    LIMITER_REFUSED = counter("otelcol_processor_memory_limiter_refused_{items}", &["processor"], "Number of items that the memory limiter refused, estimated where a request was refused unread.");
     BATCH_SEND_SIZE = Spec { name: "otelcol_processor_batch_batch_send_size", kind: Kind::Histogram(BATCH_ITEMS), labels: &["processor"], help: "Number of items in the batch." };
     BATCH_SIZE_TRIGGER = counter("otelcol_processor_batch_batch_size_trigger_send", &["processor"], "Number of times the batch was sent due to a size trigger.");
     BATCH_TIMEOUT_TRIGGER = counter("otelcol_processor_batch_timeout_trigger_send", &["processor"], "Number of times the batch was sent due to a timeout trigger.");
     BATCH_CARDINALITY = gauge("otelcol_processor_batch_metadata_cardinality", &["processor"], "Number of distinct metadata value combinations being processed.");
     EXPORTER_SENT = counter("otelcol_exporter_sent_{items}", &["exporter"], "Number of items successfully sent to the destination.");
     EXPORTER_FAILED = counter("otelcol_exporter_send_failed_{items}", &["exporter"], "Number of items in failed attempts to send to the destination, after retries.");
-    EXPORTER_ENQUEUE_FAILED = counter("otelcol_exporter_enqueue_failed_{items}", &["exporter"], "Number of items that the sending queue did not take.");
+    EXPORTER_ENQUEUE_FAILED = counter("otelcol_exporter_enqueue_failed_{items}", &["exporter"], "Number of items that the sending queue did not take, estimated where a request was refused unread.");
     EXPORTER_QUEUE_SIZE = gauge("otelcol_exporter_queue_size", &["exporter", "data_type"], "Current size of the sending queue, in the queue's unit.");
     EXPORTER_QUEUE_CAPACITY = gauge("otelcol_exporter_queue_capacity", &["exporter", "data_type"], "Fixed capacity of the sending queue, in the queue's unit.");
     EXPORTER_IN_FLIGHT = gauge("otelcol_exporter_in_flight_requests", &["exporter", "data_type"], "Requests being sent now, waiting for a retry included.");

@@ -270,6 +270,11 @@ impl Log {
         self.0.shared.has_room(bytes)
     }
 
+    /// Bytes of all segments' content, settled or not: one open batch keeps what came after it.
+    pub fn disk_bytes(&self) -> u64 {
+        self.0.shared.state().disk_bytes()
+    }
+
     /// Bytes of bodies that are not settled.
     pub fn unsettled_bytes(&self) -> u64 {
         self.0.shared.state().unsettled.bytes()
@@ -282,7 +287,7 @@ impl Log {
         Stats {
             unsettled: state.unsettled.clone(),
             open_batches: state.books.open().count(),
-            disk_bytes: state.segments.iter().map(|segment| segment.len).sum(),
+            disk_bytes: state.disk_bytes(),
             segments: state.segments.len(),
             oldest_unix_ms: state.oldest_unix_ms(),
             cached_bytes: state.recent_bytes(),

@@ -153,6 +153,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Bytes of all segments' content.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.len).sum()
+    }
+
     pub(super) fn new(books: Books, next_seq: u64, recent_cost_max: usize) -> Self {
         Self {
             segments: VecDeque::new(),

@@ -154,4 +154,46 @@ mod tests {
         );
         assert_eq!(request.headers()["x-clickhouse-user"], "me");
     }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_before_the_body_is_read_is_heard() {
+        use hyper_util::rt::TokioExecutor;
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 1024];
+            let _read = stream.read(&mut head).await.unwrap();
+            let refusal =
+                b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.write_all(refusal).await.unwrap();
+            // As nginx does it: what still comes is read for a while, or the answer would be lost with a reset.
+            tokio::io::copy(&mut stream, &mut tokio::io::sink())
+                .await
+                .ok();
+        });
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(
+                crate::net::client_tls::ClientTlsSettings::default()
+                    .client_config(&[])
+                    .unwrap(),
+            )
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let connections: Connections = Client::builder(TokioExecutor::new()).build(connector);
+        let endpoint = Endpoint {
+            url: format!("http://{address}"),
+            username: None,
+            password: None,
+            settings: [].into(),
+        };
+        let body = Bytes::from(vec![0; 20 << 20]);
+        let result = insert(&connections, &endpoint, "INSERT", &[], body).await;
+        assert_eq!(result.unwrap_err().class, Class::TooLarge);
+        drop(connections);
+        server.await.unwrap();
+    }
 }

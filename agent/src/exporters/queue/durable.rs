@@ -235,9 +235,13 @@ impl Queue {
                 Refusal::DEFAULT_RETRY_AFTER,
             ))
         };
-        if self.0.settings.on_full == OnFull::Refuse
-            && self.0.log.unsettled_bytes() >= self.0.settings.max_size
-        {
+        let log = &self.0.log;
+        let held = match self.0.settings.on_full {
+            OnFull::Refuse => log.disk_bytes(),
+            // What waits is given up; but what was delivered stays on disk behind a batch that was not.
+            OnFull::DropOldest => log.disk_bytes().saturating_sub(log.unsettled_bytes()),
+        };
+        if held >= self.0.settings.max_size {
             return refuse("sending queue on disk is full");
         }
         if !self.0.log.has_room(ROOM) {
@@ -250,19 +254,17 @@ impl Queue {
         let items = payload.items();
         let queue = self.clone();
         let ledger = account.ledger.clone();
-        let counted = account.counted;
+        debug_assert!(
+            !account.counted,
+            "a pipeline with a log leaves the counting to its queues"
+        );
         let outcome = move |outcome: Result<u64, Error>| match outcome {
             Ok(_) => {
-                if !counted {
-                    ledger.accept(items);
-                }
+                ledger.accept(items);
                 queue.report_append(None);
                 ack.answer(Answer::Queued);
             }
             Err(cause) => {
-                if counted {
-                    ledger.custody(items).dropped("queue_failed");
-                }
                 queue.report_append(Some(&cause));
                 ack.answer(Answer::Refused(refusal(&cause)));
             }

@@ -369,6 +369,27 @@ async fn a_full_log_gives_up_the_oldest_if_told_so() {
 }
 
 #[tokio::test]
+async fn what_one_open_batch_keeps_on_disk_is_bounded() {
+    for on_full in ["refuse", "drop_oldest"] {
+        let folder = tempfile::tempdir().unwrap();
+        let more = format!("max_size = '1MiB'\non_full = '{on_full}'");
+        let bench = Bench::open(&wal(folder.path(), &more));
+        bench.push(0..1000).await;
+        let open = bench.next().await;
+        let mut next = 1000;
+        while bench.queue.ready().is_ok() {
+            bench.push(next..next + 1000).await;
+            bench.next().await.settlement.delivered();
+            next += 1000;
+            assert!(next < 1_000_000, "{on_full}");
+        }
+        open.settlement.delivered();
+        crate::testing::eventually("room", || bench.queue.ready().is_ok()).await;
+        assert_eq!(bench.stop().await[2], 0);
+    }
+}
+
+#[tokio::test]
 async fn what_is_too_old_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(&wal(folder.path(), "max_age = '300ms'"));
