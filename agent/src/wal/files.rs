@@ -40,6 +40,12 @@ pub trait Files: Debug + Send + Sync + 'static {
     /// As the file system says.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>>;
 
+    /// Opens a file for reading and writing over what is in it.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn reopen(&self, path: &Path) -> io::Result<Arc<dyn LogFile>>;
+
     /// Cuts a closed file to `len` bytes and makes that durable.
     ///
     /// # Errors
@@ -208,6 +214,11 @@ impl Files for Disk {
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
         Ok(Arc::new(File::open(path)?))
+    }
+
+    fn reopen(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Arc::new(file))
     }
 
     fn cut(&self, path: &Path, len: u64) -> io::Result<()> {

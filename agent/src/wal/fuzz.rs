@@ -13,8 +13,8 @@ use super::{Fsync, Log, LogOptions, Range};
 
 /// A log of one segment with `input` as its content is opened, read to its end and used.
 ///
-/// The first byte says whether headers that could be a record's get the right checksums: without that hardly any input
-/// would be more than damage.
+/// The first byte says whether headers that could be a record's get the right checksums, without which hardly any input
+/// would be more than damage; and whether the file was another segment before.
 ///
 /// # Panics
 /// If the log does what it must not: that is what is looked for.
@@ -25,6 +25,7 @@ pub fn fuzz_segment(input: &[u8]) {
         log,
         first_seq: 1 << 32,
         follows: 0,
+        recycled: mend & 2 != 0,
     };
     let mut bytes = header.encode().to_vec();
     bytes.extend_from_slice(content);
@@ -125,6 +126,10 @@ impl Files for Memory {
         let file = Arc::new(MemoryFile::default());
         self.files().insert(path.to_owned(), Arc::clone(&file));
         Ok(file)
+    }
+
+    fn reopen(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
+        self.open(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {

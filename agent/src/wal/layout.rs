@@ -76,6 +76,9 @@ pub(super) struct SegmentHeader {
     /// The sequence number that would have come next in the segment before. Records there with this or a higher one
     /// were refused and do not count; if that segment ends below, something is missing.
     pub(super) follows: u64,
+    /// Whether the file was another segment of this log before. Behind its content may then lie records of that one, all
+    /// of them with numbers below `first_seq`; the header of a blank record marks the end.
+    pub(super) recycled: bool,
 }
 
 /// Why the bytes of a segment header are not a header.
@@ -92,6 +95,7 @@ impl SegmentHeader {
         let mut copy = [0; HEADER_COPY];
         copy[0..8].copy_from_slice(&SEGMENT_MAGIC);
         copy[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        copy[10] = self.recycled.into();
         copy[16..32].copy_from_slice(&self.log.0);
         copy[32..40].copy_from_slice(&self.first_seq.to_le_bytes());
         copy[40..48].copy_from_slice(&self.follows.to_le_bytes());
@@ -131,6 +135,7 @@ impl SegmentHeader {
             log: LogId(log),
             first_seq: u64_at(copy, 32),
             follows: u64_at(copy, 40),
+            recycled: copy[10] != 0,
         })
     }
 }

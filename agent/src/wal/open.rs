@@ -40,6 +40,7 @@ pub(super) fn open(
         log: scanned.log,
         first_seq: (scanned.highest_seq | u64::from(u32::MAX)) + 1,
         follows: scanned.end_seq,
+        recycled: false,
     };
     let active = begin(&*files, dir, &header, options.fsync)?;
     for path in scanned.empty.iter().chain([&dir.join(PREPARED)]) {

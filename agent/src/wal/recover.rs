@@ -81,6 +81,7 @@ struct Candidate {
     path: PathBuf,
     first_seq: u64,
     follows: u64,
+    recycled: bool,
     file: Arc<dyn LogFile>,
     len: u64,
 }
@@ -143,6 +144,7 @@ fn candidates(files: &dyn Files, dir: &Path) -> Result<(Option<LogId>, Vec<Candi
         let len = file.byte_len().map_err(fail)?;
         let decoded = SegmentHeader::decode(&bytes[..read]);
         let known = decoded.is_ok();
+        let recycled = decoded.is_ok_and(|header| header.recycled);
         let follows = match decoded {
             Ok(header) if header.first_seq != first_seq => first_seq,
             Ok(header) if *log.get_or_insert(header.log) != header.log => {
@@ -157,6 +159,7 @@ fn candidates(files: &dyn Files, dir: &Path) -> Result<(Option<LogId>, Vec<Candi
             path,
             first_seq,
             follows,
+            recycled,
             file,
             len,
         });
@@ -241,7 +244,12 @@ impl Recovery<'_> {
             }
         }
         let (end, end_seq) = (walk.offset(), walk.seq());
-        let tail = walk.tail()?.saturating_sub(end);
+        let tail = if candidate.recycled {
+            walk.tail_before(candidate.first_seq)?
+        } else {
+            walk.tail()?
+        };
+        let tail = tail.saturating_sub(end);
         if !self.identified && tail > 0 {
             self.set_aside(candidate);
             return Ok(candidate.len);

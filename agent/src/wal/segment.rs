@@ -6,13 +6,18 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::files::{Files, LogFile, write_full};
-use super::layout::{PREPARED, SEGMENT_HEADER, SegmentHeader, segment_name};
+use super::layout::{PREPARED, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, segment_name};
+
+/// What is not the header of a record.
+const BLANK: [u8; RECORD_HEADER] = [0; RECORD_HEADER];
 
 /// A file with its space reserved, to become a segment.
 #[derive(Debug)]
 pub(super) struct Prepared {
     file: Arc<dyn LogFile>,
     capacity: u64,
+    /// Whether it was a segment before.
+    pub(super) recycled: bool,
 }
 
 impl Prepared {
@@ -22,7 +27,11 @@ impl Prepared {
         let file = files
             .create(&path)
             .map_err(|error| Error::io("create", &path, error))?;
-        let prepared = Self { file, capacity };
+        let prepared = Self {
+            file,
+            capacity,
+            recycled: false,
+        };
         if capacity > 0
             && let Err(error) = prepared.file.preallocate(capacity)
         {
@@ -31,6 +40,23 @@ impl Prepared {
             return Err(Error::io("reserve space for", &path, error));
         }
         Ok(prepared)
+    }
+
+    /// Takes over a file that already has the name of a prepared one, durably, and that nobody reads any more. Writing
+    /// over its blocks costs about half of the CPU time that making and freeing them does: 426 kB written and synced
+    /// take 0.11 ms instead of 0.18 (docs/benchmarks.md).
+    pub(super) fn reuse(files: &dyn Files, dir: &Path, capacity: u64) -> Result<Self, Error> {
+        let path = dir.join(PREPARED);
+        let file = files
+            .reopen(&path)
+            .map_err(|error| Error::io("open", &path, error))?;
+        file.preallocate(capacity)
+            .map_err(|error| Error::io("reserve space for", &path, error))?;
+        Ok(Self {
+            file,
+            capacity,
+            recycled: true,
+        })
     }
 
     pub(super) fn capacity(&self) -> u64 {
@@ -49,6 +75,8 @@ pub(super) struct Active {
     pub(super) synced: Mark,
     /// Bytes reserved.
     pub(super) capacity: u64,
+    /// Whether records of another segment may lie behind the content.
+    recycled: bool,
 }
 
 /// An offset in a segment and the number of the record there.
@@ -67,7 +95,11 @@ impl Active {
         header: &SegmentHeader,
         durable: bool,
     ) -> Result<Self, Error> {
-        let Prepared { file, capacity } = prepared;
+        let Prepared {
+            file,
+            capacity,
+            recycled,
+        } = prepared;
         let temporary = dir.join(PREPARED);
         let path = dir.join(segment_name(header.first_seq));
         write_full(&*file, &mut [IoSlice::new(&header.encode())], 0)
@@ -93,6 +125,7 @@ impl Active {
                 seq: header.first_seq,
             },
             capacity,
+            recycled,
         })
     }
 
@@ -109,9 +142,14 @@ impl Active {
         Ok(())
     }
 
-    /// Writes at the end.
-    pub(super) fn write(&mut self, parts: &mut [IoSlice<'_>], len: u64) -> Result<(), Error> {
-        write_full(&*self.file, parts, self.written)
+    /// Writes at the end; where something may follow that was there before, a blank header marks the end.
+    pub(super) fn write<'a>(&mut self, mut parts: Vec<IoSlice<'a>>, len: u64) -> Result<(), Error> {
+        let left = self.capacity.saturating_sub(self.written + len);
+        let blank = usize::try_from(left).map_or(RECORD_HEADER, |left| left.min(RECORD_HEADER));
+        if self.recycled && blank > 0 {
+            parts.push(IoSlice::new(&BLANK[..blank]));
+        }
+        write_full(&*self.file, &mut parts, self.written)
             .map_err(|error| Error::io("write", &self.path, error))?;
         self.written += len;
         Ok(())

@@ -27,6 +27,8 @@ pub(super) struct Segment {
     pub(super) index: Vec<Mark>,
     /// Damage found in recovery, as offsets from and to: known and counted.
     pub(super) holes: Vec<(u64, u64)>,
+    /// Whether a write or sync failed: it may have records behind its content whose numbers others were given.
+    pub(super) failed: bool,
 }
 
 /// Where a data record is.
@@ -46,6 +48,7 @@ impl Segment {
             len: SEGMENT_HEADER as u64,
             index: Vec::new(),
             holes: Vec::new(),
+            failed: false,
         }
     }
 
@@ -123,8 +126,10 @@ pub struct Totals {
     pub disk_read_bytes: u64,
     /// Damaged or unreadable records found after recovery.
     pub damaged_records: u64,
-    /// Segments removed after everything in them was settled.
+    /// Segments removed after everything in them was settled, those whose files were used again included.
     pub removed_segments: u64,
+    /// Segments whose files became other segments.
+    pub recycled_segments: u64,
 }
 
 #[derive(Debug)]

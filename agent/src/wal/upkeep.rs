@@ -1,5 +1,7 @@
 //! The writer's work besides committing: room for what comes, segments begun and removed, late syncs, the end.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -74,14 +76,15 @@ impl Writer {
     /// Begins another segment; the one before is synced and keeps only what it holds.
     fn roll(&mut self, capacity: u64) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
-        let prepared = match self.next.take() {
-            Some(next) if next.capacity() >= capacity => next,
-            _ => Prepared::make(&*shared.files, &shared.dir, capacity)?,
-        };
+        // First, for what is settled by it may become the prepared file.
         if !self.sync() {
             // The segment was given up; its successor is begun all the same.
             self.active = None;
         }
+        let prepared = match self.next.take() {
+            Some(next) if next.capacity() >= capacity => next,
+            _ => Prepared::make(&*shared.files, &shared.dir, capacity)?,
+        };
         let (last, given_up, follows) = {
             let mut state = shared.state();
             let last = state.last_segment();
@@ -92,6 +95,7 @@ impl Writer {
             // A segment that was given up empty has taken its number, and is skipped.
             first_seq: self.next_seq.max(last + 1),
             follows: if given_up { follows } else { self.next_seq },
+            recycled: prepared.recycled,
         };
         let durable = shared.options.fsync != Fsync::Never;
         // From here on a file may say that it follows the segment before, even if this fails: nothing more goes in there.
@@ -175,23 +179,22 @@ impl Writer {
         loop {
             let state = self.shared.state();
             let wanted = state.oldest_wanted();
-            let oldest = match state.segments.front() {
+            let (oldest, fit) = match state.segments.front() {
                 Some(oldest) if state.segments.len() > 1 && oldest.end_seq <= wanted => {
-                    oldest.first_seq
+                    let fits = oldest.len <= self.shared.options.segment_bytes;
+                    (oldest.first_seq, fits && !oldest.failed)
                 }
                 _ => return,
             };
             drop(state);
             let path = self.shared.segment_path(oldest);
-            let files = &self.shared.files;
-            let removed = files.remove(&path).or_else(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
-            });
-            if removed
-                .and_then(|()| files.sync_dir(&self.shared.dir))
-                .is_err()
-            {
+            let recycle = fit && self.next.as_ref().is_none_or(|next| !next.recycled);
+            let removed = if recycle {
+                self.recycle(&path)
+            } else {
+                self.remove(&path)
+            };
+            if removed.is_err() {
                 self.shared.state().totals.failures += 1;
                 return self.retry_later();
             }
@@ -199,6 +202,41 @@ impl Writer {
             state.segments.pop_front();
             state.totals.removed_segments += 1;
         }
+    }
+
+    /// Removes a segment's file durably, if it is there.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let files = &self.shared.files;
+        match files.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => files.sync_dir(&self.shared.dir),
+        }
+    }
+
+    /// Removes a segment, durably, by making its file the one that is prepared to be the next.
+    fn recycle(&mut self, path: &Path) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let prepared = shared.dir.join(PREPARED);
+        match shared.files.rename(path, &prepared) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.remove(path),
+            outcome => outcome?,
+        }
+        // It has replaced any that was there.
+        self.next = None;
+        if let Err(error) = shared.files.sync_dir(&shared.dir) {
+            // After a power cut the file may be a segment again: its bytes must stay.
+            shared.files.remove(&prepared).ok();
+            return Err(error);
+        }
+        match Prepared::reuse(&*shared.files, &shared.dir, shared.options.segment_bytes) {
+            Ok(reused) => {
+                self.next = Some(reused);
+                shared.state().totals.recycled_segments += 1;
+            }
+            // Its space goes back; another is made when it is needed.
+            Err(_) => drop(shared.files.remove(&prepared)),
+        }
+        Ok(())
     }
 
     /// What is due between groups.
@@ -261,11 +299,6 @@ impl Writer {
     /// Leaves nearly nothing on disk of a log in which everything is settled.
     fn shrink(&mut self) {
         let holds_nothing = self.active.as_ref().is_some_and(Active::is_empty);
-        if self.next.take().is_some() {
-            let path = self.shared.dir.join(PREPARED);
-            // What stays is removed at the next start.
-            self.shared.files.remove(&path).ok();
-        }
         if !self.sync() || (!holds_nothing && self.roll(0).is_err()) {
             return self.retry_later();
         }
@@ -274,6 +307,15 @@ impl Writer {
             active.release().ok();
         }
         self.reclaim();
+        self.discard_next();
+    }
+
+    fn discard_next(&mut self) {
+        if self.next.take().is_some() {
+            let path = self.shared.dir.join(PREPARED);
+            // What stays is removed at the next start.
+            self.shared.files.remove(&path).ok();
+        }
     }
 
     /// The end: what can be made durable is.
@@ -286,10 +328,7 @@ impl Writer {
                 // The next start does not mind what is reserved.
                 active.release().ok();
             }
-            if self.next.take().is_some() {
-                let path = self.shared.dir.join(PREPARED);
-                self.shared.files.remove(&path).ok();
-            }
+            self.discard_next();
         }
         self.shared.state().closed = true;
         self.shared.readable.notify_one();

@@ -80,6 +80,18 @@ impl Walk {
         }
     }
 
+    /// Behind the last byte that was written since the file became this segment, as far as can be told: a blank header
+    /// ends what was written, and so does a sound record with a number below `first_seq`.
+    pub(super) fn tail_before(&mut self, first_seq: u64) -> io::Result<u64> {
+        if self.scan.header(self.offset)? == Found::Nothing {
+            return Ok(self.offset);
+        }
+        match self.scan.resync(self.offset, 0..first_seq)? {
+            Some((older, _)) => Ok(older),
+            None => self.tail(),
+        }
+    }
+
     /// The next event; `None` at the end. Bodies of requests are checked if `verify`, those of control records always.
     pub(super) fn next(&mut self, verify: bool) -> io::Result<Option<Event>> {
         let Found::Record(header) = self.scan.header(self.offset)? else {

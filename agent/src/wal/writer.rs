@@ -122,7 +122,7 @@ impl Writer {
         }
         let len = self.group.len();
         let urgent = placed.iter().any(|record| record.pending.answer.is_some());
-        let written = active.write(&mut self.group.parts(), len);
+        let written = active.write(self.group.parts(), len);
         self.group.clear();
         if let Err(error) = written {
             self.give_up(active, start, placed, &error);
@@ -253,6 +253,7 @@ impl Writer {
         let segment = state.last_segment();
         segment.end_seq = keep.seq;
         segment.len = keep.offset;
+        segment.failed = true;
         drop(state);
         for record in placed {
             self.refuse(record.pending, error);

@@ -14,6 +14,7 @@ mod disk;
 mod faults;
 mod hostile;
 mod model;
+mod recycle;
 mod sim;
 
 /// Small segments, so that a few records fill several.

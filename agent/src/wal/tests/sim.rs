@@ -419,6 +419,14 @@ impl Files for Sim {
         })
     }
 
+    fn reopen(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
+        self.with(|world| {
+            world.change(world.generation)?;
+            let node = world.find(path)?;
+            Ok(self.file(world, node))
+        })
+    }
+
     fn cut(&self, path: &Path, len: u64) -> io::Result<()> {
         self.with(|world| {
             world.change(world.generation)?;
