@@ -14,7 +14,7 @@ use crate::ack::{Refusal, RefusalReason};
 use crate::batch::{Batch, Payload, Transport};
 use crate::claim::Claim;
 use crate::config::Section;
-use crate::exporters::queue::Ticket;
+use crate::exporters::queue::{Pace, Ticket};
 use crate::exporters::sender::SenderSettings;
 use crate::gather::Batching;
 use crate::memory::Reservation;
@@ -310,8 +310,8 @@ pub trait Exporter: Send + 'static {
     /// A batch made ready to send: kept between attempts, so that a retry sends the same bytes and encodes nothing.
     type Prepared: Send;
 
-    /// Turns a batch into what is sent. Pure computation. `ticket` says which batch it is, and takes note of the parts of
-    /// it that are delivered.
+    /// Turns a batch into what is sent. Waits for nothing: what takes long rests at `pace` between its pieces. `ticket` says
+    /// which batch it is, and takes note of the parts of it that are delivered.
     ///
     /// # Errors
     /// Why the data cannot be sent, ever.
@@ -320,7 +320,8 @@ pub trait Exporter: Send + 'static {
         signal: Signal,
         payload: Payload,
         ticket: &Ticket,
-    ) -> Result<Self::Prepared, String>;
+        pace: &Pace,
+    ) -> impl Future<Output = Result<Self::Prepared, String>> + Send;
 
     /// Makes one attempt. What parts of `prepared` were delivered, it remembers there.
     fn send(&mut self, prepared: &mut Self::Prepared) -> impl Future<Output = Outcome> + Send;

@@ -14,7 +14,7 @@ use crate::component::{
     RequestFailure, Sender,
 };
 use crate::config::{Diagnostics, Section};
-use crate::exporters::queue::{Storage, Ticket};
+use crate::exporters::queue::{Pace, Storage, Ticket};
 use crate::exporters::retry::RetryOptions;
 use crate::exporters::sender::{self, QueueOptions, SenderSettings};
 use crate::memory::HeldBytes;
@@ -67,11 +67,12 @@ impl Keeper {
 impl Exporter for Keeper {
     type Prepared = Payload;
 
-    fn prepare(
+    async fn prepare(
         &mut self,
         _signal: Signal,
         payload: Payload,
         _ticket: &Ticket,
+        _pace: &Pace,
     ) -> Result<Payload, String> {
         Ok(payload)
     }

@@ -280,6 +280,13 @@ impl Log {
         self.0.shared.state().unsettled.bytes()
     }
 
+    /// Bytes of bodies that are in no batch.
+    pub fn unbatched_bytes(&self) -> u64 {
+        let state = self.0.shared.state();
+        let batched: u64 = state.books.open().map(|open| open.tally.bytes()).sum();
+        state.unsettled.bytes().saturating_sub(batched)
+    }
+
     /// What the log holds and has done.
     pub fn stats(&self) -> Stats {
         let pending_bytes = self.0.shared.pending_bytes();

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::encode::{Adjusted, Block, Encoder};
+use super::encode::{Adjusted, Block, EncodeError, Encoder};
 use super::failure::{Class, Failure};
 use super::native::Method;
 use super::schema::Watch;
@@ -10,7 +10,7 @@ use super::servers::Servers;
 use super::settings::Settings;
 use crate::batch::Payload;
 use crate::component::{ComponentError, Exporter, ExporterContext, Outcome, Sender};
-use crate::exporters::queue::Ticket;
+use crate::exporters::queue::{Pace, Ticket};
 use crate::exporters::sender;
 use crate::memory::Reservation;
 use crate::signal::Signal;
@@ -99,19 +99,19 @@ struct Part {
 impl Exporter for ClickHouse {
     type Prepared = Prepared;
 
-    fn prepare(
+    async fn prepare(
         &mut self,
         signal: Signal,
         payload: Payload,
         ticket: &Ticket,
+        pace: &Pace,
     ) -> Result<Prepared, String> {
         let shared = &self.shared;
         let mut adjusted = Adjusted::default();
-        let blocks = shared
-            .encoders
-            .with(|encoder| encoder.encode(signal, &payload, &mut adjusted))
-            .map_err(|error| error.to_string())?
-            .map_err(|error| error.to_string())?;
+        let mut encoder = shared.encoders.take().map_err(|error| error.to_string())?;
+        let blocks = encode(&mut encoder, signal, &payload, &mut adjusted, pace).await;
+        shared.encoders.put_back(encoder);
+        let blocks = blocks.map_err(|error| error.to_string())?;
         shared
             .negative_durations
             .inc_by(adjusted.negative_durations);
@@ -196,6 +196,21 @@ impl ClickHouse {
     }
 }
 
+async fn encode(
+    encoder: &mut Encoder,
+    signal: Signal,
+    payload: &Payload,
+    adjusted: &mut Adjusted,
+    pace: &Pace,
+) -> Result<Vec<Block>, EncodeError> {
+    let mut encoding = encoder.begin(signal);
+    for chunk in payload.chunks() {
+        encoding.add(chunk.bytes(), adjusted)?;
+        pace.rest().await;
+    }
+    encoding.finish()
+}
+
 /// Encoders with their buffers, as many as work at the same time, which is never more than there are threads.
 struct Encoders {
     method: Method,
@@ -215,22 +230,20 @@ impl Encoders {
         })
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Encoder) -> T) -> std::io::Result<T> {
+    fn take(&self) -> std::io::Result<Encoder> {
         let idle = self
             .idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
-        let mut encoder = match idle {
-            Some(encoder) => encoder,
-            None => Encoder::new(self.method)?,
-        };
-        let result = work(&mut encoder);
+        idle.map_or_else(|| Encoder::new(self.method), Ok)
+    }
+
+    fn put_back(&self, encoder: Encoder) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE_ENCODERS_MAX {
             idle.push(encoder);
         }
-        Ok(result)
     }
 }
 
@@ -253,14 +266,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn bodies_are_held_in_place_of_the_payload() {
+    #[tokio::test]
+    async fn bodies_are_held_in_place_of_the_payload() {
         let held = HeldBytes::default();
         let bytes = include_bytes!("../../../tests/golden/metrics.pb");
         let reservation = held.reserve(bytes.len());
         let chunk = Chunk::reserved(bytes.as_slice().into(), 1, reservation);
         let mut prepared = exporter()
-            .prepare(Signal::Metrics, chunk.into(), &Ticket::for_tests())
+            .prepare(
+                Signal::Metrics,
+                chunk.into(),
+                &Ticket::for_tests(),
+                &Pace::default(),
+            )
+            .await
             .unwrap();
         let in_flight = |prepared: &Prepared| -> usize {
             let bodies = prepared.parts.iter().map(|part| part.block.body.len());

@@ -22,7 +22,7 @@ use crate::batch::Payload;
 use crate::component::{
     ComponentError, Exporter, ExporterContext, ExporterSettings, Factory, Outcome, Sender,
 };
-use crate::exporters::queue::Ticket;
+use crate::exporters::queue::{Pace, Ticket};
 use crate::exporters::sender::{self, SenderSettings};
 use crate::signal::Signal;
 use crate::telemetry::{Counter, names};
@@ -168,11 +168,12 @@ impl Exporter for DebugExporter {
     /// The text; `None` when sampling left the batch out.
     type Prepared = Option<Arc<str>>;
 
-    fn prepare(
+    async fn prepare(
         &mut self,
         signal: Signal,
         payload: Payload,
         _ticket: &Ticket,
+        _pace: &Pace,
     ) -> Result<Self::Prepared, String> {
         if !self.sampler.takes(Instant::now()) {
             return Ok(None);

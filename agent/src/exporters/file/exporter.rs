@@ -13,7 +13,7 @@ use super::writer::WriteError;
 use super::writers::Writers;
 use crate::batch::Payload;
 use crate::component::{ComponentError, Exporter, Outcome};
-use crate::exporters::queue::Ticket;
+use crate::exporters::queue::{Pace, Ticket};
 use crate::signal::Signal;
 use crate::telemetry::Counter;
 
@@ -101,11 +101,12 @@ impl Exporter for FileExporter {
     /// What is not written yet. `None` while an attempt has it.
     type Prepared = Option<Vec<Part>>;
 
-    fn prepare(
+    async fn prepare(
         &mut self,
         signal: Signal,
         payload: Payload,
         _ticket: &Ticket,
+        _pace: &Pace,
     ) -> Result<Self::Prepared, String> {
         if payload.chunks().is_empty() {
             return Ok(Some(Vec::new()));

@@ -12,7 +12,7 @@ use super::{call, post, verdict};
 use crate::batch::Payload;
 use crate::component::{ComponentError, Exporter, ExporterContext, Outcome, Sender};
 use crate::exporters::otlp::options::Format;
-use crate::exporters::queue::Ticket;
+use crate::exporters::queue::{Pace, Ticket};
 use crate::exporters::sender;
 use crate::signal::Signal;
 use crate::telemetry::{Counter, names};
@@ -147,11 +147,12 @@ struct GrpcExporter {
 impl Exporter for GrpcExporter {
     type Prepared = Packed;
 
-    fn prepare(
+    async fn prepare(
         &mut self,
         signal: Signal,
         payload: Payload,
         _ticket: &Ticket,
+        _pace: &Pace,
     ) -> Result<Packed, String> {
         self.shared.packing.pack(signal, payload)
     }
@@ -182,11 +183,12 @@ struct HttpExporter {
 impl Exporter for HttpExporter {
     type Prepared = Packed;
 
-    fn prepare(
+    async fn prepare(
         &mut self,
         signal: Signal,
         payload: Payload,
         _ticket: &Ticket,
+        _pace: &Pace,
     ) -> Result<Packed, String> {
         self.shared.packing.pack(signal, payload)
     }

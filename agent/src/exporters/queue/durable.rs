@@ -227,6 +227,10 @@ impl Queue {
             Some(AbortOnDropHandle::new(task));
     }
 
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        self.0.log.unbatched_bytes()
+    }
+
     pub(super) fn ready(&self) -> Result<(), Refusal> {
         let refuse = |why: &'static str| {
             Err(Refusal::retry(

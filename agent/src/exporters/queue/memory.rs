@@ -144,6 +144,12 @@ impl Queue {
         Ok(())
     }
 
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        let state = self.state();
+        let bytes = state.entries.iter().map(|entry| entry.payload.byte_len());
+        bytes.sum::<usize>() as u64
+    }
+
     pub(super) fn push(&self, account: &Account, payload: Payload, ack: Ack) {
         self.push_waiting(account, payload, ack, self.0.wait_for_result);
     }

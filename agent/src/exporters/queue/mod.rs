@@ -7,6 +7,7 @@ mod durable;
 mod former;
 mod memory;
 mod options;
+mod pace;
 mod replay;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ pub use memory::Sizer;
 pub use options::{
     BatchOptions, DurableSettings, FsyncOption, OnFull, QueueOptions, QueueSettings, Storage,
 };
+pub use pace::Pace;
 
 use crate::ack::{Ack, Answer, Answered, Refusal};
 use crate::batch::Payload;
@@ -163,6 +165,15 @@ impl Queue {
             Place::Memory(queue) => queue.next().await,
             Place::Durable(queue) => queue.next().await,
             Place::Replay(queue) => queue.next().await,
+        }
+    }
+
+    /// Bytes that are in no batch yet.
+    fn waiting_bytes(&self) -> u64 {
+        match &self.0 {
+            Place::Memory(queue) => queue.waiting_bytes(),
+            Place::Durable(queue) => queue.waiting_bytes(),
+            Place::Replay(_) => 0,
         }
     }
 

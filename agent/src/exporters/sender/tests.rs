@@ -12,7 +12,7 @@ use crate::batch::Payload;
 use crate::component::Outcome;
 use crate::config::Diagnostics;
 use crate::exporters::dead_letter::{Letter, Reason};
-use crate::exporters::queue::Ticket;
+use crate::exporters::queue::{Pace, Ticket};
 use crate::ledger::Ledger;
 use crate::otlp::json;
 use crate::telemetry::Telemetry;
@@ -101,7 +101,13 @@ fn messages(payload: &Payload) -> Vec<String> {
 impl Exporter for Picky {
     type Prepared = Payload;
 
-    fn prepare(&mut self, _: Signal, payload: Payload, ticket: &Ticket) -> Result<Payload, String> {
+    async fn prepare(
+        &mut self,
+        _: Signal,
+        payload: Payload,
+        ticket: &Ticket,
+        _: &Pace,
+    ) -> Result<Payload, String> {
         let known = ticket.is_done("easy");
         self.0
             .prepared

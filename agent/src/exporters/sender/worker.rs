@@ -10,7 +10,7 @@ use super::letters::{Kept, Letters};
 use super::{Metrics, SenderSettings};
 use crate::batch::Payload;
 use crate::component::{Exporter, Outcome, Shutdown};
-use crate::exporters::queue::{Delivery, Queue, Settlement, Ticket};
+use crate::exporters::queue::{Delivery, Pace, Queue, Settlement, Ticket};
 use crate::exporters::retry::{Backoff, random_unit};
 use crate::signal::Signal;
 
@@ -233,7 +233,8 @@ impl<E: Exporter> Worker<E> {
     ) -> Result<(), Failure> {
         let mut prepared = self
             .exporter
-            .prepare(self.signal, payload, ticket)
+            .prepare(self.signal, payload, ticket, &Pace::of(&self.queue))
+            .await
             .map_err(|cause| Failure::Rejected(cause, None))?;
         let cut = self.cut.clone();
         tokio::select! {

@@ -116,18 +116,20 @@ impl Encoder {
         payload: &Payload,
         adjusted: &mut Adjusted,
     ) -> Result<Vec<Block>, EncodeError> {
-        let walked = payload
-            .chunks()
-            .iter()
-            .try_for_each(|chunk| self.walk(signal, chunk.bytes(), adjusted));
-        let result = walked.and_then(|()| self.take(signal));
-        if result.is_err() {
-            for (_, columns) in tables(&mut self.traces, &mut self.logs, &mut self.metrics, signal)
-            {
-                reset(columns)?;
-            }
+        let mut encoding = self.begin(signal);
+        for chunk in payload.chunks() {
+            encoding.add(chunk.bytes(), adjusted)?;
         }
-        result
+        encoding.finish()
+    }
+
+    /// Begins a batch of `signal`, to be encoded piece by piece.
+    pub fn begin(&mut self, signal: Signal) -> Encoding<'_> {
+        Encoding {
+            encoder: self,
+            signal,
+            finished: false,
+        }
     }
 
     fn walk(
@@ -155,6 +157,52 @@ impl Encoder {
             }
         }
         Ok(blocks)
+    }
+}
+
+/// A batch being encoded. Dropped before its end, it leaves the encoder as if it had never begun.
+#[derive(Debug)]
+pub struct Encoding<'a> {
+    encoder: &'a mut Encoder,
+    signal: Signal,
+    finished: bool,
+}
+
+impl Encoding<'_> {
+    /// Adds a request.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn add(&mut self, request: &[u8], adjusted: &mut Adjusted) -> Result<(), EncodeError> {
+        self.encoder.walk(self.signal, request, adjusted)
+    }
+
+    /// The blocks, one for each table that has rows.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn finish(mut self) -> Result<Vec<Block>, EncodeError> {
+        let blocks = self.encoder.take(self.signal)?;
+        self.finished = true;
+        Ok(blocks)
+    }
+}
+
+impl Drop for Encoding<'_> {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let Encoder {
+            traces,
+            logs,
+            metrics,
+            ..
+        } = &mut *self.encoder;
+        for (_, columns) in tables(traces, logs, metrics, self.signal) {
+            // It fails for no reason of its own.
+            reset(columns).ok();
+        }
     }
 }
 
