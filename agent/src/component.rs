@@ -20,6 +20,7 @@ use crate::gather::Batching;
 use crate::memory::Reservation;
 use crate::signal::{PerSignal, Signal};
 use crate::telemetry::Telemetry;
+use crate::waiting_room::WaitingRoom;
 
 /// A boxed future, for the few calls that are made once per component or per batch.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -132,6 +133,11 @@ pub trait Intake: Send + Sync {
     /// # Errors
     /// The refusal to give to the client.
     fn admit(&self, bytes: usize) -> Result<Reservation, Refusal>;
+
+    /// Where requests wait for admission; `None` if they are refused at once.
+    fn waiting_room(&self) -> Option<&WaitingRoom> {
+        None
+    }
 
     /// Hands over a batch. Its [`crate::ack::Ack`] is answered by whatever takes responsibility or refuses.
     fn submit(&self, batch: Batch, transport: Transport);

@@ -32,4 +32,5 @@ pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod units;
+pub mod waiting_room;
 pub mod wal;

@@ -2,23 +2,63 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
 
 /// A shared count of bytes that requests, batches and queues hold.
 ///
 /// Cloning shares the count. The count is exact: it rises in [`HeldBytes::reserve`] and falls when the
 /// [`Reservation`] is dropped, wherever that happens.
 #[derive(Debug, Clone, Default)]
-pub struct HeldBytes(Arc<AtomicUsize>);
+pub struct HeldBytes(Arc<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    bytes: AtomicUsize,
+    /// Who waits for `released`.
+    waiting: AtomicUsize,
+    released: Notify,
+}
+
+impl Held {
+    fn release(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        // Who begins to wait just now looks again before long.
+        if bytes > 0 && self.waiting.load(Ordering::Relaxed) > 0 {
+            self.released.notify_waiters();
+        }
+    }
+}
 
 impl HeldBytes {
     /// Bytes held now.
     pub fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until some bytes have been given back, or for `limit`.
+    pub async fn released(&self, limit: Duration) {
+        /// Counts itself for as long as it lives.
+        struct Waiting<'a>(&'a Held);
+
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+
+        self.0.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.0);
+        // It makes no difference which of the two it was: the caller looks again.
+        tokio::time::timeout(limit, self.0.released.notified())
+            .await
+            .ok();
     }
 
     /// Takes `bytes`, without a limit.
     pub fn reserve(&self, bytes: usize) -> Reservation {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
         Reservation {
             held: self.clone(),
             bytes,
@@ -28,6 +68,7 @@ impl HeldBytes {
     /// Takes `bytes` if the sum stays at or under `limit`.
     pub fn reserve_within(&self, bytes: usize, limit: usize) -> Option<Reservation> {
         self.0
+            .bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
                 held.checked_add(bytes).filter(|sum| *sum <= limit)
             })
@@ -61,9 +102,12 @@ impl Reservation {
     /// The caller has asked for admission of the growth where there is a limit.
     pub fn resize(&mut self, bytes: usize) {
         if bytes >= self.bytes {
-            self.held.0.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+            self.held
+                .0
+                .bytes
+                .fetch_add(bytes - self.bytes, Ordering::Relaxed);
         } else {
-            self.held.0.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.held.0.release(self.bytes - bytes);
         }
         self.bytes = bytes;
     }
@@ -81,7 +125,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.held.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.held.0.release(self.bytes);
     }
 }
 

@@ -9,12 +9,14 @@ use crate::memory::{HeldBytes, Reservation};
 use crate::pipeline::Pipeline;
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Telemetry, names};
+use crate::waiting_room::WaitingRoom;
 
 /// One receiver's entrance for one signal.
 pub struct Inlet {
     /// Shared with the answers that are owed.
     pipelines: Arc<[Arc<Pipeline>]>,
     held: HeldBytes,
+    waiting_room: WaitingRoom,
     /// The most that the process holds, whatever its pipelines allow.
     held_max: usize,
     grpc: Arc<Counters>,
@@ -99,6 +101,7 @@ impl Inlet {
             |transport| Arc::new(Counters::register(telemetry, receiver, signal, transport));
         Self {
             pipelines: pipelines.into(),
+            waiting_room: WaitingRoom::new(held.clone()),
             held,
             held_max,
             grpc: register(Transport::Grpc),
@@ -132,6 +135,10 @@ impl Intake for Inlet {
                     Refusal::DEFAULT_RETRY_AFTER,
                 )
             })
+    }
+
+    fn waiting_room(&self) -> Option<&WaitingRoom> {
+        Some(&self.waiting_room)
     }
 
     fn submit(&self, batch: Batch, transport: Transport) {

@@ -1,7 +1,8 @@
 //! `memory_limiter`: refuses data at the door while memory is short.
 //!
 //! It is asked before a body is buffered. It adds up the bytes that requests, batches and queues hold, which are exact at
-//! every moment, and looks at the resident set of the process, which is read at most once per `check_interval`.
+//! every moment, and what the process has resident besides, which is read once per `check_interval`, and more often while
+//! data is refused.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -140,11 +141,7 @@ impl ProcessorSettings for Settings {
             accepted: counter(&names::LIMITER_ACCEPTED),
             refused: counter(&names::LIMITER_REFUSED),
             held: context.held,
-            sample: Mutex::new(Sample {
-                read_at: None,
-                resident: 0,
-                refusing: false,
-            }),
+            sample: Mutex::default(),
             read_resident: process::resident_bytes,
         }))
     }
@@ -161,19 +158,36 @@ struct MemoryLimiter {
     read_resident: fn() -> u64,
 }
 
+#[derive(Default)]
 struct Sample {
     read_at: Option<Instant>,
-    resident: u64,
+    /// Bytes resident besides those held, as of late.
+    besides: u64,
+    /// What was logged last, and when.
     refusing: bool,
+    changed_at: Option<Instant>,
 }
+
+/// Under a load that is too high, memory is short and not short by turns, many times a second.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// While data is refused, memory is read again after this long.
+const READ_AGAIN: Duration = Duration::from_millis(50);
+
+/// What is reserved for a body is not resident before it has come, so that one reading may say too little of the rest: of
+/// earlier readings this part is forgotten with each new one.
+const FORGOTTEN_SHIFT: u32 = 3;
 
 impl Processor for MemoryLimiter {
     fn ready(&self, bytes: usize) -> Result<(), Refusal> {
         let held = self.held.bytes() as u64;
-        let resident = self.resident();
-        let short =
-            held + bytes as u64 > self.settings.soft_limit || resident > self.settings.soft_limit;
-        self.log_change(short, held, resident);
+        let is_short = |besides: u64| held + bytes as u64 + besides > self.settings.soft_limit;
+        let mut besides = self.besides(held, self.settings.check_interval);
+        if is_short(besides) {
+            besides = self.besides(held, READ_AGAIN.min(self.settings.check_interval));
+        }
+        let short = is_short(besides);
+        self.log_change(short, held, besides);
         if !short {
             return Ok(());
         }
@@ -197,40 +211,42 @@ impl Processor for MemoryLimiter {
 }
 
 impl MemoryLimiter {
-    /// The resident set, read again when the last reading is older than the interval. A reading over the limit is
-    /// taken again after the allocator gave back what it keeps for later.
-    fn resident(&self) -> u64 {
+    /// Bytes resident besides the `held` ones, read again when the last reading is older than `age_max`. A reading that would
+    /// let too little in is taken again after the allocator gave back what it keeps for later.
+    fn besides(&self, held: u64, age_max: Duration) -> u64 {
         let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = sample
-            .read_at
-            .is_some_and(|at| at.elapsed() < self.settings.check_interval);
-        if !fresh {
-            sample.resident = (self.read_resident)();
-            if sample.resident > self.settings.soft_limit {
-                process::release_free_memory();
-                sample.resident = (self.read_resident)();
-            }
-            sample.read_at = Some(Instant::now());
+        if sample.read_at.is_some_and(|at| at.elapsed() < age_max) {
+            return sample.besides;
         }
-        sample.resident
+        let mut resident = (self.read_resident)();
+        if resident > self.settings.soft_limit - self.settings.soft_limit / 4 {
+            process::release_free_memory();
+            resident = (self.read_resident)();
+        }
+        let remembered = sample.besides - (sample.besides >> FORGOTTEN_SHIFT);
+        sample.besides = resident.saturating_sub(held).max(remembered);
+        sample.read_at = Some(Instant::now());
+        sample.besides
     }
 
-    fn log_change(&self, short: bool, held: u64, resident: u64) {
+    fn log_change(&self, short: bool, held: u64, besides: u64) {
         let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
-        if sample.refusing == short {
+        let lately = |at: Instant| at.elapsed() < LOG_INTERVAL;
+        if sample.refusing == short || sample.changed_at.is_some_and(lately) {
             return;
         }
         sample.refusing = short;
+        sample.changed_at = Some(Instant::now());
         let soft_limit = self.settings.soft_limit;
         if short {
             warn!(
                 held,
-                resident, soft_limit, "memory limit reached, refusing data"
+                besides, soft_limit, "memory limit reached: data waits, or is refused"
             );
         } else {
             info!(
                 held,
-                resident, soft_limit, "memory is below the limit again, accepting data"
+                besides, soft_limit, "memory is below the limit again, accepting data"
             );
         }
     }
@@ -302,11 +318,7 @@ mod tests {
             accepted: counter.clone(),
             refused: counter,
             held: held.clone(),
-            sample: Mutex::new(Sample {
-                read_at: None,
-                resident: 0,
-                refusing: false,
-            }),
+            sample: Mutex::default(),
             read_resident,
         }
     }

@@ -1,6 +1,9 @@
 //! The exporter itself: prepares a batch once, and sends each table until the server has it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::encode::{Adjusted, Block, EncodeError, Encoder};
 use super::failure::{Class, Failure};
@@ -108,9 +111,11 @@ impl Exporter for ClickHouse {
     ) -> Result<Prepared, String> {
         let shared = &self.shared;
         let mut adjusted = Adjusted::default();
+        let turn = shared.encoders.turn().await;
         let mut encoder = shared.encoders.take().map_err(|error| error.to_string())?;
         let blocks = encode(&mut encoder, signal, &payload, &mut adjusted, pace).await;
         shared.encoders.put_back(encoder);
+        drop(turn);
         let blocks = blocks.map_err(|error| error.to_string())?;
         shared
             .negative_durations
@@ -205,8 +210,7 @@ async fn encode(
 ) -> Result<Vec<Block>, EncodeError> {
     let mut encoding = encoder.begin(signal);
     for chunk in payload.chunks() {
-        encoding.add(chunk.bytes(), adjusted)?;
-        pace.rest().await;
+        encoding.add(chunk.bytes(), adjusted, pace).await?;
     }
     encoding.finish()
 }
@@ -214,6 +218,8 @@ async fn encode(
 /// Encoders with their buffers, as many as work at the same time, which is never more than there are threads.
 struct Encoders {
     method: Method,
+    /// As many as there are threads: who rests amid a batch keeps its turn, or each batch under way would have buffers.
+    turns: Semaphore,
     /// Guards the idle ones.
     idle: Mutex<Vec<Encoder>>,
 }
@@ -226,8 +232,13 @@ impl Encoders {
         let first = Encoder::new(method)?;
         Ok(Self {
             method,
+            turns: Semaphore::new(available_parallelism().map_or(1, usize::from)),
             idle: Mutex::new(vec![first]),
         })
+    }
+
+    async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns.acquire().await.expect("nobody closes it")
     }
 
     fn take(&self) -> std::io::Result<Encoder> {

@@ -13,6 +13,7 @@ mod replay;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use memory::Sizer;
@@ -30,7 +31,11 @@ use crate::signal::Signal;
 
 /// One exporter's queue for one signal. Cloning shares it.
 #[derive(Debug, Clone)]
-pub struct Queue(Place);
+pub struct Queue {
+    place: Place,
+    /// Batches that workers have and do not have ready to send.
+    preparing: Arc<AtomicUsize>,
+}
 
 #[derive(Debug, Clone)]
 enum Place {
@@ -73,12 +78,15 @@ impl Queue {
             None if settings.replays => Place::Replay(replay::Queue::new(context, signal)),
             None => Place::Memory(memory::Queue::new(context, signal, settings)),
         };
-        Ok(Self(place))
+        Ok(Self {
+            place,
+            preparing: Arc::default(),
+        })
     }
 
     /// Whether what is in the queue outlives the process.
     pub fn is_durable(&self) -> bool {
-        matches!(self.0, Place::Durable(_))
+        matches!(self.place, Place::Durable(_))
     }
 
     /// The account of a pipeline. `counted`: whether its items are counted as accepted before they come here.
@@ -88,7 +96,7 @@ impl Queue {
             origin: origin_of(pipeline),
             counted,
         };
-        if let Place::Durable(queue) = &self.0 {
+        if let Place::Durable(queue) = &self.place {
             queue.attach(&account);
         }
         account
@@ -96,7 +104,7 @@ impl Queue {
 
     /// How batches are formed, unless the queue was told itself. The first of several pipelines decides.
     pub fn form(&self, batching: Batching) {
-        match &self.0 {
+        match &self.place {
             Place::Memory(queue) => queue.form(batching),
             Place::Durable(queue) => queue.form(batching),
             Place::Replay(_) => {}
@@ -105,7 +113,7 @@ impl Queue {
 
     /// Lets workers have what is in the queue. Pipelines are attached by now.
     pub fn start(&self) {
-        if let Place::Durable(queue) = &self.0 {
+        if let Place::Durable(queue) = &self.place {
             queue.start();
         }
     }
@@ -115,7 +123,7 @@ impl Queue {
     /// # Errors
     /// The refusal to give to the client.
     pub fn ready(&self) -> Result<(), Refusal> {
-        match &self.0 {
+        match &self.place {
             Place::Memory(queue) => queue.ready(),
             Place::Durable(queue) => queue.ready(),
             Place::Replay(_) => Err(replay::refusal()),
@@ -128,7 +136,7 @@ impl Queue {
     /// A full queue takes it too: pipelines refuse at the door while a queue is full, so what still comes is what
     /// processors held back, at most one batch each.
     pub fn push(&self, account: &Account, payload: Payload, ack: Ack) {
-        match &self.0 {
+        match &self.place {
             Place::Memory(queue) => queue.push(account, payload, ack),
             Place::Durable(queue) => queue.push(account, payload, ack),
             Place::Replay(_) => ack.answer(Answer::Refused(replay::refusal())),
@@ -138,7 +146,7 @@ impl Queue {
     /// The same; the sender is answered when it was delivered, whatever the queue was told.
     #[cfg(test)]
     pub(crate) fn push_for_result(&self, account: &Account, payload: Payload, ack: Ack) {
-        match &self.0 {
+        match &self.place {
             Place::Memory(queue) => queue.push_waiting(account, payload, ack, true),
             Place::Durable(queue) => queue.push(account, payload, ack),
             Place::Replay(_) => ack.answer(Answer::Refused(replay::refusal())),
@@ -153,7 +161,7 @@ impl Queue {
         name: &str,
         done: impl IntoIterator<Item = String>,
     ) -> Option<(Ticket, Answered)> {
-        match &self.0 {
+        match &self.place {
             Place::Replay(queue) => queue.hand(payload, name, done.into_iter().collect()),
             Place::Memory(_) | Place::Durable(_) => None,
         }
@@ -161,7 +169,7 @@ impl Queue {
 
     /// The next batch, waiting for one; `None` when the queue is closed and there is no more.
     pub async fn next(&self) -> Option<Delivery> {
-        match &self.0 {
+        match &self.place {
             Place::Memory(queue) => queue.next().await,
             Place::Durable(queue) => queue.next().await,
             Place::Replay(queue) => queue.next().await,
@@ -170,7 +178,7 @@ impl Queue {
 
     /// Bytes that are in no batch yet.
     fn waiting_bytes(&self) -> u64 {
-        match &self.0 {
+        match &self.place {
             Place::Memory(queue) => queue.waiting_bytes(),
             Place::Durable(queue) => queue.waiting_bytes(),
             Place::Replay(_) => 0,
@@ -179,7 +187,7 @@ impl Queue {
 
     /// Takes no more requests. Workers empty the queue and end.
     pub fn close(&self) {
-        match &self.0 {
+        match &self.place {
             Place::Memory(queue) => queue.close(),
             Place::Durable(queue) => queue.close(),
             Place::Replay(queue) => queue.close(),
@@ -188,7 +196,7 @@ impl Queue {
 
     /// After the last worker has ended: what waits in memory is given up, and a log is closed.
     pub async fn finish(&self) {
-        match &self.0 {
+        match &self.place {
             Place::Memory(queue) => queue.give_up().await,
             Place::Durable(queue) => queue.finish().await,
             Place::Replay(queue) => queue.close(),

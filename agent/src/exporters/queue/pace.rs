@@ -1,29 +1,44 @@
 //! How a worker that computes shares its thread with the requests that come meanwhile.
 
+use std::sync::atomic::Ordering;
+
 use super::Queue;
 
 /// Bytes that may wait behind a batch before its worker stops letting others go first: about a batch of spans.
 ///
-/// Without a bound, requests would come in faster than they are encoded, and what waits would grow: 110 MiB instead of 35
-/// at full load.
+/// Without a bound, requests would come in faster than they are encoded, and what waits would grow: 100 MiB of memory
+/// instead of 35 at full load.
 const CALM_BYTES: u64 = 4 << 20;
 
-/// When to rest. The default never does.
-#[derive(Debug, Clone, Default)]
+/// When a worker that prepares a batch rests. The default never does.
+#[derive(Debug, Default)]
 pub struct Pace(Option<Queue>);
 
 impl Pace {
-    /// The pace of a worker of `queue`: it rests while little waits behind what it works on.
+    /// Items between two rests: they take 0.15 to 0.4 ms, and a rest less than a microsecond.
+    pub const ITEMS: usize = 256;
+
+    /// The pace of a worker that has a batch of `queue`: it rests while little waits behind that.
     pub fn of(queue: &Queue) -> Self {
+        queue.preparing.fetch_add(1, Ordering::Relaxed);
         Self(Some(queue.clone()))
     }
 
-    /// Between two pieces of work, each of which takes less than a millisecond or so: lets other tasks of the thread go on.
+    /// Lets other tasks of the thread go on. To be called every [`Self::ITEMS`] items.
     pub async fn rest(&self) {
         if let Some(queue) = &self.0
+            && queue.preparing.load(Ordering::Relaxed) == 1
             && queue.waiting_bytes() < CALM_BYTES
         {
             tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Drop for Pace {
+    fn drop(&mut self) {
+        if let Some(queue) = &self.0 {
+            queue.preparing.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::super::reader::{Fields, WireError};
 use super::common::{self, any_value, key_value};
 use super::key::*;
+use super::usual::Usual;
 use super::{Depth, Walk, known, skip, span_id, trace_id};
 
 /// All field numbers up to 12 but 4, which was removed from the schema.
@@ -14,8 +15,8 @@ pub(super) fn request(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(
 
 fn log_record(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
     walk.items += 1;
-    let mut bodies = 0;
-    let mut fields = Fields::new(message);
+    let (mut bodies, rest) = behind_the_usual(walk, message, depth);
+    let mut fields = Fields::new(rest);
     while !fields.is_empty() {
         match fields.key()? {
             LEN_6 => key_value(walk, fields.delimited()?, depth.enter()?)?,
@@ -25,6 +26,7 @@ fn log_record(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireE
             LEN_5 => {
                 bodies += 1;
                 any_value(walk, fields.delimited()?, depth.enter()?)?;
+                fields = Fields::new(behind_usual_attributes(fields.rest(), depth));
             }
             FIXED32_8 => drop(fields.fixed32()?),
             LEN_9 => trace_id(fields.delimited()?)?,
@@ -34,4 +36,30 @@ fn log_record(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireE
     }
     walk.singular(bodies);
     Ok(())
+}
+
+/// How many bodies there are before the rest, and what is left of a record behind the fields that stand where they usually
+/// do.
+#[inline]
+fn behind_the_usual<'a>(walk: &mut Walk, message: &'a [u8], depth: Depth) -> (u32, &'a [u8]) {
+    let mut record = Usual(message);
+    record.fixed::<8>(FIXED64_1);
+    record.small_varint(VARINT_2);
+    record.string(walk, LEN_3);
+    if depth.0 > 0 && record.text_value(LEN_5) {
+        return (1, behind_usual_attributes(record.0, depth));
+    }
+    (0, record.0)
+}
+
+/// What is left behind attributes and what usually comes after them.
+#[inline]
+fn behind_usual_attributes(rest: &[u8], depth: Depth) -> &[u8] {
+    let mut record = Usual(rest);
+    record.attributes(LEN_6, depth);
+    record.fixed::<4>(FIXED32_8);
+    record.id::<16>(LEN_9);
+    record.id::<8>(LEN_10);
+    record.fixed::<8>(FIXED64_11);
+    record.0
 }

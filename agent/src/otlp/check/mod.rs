@@ -7,6 +7,7 @@ mod common;
 mod logs;
 mod metrics;
 mod traces;
+mod usual;
 
 use bytes::Bytes;
 

@@ -3,6 +3,7 @@
 use super::super::reader::{Fields, WireError};
 use super::common::{self, key_value};
 use super::key::*;
+use super::usual::Usual;
 use super::{Depth, Walk, known, skip, span_id, trace_id};
 
 pub(super) fn request(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
@@ -12,7 +13,7 @@ pub(super) fn request(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(
 fn span(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
     walk.items += 1;
     let mut statuses = 0;
-    let mut fields = Fields::new(message);
+    let mut fields = Fields::new(behind_the_usual(walk, message, depth));
     while !fields.is_empty() {
         match fields.key()? {
             LEN_9 => key_value(walk, fields.delimited()?, depth.enter()?)?,
@@ -33,6 +34,22 @@ fn span(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> 
     }
     walk.singular(statuses);
     Ok(())
+}
+
+/// What is left of a span behind the fields that stand where they usually do.
+#[inline]
+fn behind_the_usual<'a>(walk: &mut Walk, message: &'a [u8], depth: Depth) -> &'a [u8] {
+    let mut span = Usual(message);
+    span.id::<16>(LEN_1);
+    span.id::<8>(LEN_2);
+    span.string(walk, LEN_3);
+    span.id::<8>(LEN_4);
+    span.string(walk, LEN_5);
+    span.small_varint(VARINT_6);
+    span.fixed::<8>(FIXED64_7);
+    span.fixed::<8>(FIXED64_8);
+    span.attributes(LEN_9, depth);
+    span.0
 }
 
 fn event(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {

@@ -22,9 +22,11 @@ where
     let mut body = pin!(body);
     if let Some(length) = body.size_hint().exact() {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        room.exactly(length)?;
+        room.enter(length).await?;
     } else if usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX) > room.limit() {
         return Err(Problem::TooLarge(room.limit()));
+    } else {
+        room.enter(0).await?;
     }
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Problem::Unreadable(error.to_string()))?;

@@ -147,7 +147,7 @@ where
         };
         while data.has_remaining() {
             let used = match prefix.length {
-                None => prefix.take(data.chunk(), &mut room)?,
+                None => prefix.take(data.chunk(), &mut room).await?,
                 Some(length) => {
                     let missing = length - room.bytes.len();
                     let piece = data.chunk();
@@ -189,7 +189,11 @@ struct Prefix {
 
 impl Prefix {
     /// Takes what it needs from `data`, and once it is complete makes room for the message.
-    fn take(&mut self, data: &[u8], room: &mut super::room::Room<'_>) -> Result<usize, Problem> {
+    async fn take(
+        &mut self,
+        data: &[u8],
+        room: &mut super::room::Room<'_>,
+    ) -> Result<usize, Problem> {
         let mut used = 0;
         for (slot, byte) in self.bytes.iter_mut().skip(self.filled).zip(data) {
             *slot = *byte;
@@ -203,7 +207,7 @@ impl Prefix {
             }
             self.compressed = flag == 1;
             let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-            room.exactly(length)?;
+            room.enter(length).await?;
             self.length = Some(length);
         }
         Ok(used)

@@ -6,6 +6,7 @@ use super::problem::Problem;
 use crate::component::Intake;
 use crate::memory::Reservation;
 use crate::otlp::json::{NoRoom, Output};
+use crate::waiting_room;
 
 /// The first growth of a buffer whose final size is unknown.
 const FIRST: usize = 16 * 1024;
@@ -36,6 +37,22 @@ impl<'a> Room<'a> {
     /// The most bytes there may be.
     pub(super) fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// Makes the capacity at least `total` bytes before anything is in it; waits for admission for a while.
+    ///
+    /// # Errors
+    /// [`Problem::TooLarge`] when `total` is over the limit, or the intake's refusal.
+    pub(super) async fn enter(&mut self, total: usize) -> Result<(), Problem> {
+        if total > self.limit {
+            return Err(Problem::TooLarge(self.limit));
+        }
+        let held = self.reserved.as_ref().map_or(0, Reservation::bytes);
+        if total > held || self.reserved.is_none() {
+            let reserved = waiting_room::admit(self.intake, total.saturating_sub(held)).await?;
+            self.hold(reserved);
+        }
+        self.allocate(total)
     }
 
     /// Makes the capacity at least `total` bytes, exactly that when it has to grow.
@@ -91,14 +108,18 @@ impl<'a> Room<'a> {
         let held = self.reserved.as_ref().map_or(0, Reservation::bytes);
         if capacity > held || self.reserved.is_none() {
             let growth = self.intake.admit(capacity.saturating_sub(held))?;
-            match &mut self.reserved {
-                Some(reserved) => reserved.absorb(growth),
-                None => self.reserved = Some(growth),
-            }
+            self.hold(growth);
         }
         let additional = capacity.saturating_sub(self.bytes.len());
         self.bytes.reserve_exact(additional);
         Ok(())
+    }
+
+    fn hold(&mut self, growth: Reservation) {
+        match &mut self.reserved {
+            Some(reserved) => reserved.absorb(growth),
+            None => self.reserved = Some(growth),
+        }
     }
 
     /// The bytes, and the reservation that covers them.

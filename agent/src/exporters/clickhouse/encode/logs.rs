@@ -7,6 +7,7 @@ use super::hex::push_id;
 use super::shared::{Resource, Scope, fill_text, next_field, push_attribute, tag};
 use super::value::{append_value, merged};
 use super::{EncodeError, LABEL, MAP, SEAL_ROWS, low_u8, seal};
+use crate::exporters::queue::Pace;
 use crate::otlp::{Field, Fields, Value};
 
 /// The columns of `otel_logs`, being filled.
@@ -62,10 +63,11 @@ impl Columns for Logs {
 
 impl Logs {
     /// Appends the records of an `ExportLogsServiceRequest`.
-    pub(super) fn request(
+    pub(super) async fn request(
         &mut self,
         message: &[u8],
         compressor: &mut Compressor,
+        pace: &Pace,
     ) -> Result<(), EncodeError> {
         for field in Fields::new(message) {
             if let Field {
@@ -73,16 +75,17 @@ impl Logs {
                 value: Value::Bytes(resource_logs),
             } = field?
             {
-                self.resource_logs(resource_logs, compressor)?;
+                self.resource_logs(resource_logs, compressor, pace).await?;
             }
         }
         Ok(())
     }
 
-    fn resource_logs(
+    async fn resource_logs(
         &mut self,
         message: &[u8],
         compressor: &mut Compressor,
+        pace: &Pace,
     ) -> Result<(), EncodeError> {
         let before = self.rows;
         let mut resource = Resource::default();
@@ -96,7 +99,7 @@ impl Logs {
                     number: 2,
                     value: Value::Bytes(scope_logs),
                 } => {
-                    self.scope_logs(scope_logs, compressor)?;
+                    self.scope_logs(scope_logs, compressor, pace).await?;
                 }
                 Field {
                     number: 3,
@@ -114,10 +117,11 @@ impl Logs {
         Ok(())
     }
 
-    fn scope_logs(
+    async fn scope_logs(
         &mut self,
         message: &[u8],
         compressor: &mut Compressor,
+        pace: &Pace,
     ) -> Result<(), EncodeError> {
         let before = self.rows;
         let mut scope = Scope::default();
@@ -134,6 +138,9 @@ impl Logs {
                     self.record(record)?;
                     if self.rows.is_multiple_of(SEAL_ROWS) {
                         seal(self, compressor)?;
+                    }
+                    if self.rows.is_multiple_of(Pace::ITEMS) {
+                        pace.rest().await;
                     }
                 }
                 Field {

@@ -15,11 +15,14 @@ mod traces;
 mod value;
 
 use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use thiserror::Error;
 
 use super::native::{Columns, Compressor, Method, assemble, reset};
 use crate::batch::Payload;
+use crate::exporters::queue::Pace;
 use crate::otlp::WireError;
 use crate::signal::Signal;
 use logs::Logs;
@@ -116,33 +119,25 @@ impl Encoder {
         payload: &Payload,
         adjusted: &mut Adjusted,
     ) -> Result<Vec<Block>, EncodeError> {
+        let never = Pace::default();
         let mut encoding = self.begin(signal);
         for chunk in payload.chunks() {
-            encoding.add(chunk.bytes(), adjusted)?;
+            let added = pin!(encoding.add(chunk.bytes(), adjusted, &never));
+            let mut context = Context::from_waker(Waker::noop());
+            let Poll::Ready(added) = added.poll(&mut context) else {
+                unreachable!("it never rests");
+            };
+            added?;
         }
         encoding.finish()
     }
 
-    /// Begins a batch of `signal`, to be encoded piece by piece.
+    /// Begins a batch of `signal`, to be encoded request by request.
     pub fn begin(&mut self, signal: Signal) -> Encoding<'_> {
         Encoding {
             encoder: self,
             signal,
             finished: false,
-        }
-    }
-
-    fn walk(
-        &mut self,
-        signal: Signal,
-        request: &[u8],
-        adjusted: &mut Adjusted,
-    ) -> Result<(), EncodeError> {
-        let compressor = &mut self.compressor;
-        match signal {
-            Signal::Traces => self.traces.request(request, compressor, adjusted),
-            Signal::Logs => self.logs.request(request, compressor),
-            Signal::Metrics => self.metrics.request(request, compressor, adjusted),
         }
     }
 
@@ -169,12 +164,27 @@ pub struct Encoding<'a> {
 }
 
 impl Encoding<'_> {
-    /// Adds a request.
+    /// Adds a request, resting at `pace`.
     ///
     /// # Errors
     /// As [`Encoder::encode`].
-    pub fn add(&mut self, request: &[u8], adjusted: &mut Adjusted) -> Result<(), EncodeError> {
-        self.encoder.walk(self.signal, request, adjusted)
+    pub async fn add(
+        &mut self,
+        request: &[u8],
+        adjusted: &mut Adjusted,
+        pace: &Pace,
+    ) -> Result<(), EncodeError> {
+        let Encoder {
+            compressor,
+            traces,
+            logs,
+            metrics,
+        } = &mut *self.encoder;
+        match self.signal {
+            Signal::Traces => traces.request(request, compressor, adjusted, pace).await,
+            Signal::Logs => logs.request(request, compressor, pace).await,
+            Signal::Metrics => metrics.request(request, compressor, adjusted, pace).await,
+        }
     }
 
     /// The blocks, one for each table that has rows.

@@ -6,6 +6,7 @@ use super::super::native::{
 use super::hex::push_id;
 use super::shared::{Resource, Scope, fill_text, next_field, push_attribute, tag};
 use super::{Adjusted, EncodeError, LABEL, MAP, MAPS, SEAL_ROWS, enum_name, seal};
+use crate::exporters::queue::Pace;
 use crate::otlp::{Field, Fields, Value};
 
 const KINDS: [&[u8]; 6] = [
@@ -120,11 +121,12 @@ impl Columns for Traces {
 
 impl Traces {
     /// Appends the spans of an `ExportTraceServiceRequest`.
-    pub(super) fn request(
+    pub(super) async fn request(
         &mut self,
         message: &[u8],
         compressor: &mut Compressor,
         adjusted: &mut Adjusted,
+        pace: &Pace,
     ) -> Result<(), EncodeError> {
         for field in Fields::new(message) {
             if let Field {
@@ -132,17 +134,19 @@ impl Traces {
                 value: Value::Bytes(resource_spans),
             } = field?
             {
-                self.resource_spans(resource_spans, compressor, adjusted)?;
+                self.resource_spans(resource_spans, compressor, adjusted, pace)
+                    .await?;
             }
         }
         Ok(())
     }
 
-    fn resource_spans(
+    async fn resource_spans(
         &mut self,
         message: &[u8],
         compressor: &mut Compressor,
         adjusted: &mut Adjusted,
+        pace: &Pace,
     ) -> Result<(), EncodeError> {
         let before = self.rows;
         let mut resource = Resource::default();
@@ -156,7 +160,8 @@ impl Traces {
                     number: 2,
                     value: Value::Bytes(scope_spans),
                 } => {
-                    self.scope_spans(scope_spans, compressor, adjusted)?;
+                    self.scope_spans(scope_spans, compressor, adjusted, pace)
+                        .await?;
                 }
                 _ => {}
             }
@@ -169,11 +174,12 @@ impl Traces {
         Ok(())
     }
 
-    fn scope_spans(
+    async fn scope_spans(
         &mut self,
         message: &[u8],
         compressor: &mut Compressor,
         adjusted: &mut Adjusted,
+        pace: &Pace,
     ) -> Result<(), EncodeError> {
         let before = self.rows;
         let mut scope = Scope::default();
@@ -190,6 +196,9 @@ impl Traces {
                     self.span(span, adjusted)?;
                     if self.rows.is_multiple_of(SEAL_ROWS) {
                         seal(self, compressor)?;
+                    }
+                    if self.rows.is_multiple_of(Pace::ITEMS) {
+                        pace.rest().await;
                     }
                 }
                 _ => {}

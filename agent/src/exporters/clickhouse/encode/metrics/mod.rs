@@ -7,6 +7,7 @@ mod tables;
 use super::super::native::{Columns, Compressor};
 use super::shared::{Resource, Scope};
 use super::{Adjusted, EncodeError, low_u32, seal};
+use crate::exporters::queue::Pace;
 use crate::otlp::{Field, Fields, Value};
 use columns::Common;
 use tables::{ExponentialHistograms, Gauges, Histograms, Summaries, Sums};
@@ -67,11 +68,12 @@ impl<'a> Metric<'a> {
 
 impl Metrics {
     /// Appends the data points of an `ExportMetricsServiceRequest`.
-    pub(super) fn request(
+    pub(super) async fn request(
         &mut self,
         message: &[u8],
         compressor: &mut Compressor,
         adjusted: &mut Adjusted,
+        pace: &Pace,
     ) -> Result<(), EncodeError> {
         for field in Fields::new(message) {
             if let Field {
@@ -79,17 +81,19 @@ impl Metrics {
                 value: Value::Bytes(resource_metrics),
             } = field?
             {
-                self.resource_metrics(resource_metrics, compressor, adjusted)?;
+                self.resource_metrics(resource_metrics, compressor, adjusted, pace)
+                    .await?;
             }
         }
         Ok(())
     }
 
-    fn resource_metrics(
+    async fn resource_metrics(
         &mut self,
         message: &[u8],
         compressor: &mut Compressor,
         adjusted: &mut Adjusted,
+        pace: &Pace,
     ) -> Result<(), EncodeError> {
         let mut resource = Resource::default();
         for field in Fields::new(message) {
@@ -102,7 +106,8 @@ impl Metrics {
                     number: 2,
                     value: Value::Bytes(scope_metrics),
                 } => {
-                    self.scope_metrics(scope_metrics, compressor, adjusted)?;
+                    self.scope_metrics(scope_metrics, compressor, adjusted, pace)
+                        .await?;
                 }
                 Field {
                     number: 3,
@@ -117,13 +122,15 @@ impl Metrics {
         Ok(())
     }
 
-    fn scope_metrics(
+    async fn scope_metrics(
         &mut self,
         message: &[u8],
         compressor: &mut Compressor,
         adjusted: &mut Adjusted,
+        pace: &Pace,
     ) -> Result<(), EncodeError> {
         let mut scope = Scope::default();
+        let mut rested_at = self.rows();
         for field in Fields::new(message) {
             match field? {
                 Field {
@@ -135,6 +142,10 @@ impl Metrics {
                     value: Value::Bytes(metric),
                 } => {
                     self.metric(metric, compressor, adjusted)?;
+                    if self.rows() >= rested_at + Pace::ITEMS {
+                        rested_at = self.rows();
+                        pace.rest().await;
+                    }
                 }
                 Field {
                     number: 3,
@@ -147,6 +158,18 @@ impl Metrics {
             common.fill_scope(&scope, compressor)?;
         }
         Ok(())
+    }
+
+    /// Rows of all tables.
+    fn rows(&self) -> usize {
+        let tables: [&dyn Columns; 5] = [
+            &self.gauge,
+            &self.sum,
+            &self.histogram,
+            &self.exponential_histogram,
+            &self.summary,
+        ];
+        tables.iter().map(|table| table.rows()).sum()
     }
 
     fn metric(
