@@ -20,6 +20,8 @@ pub(crate) enum Work {
     Passthrough,
     /// It writes to a ClickHouse server, and what waits for that is on disk, or in memory to compare.
     Durable,
+    /// It sends it on as OTLP under a memory limit, and is offered twice what it can take.
+    Overload,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -32,7 +34,7 @@ pub(crate) struct Cell {
 
 impl Cell {
     /// Every combination, uncompressed HTTP first: that is where agents are compared. Passing through and queues on disk
-    /// are measured without compression.
+    /// are measured without compression, and so is overload.
     pub(crate) fn all() -> Vec<Self> {
         let protocols = [Protocol::Http, Protocol::Grpc];
         let mut cells = Vec::new();
@@ -63,6 +65,12 @@ impl Cell {
                 compression: Compression::None,
             }));
         }
+        cells.extend(protocols.map(|protocol| Self {
+            work: Work::Overload,
+            signal: Signal::Traces,
+            protocol,
+            compression: Compression::None,
+        }));
         cells
     }
 
@@ -70,7 +78,7 @@ impl Cell {
     pub(crate) fn quick() -> Vec<Self> {
         use Compression::{Gzip, None, Zstd};
         use Protocol::{Grpc, Http};
-        use Work::{ClickHouse, Durable, Passthrough};
+        use Work::{ClickHouse, Durable, Overload, Passthrough};
 
         [
             (ClickHouse, Signal::Traces, Http, None),
@@ -82,6 +90,7 @@ impl Cell {
             (Passthrough, Signal::Traces, Http, None),
             (Passthrough, Signal::Traces, Grpc, None),
             (Durable, Signal::Traces, Http, None),
+            (Overload, Signal::Traces, Grpc, None),
         ]
         .map(|(work, signal, protocol, compression)| Self {
             work,
@@ -104,6 +113,7 @@ impl fmt::Display for Cell {
             Work::ClickHouse => {}
             Work::Passthrough => formatter.write_str("passthrough, ")?,
             Work::Durable => formatter.write_str("durable, ")?,
+            Work::Overload => formatter.write_str("overload, ")?,
         }
         write!(
             formatter,
@@ -122,7 +132,7 @@ mod tests {
         let mut all = Cell::all();
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), 28);
+        assert_eq!(all.len(), 30);
         for signal in Signal::ALL {
             assert!(Cell::quick().iter().any(|cell| cell.signal == signal));
         }

@@ -1,6 +1,7 @@
 //! A bench's report as Markdown.
 
 mod durable;
+mod overload;
 
 use std::fmt::Write as _;
 
@@ -42,6 +43,7 @@ impl Report {
         }
         self.write_passthrough(&mut text);
         self.write_durable(&mut text);
+        self.write_overload(&mut text);
         self.write_disturbance(&mut text);
         self.write_failures(&mut text);
         self.write_payloads(&mut text);
@@ -408,6 +410,7 @@ pub(super) mod tests {
                 result("rotel", vec![run(5.6, 999_000), run(5.6, 1_000_500)]),
             ],
             durable: Vec::new(),
+            overload: Vec::new(),
             failures: vec![Failure {
                 peer: "rotel".to_owned(),
                 cell,

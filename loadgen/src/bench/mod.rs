@@ -6,6 +6,7 @@ mod durable;
 mod environment;
 mod markdown;
 mod measure;
+mod overload;
 mod peer;
 mod probe;
 mod report;
@@ -54,7 +55,7 @@ enum AgentName {
 /// core, and lets it write to a ClickHouse server that discards. Every signal, protocol and compression for
 /// tidegate; other agents (rotel, and nginx as the floor) where requests are uncompressed over HTTP, taken in
 /// turns with it. Then tidegate passing requests on as OTLP, next to nginx as a plain reverse proxy, and tidegate with
-/// its queue on disk next to itself with its queue in memory. Prints the tables as Markdown and writes report.md and
+/// its queue on disk next to itself with its queue in memory; then tidegate offered twice what it can take. Prints the tables as Markdown and writes report.md and
 /// report.json.
 ///
 /// The exit status is 1 if a measurement failed, 3 if something was lost that a queue on disk had accepted. Only loopback addresses are used; all agents are stopped at the
@@ -94,7 +95,7 @@ pub(crate) struct Args {
     /// Open loop: items due per second in total [default: closed loop, as fast as answers come]
     #[arg(long, value_parser = crate::otlp::parse_rate)]
     rate: Option<f64>,
-    /// Only this work: writing to ClickHouse, passing through, or keeping the queue on disk
+    /// Only this work: writing to ClickHouse, passing through, keeping the queue on disk, or being offered too much
     #[arg(long, value_enum, value_delimiter = ',')]
     work: Vec<Work>,
     /// Only these signals
@@ -182,6 +183,7 @@ fn measure_all(args: &Args, stop: watch::Receiver<bool>) -> anyhow::Result<Repor
         payloads: Vec::new(),
         results: Vec::new(),
         durable: Vec::new(),
+        overload: Vec::new(),
         failures: Vec::new(),
         skipped,
     };
@@ -263,15 +265,23 @@ fn measure_cell(
     }
     results.retain(|result| !result.runs.is_empty());
     for (peer, result) in pairs(&peers, &results) {
-        if !peer.durable || *bench.stop.borrow() {
+        if *bench.stop.borrow() {
             continue;
         }
-        match bench.measure_durable(peer, result, build()?, args.queued_bytes()) {
-            Ok(durable) => report.durable.push(durable),
-            Err(error) => {
-                progress(&format!("{cell}: {}: {error:#}", peer.name));
-                report.failures.push(Failure::new(peer, cell, &error));
-            }
+        let measured = if peer.durable {
+            bench
+                .measure_durable(peer, result, build()?, args.queued_bytes())
+                .map(|durable| report.durable.push(durable))
+        } else if cell.work == Work::Overload {
+            bench
+                .measure_overload(peer, result, build()?)
+                .map(|overload| report.overload.push(overload))
+        } else {
+            continue;
+        };
+        if let Err(error) = measured {
+            progress(&format!("{cell}: {}: {error:#}", peer.name));
+            report.failures.push(Failure::new(peer, cell, &error));
         }
     }
     report.results.extend(results);
@@ -432,7 +442,8 @@ impl AgentName {
             Self::Tidegate => vec![
                 Peer::tidegate_passthrough(binary.clone()),
                 Peer::tidegate_in_memory(binary.clone()),
-                Peer::tidegate_durable(binary),
+                Peer::tidegate_durable(binary.clone()),
+                Peer::tidegate_overload(binary),
             ],
             Self::Nginx => vec![
                 Peer::nginx_proxy(binary.clone()),

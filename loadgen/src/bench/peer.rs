@@ -195,6 +195,19 @@ impl Peer {
         }
     }
 
+    /// Tidegate as a relay under a memory limit.
+    pub(crate) fn tidegate_overload(binary: PathBuf) -> Self {
+        Self {
+            name: "tidegate (overload)".to_owned(),
+            work: Work::Overload,
+            note: format!(
+                "the same with a memory limit of {} MiB",
+                super::overload::LIMIT_MIB
+            ),
+            ..Self::tidegate(binary, Some(TIDEGATE_OVERLOAD.to_owned()))
+        }
+    }
+
     /// Tidegate with its queue in memory, to compare the one on disk with.
     pub(crate) fn tidegate_in_memory(binary: PathBuf) -> Self {
         Self {
@@ -300,6 +313,7 @@ fn words(words: &[&str]) -> Vec<String> {
 const TIDEGATE: &str = include_str!("configs/tidegate.toml");
 const TIDEGATE_PASSTHROUGH: &str = include_str!("configs/passthrough.toml");
 const TIDEGATE_DURABLE: &str = include_str!("configs/durable.toml");
+const TIDEGATE_OVERLOAD: &str = include_str!("configs/overload.toml");
 const NGINX: &str = include_str!("configs/nginx.conf");
 const NGINX_PROXY: &str = include_str!("configs/nginx-proxy.conf");
 
@@ -325,6 +339,7 @@ mod tests {
             Peer::tidegate_passthrough(PathBuf::new()),
             Peer::tidegate_in_memory(PathBuf::new()),
             Peer::tidegate_durable(PathBuf::new()),
+            Peer::tidegate_overload(PathBuf::new()),
             Peer::nginx_proxy(PathBuf::new()),
             Peer::nginx_proxy_keeping(PathBuf::new()),
         ];

@@ -6,6 +6,7 @@ use super::cell::{Cell, Work};
 use super::durable::DurableResult;
 use super::environment::Environment;
 use super::measure::Measurement;
+use super::overload::OverloadResult;
 use super::peer::{IN_MEMORY, PROXY, Peer};
 use crate::otlp::client::Protocol;
 use crate::otlp::payload::Facts;
@@ -19,6 +20,8 @@ pub(crate) struct Report {
     pub(crate) results: Vec<CellResult>,
     /// What queues on disk were measured for besides.
     pub(crate) durable: Vec<DurableResult>,
+    /// What became of loads that were too high.
+    pub(crate) overload: Vec<OverloadResult>,
     pub(crate) failures: Vec<Failure>,
     /// Agents that were not measured, and why.
     pub(crate) skipped: Vec<String>,
