@@ -93,8 +93,11 @@ pub(crate) struct Measurement {
 pub(crate) struct Disk {
     /// By its own account, to the queue's files.
     pub(crate) queue: LogFigures,
-    /// By the kernel's account of the whole process, in pages.
+    /// By the kernel's account of the whole process, in the page cache's folios: of a large one that is written to in part,
+    /// only that part goes to the disk.
     pub(crate) process_bytes: u64,
+    /// By the disk's own account, whoever wrote it; absent where there is no disk below the queue.
+    pub(crate) device_bytes: Option<u64>,
 }
 
 impl Disk {
@@ -102,6 +105,10 @@ impl Disk {
         Self {
             queue: self.queue.since(&earlier.queue),
             process_bytes: self.process_bytes.saturating_sub(earlier.process_bytes),
+            device_bytes: self
+                .device_bytes
+                .zip(earlier.device_bytes)
+                .map(|(now, then)| now.saturating_sub(then)),
         }
     }
 }
@@ -275,6 +282,7 @@ impl Bench {
         Ok(Some(Disk {
             queue,
             process_bytes: process_bytes.context("cannot read what the agent wrote")?,
+            device_bytes: process::device_written_bytes(&places.dir).ok(),
         }))
     }
 

@@ -1,8 +1,10 @@
 //! Other processes: what `/proc` says of them, and where they run.
 
+mod device;
 mod proc;
 mod sys;
 
+pub(crate) use device::device_written_bytes;
 pub(crate) use proc::{Process, machine_cpu, serving};
 pub(crate) use sys::{
     allowed_cores, forget_cached, kill_group, pin_and_bind_life, pin_to, terminate, thread_cpu_time,

@@ -58,8 +58,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// their own buffer: larger saves system calls, smaller stays in the cache.
 const HTTP1_BUFFER: usize = 128 * 1024;
 
-/// Bytes of one HTTP/2 stream under way: a usual request, so that its client need not wait for a window update.
-const STREAM_WINDOW: u32 = 1 << 20;
+/// Bytes of one HTTP/2 stream under way. What has come of a request before it is admitted lies in the buffers of HTTP/2, which
+/// nobody limits but this: at twice the load that can be taken, 1 MiB costs 13 % of the goodput and more memory than the
+/// limit, because all of it is cold when its turn comes.
+const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// Bytes of one HTTP/2 connection under way.
 const CONNECTION_WINDOW: u32 = 4 << 20;
