@@ -23,6 +23,7 @@ use tonic::{Code, Status};
 
 use super::door::{Door, Format, Held};
 use super::encoding::Encoding;
+use super::lane::Place;
 use super::problem::Problem;
 use super::status;
 use crate::signal::{PerSignal, Signal};
@@ -140,14 +141,19 @@ where
     let mut body = pin!(body);
     let mut prefix = Prefix::default();
     let mut room = door.room();
-    while let Some(frame) = body.frame().await {
+    let mut place = Place::none();
+    while let Some(frame) = place.read(body.frame()).await {
         let frame = frame.map_err(|error| Problem::Unreadable(error.to_string()))?;
         let Ok(mut data) = frame.into_data() else {
             continue;
         };
         while data.has_remaining() {
             let used = match prefix.length {
-                None => prefix.take(data.chunk(), &mut room).await?,
+                None => {
+                    let used = prefix.take(data.chunk(), &mut room).await?;
+                    place = Place::take(prefix.length.unwrap_or(0)).await;
+                    used
+                }
                 Some(length) => {
                     let missing = length - room.bytes.len();
                     let piece = data.chunk();

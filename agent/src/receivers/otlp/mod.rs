@@ -11,6 +11,7 @@ mod encoding;
 mod grpc;
 mod heavy;
 mod http;
+mod lane;
 mod options;
 mod problem;
 mod room;
