@@ -1,6 +1,8 @@
 //! The command line: what can be asked for, how it is asked, and the commands that only read the configuration.
 
 pub mod dead_letter;
+pub mod schema;
+pub mod shell;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -98,6 +100,9 @@ pub enum Command {
         #[arg(long)]
         unredacted: bool,
     },
+    Schema(schema::SchemaArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
     /// Look at what a destination would never take, send it again, or delete it.
     DeadLetter(dead_letter::DeadLetterArgs),
     Localdb(crate::localdb::Options),
