@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, how it is asked, and the commands that only read the configuration.
 
+pub mod convert;
 pub mod dead_letter;
 pub mod schema;
 pub mod shell;
@@ -47,6 +48,7 @@ Exit codes:
   0   it worked; for `run`: everything accepted was delivered
   1   it failed while running
   2   the command line is wrong
+  3   `convert` only: something has no counterpart
   78  the configuration is wrong; every problem is on standard error";
 
 const CONFIG_HELP: &str = "\
@@ -100,6 +102,7 @@ pub enum Command {
         #[arg(long)]
         unredacted: bool,
     },
+    Convert(convert::ConvertArgs),
     Schema(schema::SchemaArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),

@@ -422,3 +422,62 @@ fn the_schema_and_the_reference_are_told() {
     let arguments = ["schema", "--pages", file.to_str().unwrap()];
     check(&arguments, "", 1, &[], &["cannot make the folder"]);
 }
+
+#[test]
+fn a_collectors_configuration_is_converted() {
+    let all = "receivers: {otlp: {protocols: {grpc: }}}\nexporters: {debug: }\n\
+               service: {pipelines: {traces: {receivers: [otlp], exporters: [debug]}}}\n";
+    check(
+        &["convert", "-"],
+        all,
+        0,
+        &["[receivers.otlp.protocols.grpc]"],
+        &[],
+    );
+    let lossy = all.replace("{debug: }", "{debug: , kafka: }");
+    let told = ["stdin:2:22: not converted: exporters.kafka: "];
+    check(
+        &["convert", "-"],
+        &lossy,
+        3,
+        &["[exporters.debug]", "#   "],
+        &told,
+    );
+    let wrong = ["tidegate: stdin:3:2: is not YAML: "];
+    check(&["convert", "-"], "a:\n  - b\n c: d", 1, &[], &wrong);
+    check(
+        &["convert", "no/such.yaml"],
+        "",
+        1,
+        &[],
+        &["the file no/such.yaml cannot be read"],
+    );
+    check(&["convert"], "", 2, &[], &["<FILE>"]);
+}
+
+#[test]
+fn a_converted_file_is_written_and_not_written_over() {
+    let all = "receivers: {otlp: {protocols: {grpc: }}}\nexporters: {debug: }\n\
+               service: {pipelines: {traces: {receivers: [otlp], exporters: [debug]}}}\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.toml");
+    let path = path.to_str().unwrap();
+    check(&["convert", "-", "-o", path], all, 0, &[], &[]);
+    check(
+        &["validate", "--config", path],
+        "",
+        0,
+        &["is valid: 1 pipeline"],
+        &[],
+    );
+    let exists = ["out.toml exists already: name another file, or write over it with --force"];
+    check(&["convert", "-", "-o", path], all, 1, &[], &exists);
+    check(&["convert", "-", "-o", path, "--force"], all, 0, &[], &[]);
+    check(
+        &["convert", "-", "-o", "/no/such/x"],
+        all,
+        1,
+        &[],
+        &["cannot write /no/such/x: "],
+    );
+}

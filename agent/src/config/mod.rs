@@ -40,6 +40,7 @@ pub use settings::{
     Components, LogEncoding, LogLevel, LogSettings, MetricsLevel, Settings, TelemetrySettings,
 };
 pub use text::Place;
+pub(crate) use tree::split_dotted;
 pub use unsupported::Unsupported;
 
 /// What a command line says about the configuration; enough to read it again.
