@@ -194,7 +194,7 @@ pub(super) fn fields(
     schema: &Schema,
     entries: &[Entry],
     place: &Place<'_>,
-    context: &mut Context<'_>,
+    context: &Context<'_>,
     made: &mut Table,
 ) {
     for entry in entries {

@@ -11,7 +11,7 @@ use super::yaml::{Entry, Node, Plain};
 pub(super) fn apply(
     entry: &Entry,
     place: &Place<'_>,
-    context: &mut Context<'_>,
+    context: &Context<'_>,
     made: &mut Table,
 ) -> bool {
     match (

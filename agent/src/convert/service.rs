@@ -196,13 +196,8 @@ fn part(entry: &Entry, schema: &Schema, entries: &[Entry], context: &Context<'_>
                 made.add(item(field, State::Gone(reason.to_owned())));
             }
             _ => {
-                let mut context = Context {
-                    root: context.root,
-                    ids: Default::default(),
-                    absorbed: Default::default(),
-                };
                 let one = std::slice::from_ref(field);
-                fields(schema, one, &place, &mut context, &mut made);
+                fields(schema, one, &place, context, &mut made);
             }
         }
     }
