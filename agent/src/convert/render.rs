@@ -32,9 +32,7 @@ pub(super) fn render(draft: &Table, frame: &Frame<'_>) -> String {
     writer.flush();
     if !frame.foot.is_empty() {
         writer.gap();
-        for comment in frame.foot {
-            writer.line(comment);
-        }
+        writer.comments(frame.foot);
     }
     writer.out
 }

@@ -343,3 +343,15 @@ fn a_receiver_that_loses_its_lock_is_shouted_about() {
     let yaml = yaml.replace("e: {}", "debug: {}").replace("[e]", "[debug]");
     check(&yaml, &["ANYBODY WHO REACHES"], &["ANYBODY WHO REACHES"]);
 }
+
+#[test]
+fn no_comment_breaks_the_document() {
+    let yaml = BASE
+        .replace("{e: {}}", "{debug: {}} # a\u{7f}b")
+        .replace("[e]", "[debug]");
+    check(
+        &format!("# c\u{7f}d{yaml}# e\u{7f}f"),
+        &["# c d", "# a b", "# e f"],
+        &[],
+    );
+}
