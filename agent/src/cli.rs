@@ -1,6 +1,9 @@
 //! The command line: what can be asked for, how it is asked, and the commands that only read the configuration.
 
+pub mod convert;
 pub mod dead_letter;
+pub mod schema;
+pub mod shell;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -45,6 +48,7 @@ Exit codes:
   0   it worked; for `run`: everything accepted was delivered
   1   it failed while running
   2   the command line is wrong
+  3   `convert` only: something has no counterpart
   78  the configuration is wrong; every problem is on standard error";
 
 const CONFIG_HELP: &str = "\
@@ -98,6 +102,10 @@ pub enum Command {
         #[arg(long)]
         unredacted: bool,
     },
+    Convert(convert::ConvertArgs),
+    Schema(schema::SchemaArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
     /// Look at what a destination would never take, send it again, or delete it.
     DeadLetter(dead_letter::DeadLetterArgs),
     Localdb(crate::localdb::Options),

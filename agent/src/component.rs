@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use schemars::{Schema, SchemaGenerator};
 use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +56,8 @@ pub struct Factory<S: ?Sized + 'static> {
     pub summary: &'static str,
     /// The signals it works for.
     pub signals: &'static [Signal],
+    /// What may be written in its table, made from its options.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
     /// Decodes and validates a component's table. Problems are reported to the section; where there are any, what is
     /// returned counts for nothing.
     pub parse: fn(&mut Section<'_>) -> Option<Box<S>>,

@@ -13,6 +13,7 @@ pub mod claim;
 pub mod cli;
 pub mod component;
 pub mod config;
+pub mod convert;
 pub mod exporters;
 pub mod extensions;
 pub mod gather;

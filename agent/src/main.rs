@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate::cli::dead_letter::{self, DeadLetterCommand};
-use tidegate::cli::{self, Cli, Command};
+use tidegate::cli::{self, Cli, Command, convert, schema, shell};
 use tidegate::config::{ConfigSources, Diagnostics, LogEncoding, LogLevel, LogSettings};
 use tidegate::telemetry::logs;
 use tidegate::{allocator, app, localdb};
@@ -21,6 +21,10 @@ fn main() -> ExitCode {
             format,
             unredacted,
         } => cli::print_config(&config.sources(), format, unredacted),
+        Command::Convert(args) => convert::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
         Command::DeadLetter(args) => dead_letters(args.command),
         Command::Localdb(options) => {
             start_logging(LogSettings::default());

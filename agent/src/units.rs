@@ -1,8 +1,10 @@
 //! Units as an operator writes them: durations such as `1m30s` and sizes such as `64MiB`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A duration written as in the Collector: `200ms`, `5s`, `1m30s`, `1.5h`; a bare `0` is allowed.
@@ -103,6 +105,9 @@ impl<'de> Deserialize<'de> for HumanDuration {
 impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
+        if nanos == 0 {
+            return f.write_str("0s");
+        }
         for (unit, size) in [
             ("h", 3_600_000_000_000),
             ("m", 60_000_000_000),
@@ -110,7 +115,7 @@ impl fmt::Display for HumanDuration {
             ("ms", 1_000_000),
             ("us", 1_000),
         ] {
-            if nanos != 0 && nanos.is_multiple_of(size) {
+            if nanos.is_multiple_of(size) {
                 return write!(f, "{}{unit}", nanos / size);
             }
         }
@@ -121,6 +126,27 @@ impl fmt::Display for HumanDuration {
 impl Serialize for HumanDuration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// What a duration looks like, for a JSON Schema.
+pub const DURATION_PATTERN: &str = r"0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+";
+
+impl JsonSchema for HumanDuration {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        // Of numbers, only 0 needs no unit.
+        json_schema!({
+            "type": ["string", "integer"],
+            "pattern": format!("^({DURATION_PATTERN})$"),
+            "minimum": 0,
+            "maximum": 0,
+            "examples": ["200ms", "5s", "1m30s", "2h"],
+            "x-unit": "duration",
+        })
     }
 }
 
@@ -207,6 +233,22 @@ impl Serialize for ByteSize {
     }
 }
 
+impl JsonSchema for ByteSize {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "integer"],
+            "pattern": r"^[0-9]+[ \t]*(KiB|MiB|GiB|TiB|KB|MB|GB|B)?$",
+            "minimum": 0,
+            "examples": ["512KiB", "20MiB", "1GiB", 1_048_576],
+            "x-unit": "bytes",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,7 +284,7 @@ mod tests {
 
     #[test]
     fn display_reads_back() {
-        for text in ["200ms", "90s", "2h", "1500us", "7ns"] {
+        for text in ["200ms", "90s", "2h", "1500us", "7ns", "0s"] {
             let parsed = parse_duration(text).unwrap();
             assert_eq!(
                 parse_duration(&HumanDuration(parsed).to_string()).unwrap(),

@@ -372,3 +372,112 @@ fn a_damaged_dead_letter_is_named_and_left_alone() {
     check(&["dead-letter", "list", "-c", &config], "", 1, &listed, &[]);
     assert!(path.exists());
 }
+
+#[test]
+fn what_a_package_installs_can_be_written() {
+    for shell in ["bash", "zsh", "fish"] {
+        check(
+            &["completions", shell],
+            "",
+            0,
+            &["tidegate", "validate"],
+            &[],
+        );
+    }
+    check(
+        &["completions", "cmd"],
+        "",
+        2,
+        &[],
+        &["[possible values: bash"],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man");
+    check(&["man", pages.to_str().unwrap()], "", 0, &[], &[]);
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
+    assert!(page("tidegate.1").contains("an OpenTelemetry agent made for ClickHouse"));
+    assert!(page("tidegate-validate.1").contains(".TH tidegate-validate 1"));
+    let file = pages.join("tidegate.1");
+    let no_folder = ["cannot write the manual pages into"];
+    check(&["man", file.to_str().unwrap()], "", 1, &[], &no_folder);
+}
+
+#[test]
+fn the_schema_and_the_reference_are_told() {
+    let output = tidegate(&["schema"], "");
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let endpoint = "/definitions/exporters.clickhouse/properties/endpoint";
+    assert_eq!(schema.pointer(endpoint).unwrap()["type"], "string");
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("reference");
+    check(
+        &["schema", "--pages", pages.to_str().unwrap()],
+        "",
+        0,
+        &[],
+        &[],
+    );
+    assert!(pages.join("receivers-otlp.md").exists());
+    let file = pages.join("service.md");
+    let arguments = ["schema", "--pages", file.to_str().unwrap()];
+    check(&arguments, "", 1, &[], &["cannot make the folder"]);
+}
+
+#[test]
+fn a_collectors_configuration_is_converted() {
+    let all = "receivers: {otlp: {protocols: {grpc: }}}\nexporters: {debug: }\n\
+               service: {pipelines: {traces: {receivers: [otlp], exporters: [debug]}}}\n";
+    check(
+        &["convert", "-"],
+        all,
+        0,
+        &["[receivers.otlp.protocols.grpc]"],
+        &[],
+    );
+    let lossy = all.replace("{debug: }", "{debug: , kafka: }");
+    let told = ["stdin:2:22: not converted: exporters.kafka: "];
+    check(
+        &["convert", "-"],
+        &lossy,
+        3,
+        &["[exporters.debug]", "#   "],
+        &told,
+    );
+    let wrong = ["tidegate: stdin:3:2: is not YAML: "];
+    check(&["convert", "-"], "a:\n  - b\n c: d", 1, &[], &wrong);
+    check(
+        &["convert", "no/such.yaml"],
+        "",
+        1,
+        &[],
+        &["the file no/such.yaml cannot be read"],
+    );
+    check(&["convert"], "", 2, &[], &["<FILE>"]);
+}
+
+#[test]
+fn a_converted_file_is_written_and_not_written_over() {
+    let all = "receivers: {otlp: {protocols: {grpc: }}}\nexporters: {debug: }\n\
+               service: {pipelines: {traces: {receivers: [otlp], exporters: [debug]}}}\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.toml");
+    let path = path.to_str().unwrap();
+    check(&["convert", "-", "-o", path], all, 0, &[], &[]);
+    check(
+        &["validate", "--config", path],
+        "",
+        0,
+        &["is valid: 1 pipeline"],
+        &[],
+    );
+    let exists = ["out.toml exists already: name another file, or write over it with --force"];
+    check(&["convert", "-", "-o", path], all, 1, &[], &exists);
+    check(&["convert", "-", "-o", path, "--force"], all, 0, &[], &[]);
+    check(
+        &["convert", "-", "-o", "/no/such/x"],
+        all,
+        1,
+        &[],
+        &["cannot write /no/such/x: "],
+    );
+}

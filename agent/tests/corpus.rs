@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tidegate::convert::fuzz_convert;
 use tidegate::exporters::dead_letter::{Letter, fuzz_letter};
 use tidegate::otlp::fuzz_request;
 use tidegate::otlp::testing::{Random, mutate_bytes, mutate_fields};
@@ -71,6 +72,76 @@ fn dead_letters_and_their_mutations_hold() {
             let mut bytes = bytes.clone();
             mutate_bytes(random, &mut bytes, &other);
             fuzz_letter(&bytes);
+        }
+    }
+}
+
+/// Mutations are of lines and characters that mean something in YAML: random bytes seldom get past its scanner.
+#[test]
+fn collector_configurations_and_their_mutations_convert_to_toml() {
+    let mut files: Vec<_> = fs::read_dir(path("fuzz/corpus/convert"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|file| {
+            let name = file.file_name().unwrap().to_string_lossy();
+            name.starts_with("seed_")
+        })
+        .collect();
+    files.sort();
+    assert!(files.len() > 10);
+    let seeds: Vec<String> = files
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    for (index, seed) in seeds.iter().enumerate() {
+        fuzz_convert(seed);
+        let other: Vec<&str> = seeds[(index + 1) % seeds.len()].lines().collect();
+        for mutation in 0..MUTATIONS {
+            let random = &mut Random::new(mutation << 8 | index as u64);
+            let mut lines: Vec<String> = seed.lines().map(str::to_owned).collect();
+            for _ in 0..=random.below(4) {
+                mutate_line(random, &mut lines, &other);
+            }
+            fuzz_convert(&lines.join("\n"));
+            let mut bytes = seed.clone().into_bytes();
+            mutate_bytes(random, &mut bytes, other.join("\n").as_bytes());
+            fuzz_convert(&String::from_utf8_lossy(&bytes));
+        }
+    }
+}
+
+fn mutate_line(random: &mut Random, lines: &mut Vec<String>, other: &[&str]) {
+    const WORDS: [&str; 16] = [
+        "",
+        "[]",
+        "{}",
+        "null",
+        "-1",
+        "0",
+        "1e9",
+        "${X}",
+        "${yaml:x}",
+        "$${",
+        "&a",
+        "*a",
+        "'#'",
+        "\"\\n\"",
+        "|",
+        "a: b",
+    ];
+    if lines.is_empty() {
+        lines.push(String::new());
+    }
+    let at = random.below(lines.len());
+    match random.below(6) {
+        0 => drop(lines.remove(at)),
+        1 => lines.insert(at, lines[random.below(lines.len())].clone()),
+        2 => lines.insert(at, other[random.below(other.len())].to_owned()),
+        3 => lines[at].insert_str(0, "  "),
+        4 => lines[at] = lines[at].replacen("  ", "", 1),
+        _ => {
+            let key = lines[at].split(':').next().unwrap_or_default().to_owned();
+            lines[at] = format!("{key}: {}", random.one_of(&WORDS));
         }
     }
 }

@@ -61,6 +61,16 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
             "crate::app",
         ],
     ),
+    (
+        "convert",
+        &[
+            "crate::component",
+            "crate::exporters",
+            "crate::receivers",
+            "std::fs",
+            "tokio",
+        ],
+    ),
     ("pipeline", &["crate::app", "crate::cli"]),
     (
         "localdb",

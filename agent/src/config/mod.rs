@@ -14,7 +14,9 @@ mod load;
 mod merge;
 mod parse;
 mod print;
+mod reference;
 mod resolve;
+mod schema;
 mod secret;
 mod section;
 mod settings;
@@ -30,12 +32,15 @@ pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use environment::{Environment, ProcessEnvironment};
 pub use load::{Source, Tree, fuzz_load, load};
 pub use print::{Format, render};
+pub use reference::{Page, reference};
 pub use resolve::Registries;
+pub use schema::{Coverage, json_schema, options_schemas, service_schema};
 pub use section::Section;
 pub use settings::{
     Components, LogEncoding, LogLevel, LogSettings, MetricsLevel, Settings, TelemetrySettings,
 };
 pub use text::Place;
+pub(crate) use tree::split_dotted;
 pub use unsupported::Unsupported;
 
 /// What a command line says about the configuration; enough to read it again.

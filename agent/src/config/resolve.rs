@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::components::{Group, check_name, words_at};
 use super::diagnostics::{Diagnostic, Diagnostics, Severity};
@@ -49,13 +50,19 @@ impl Registries {
     };
 }
 
-/// What a user writes under `[service]`.
-#[derive(Debug, Deserialize)]
+/// The pipelines, and what the agent tells about itself.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct ServiceOptions {
+pub(super) struct ServiceOptions {
+    /// The extensions that run, in the order in which they are started.
+    #[schemars(extend("uniqueItems" = true))]
     extensions: Vec<String>,
+    /// The pipelines, each named after its signal: `traces`, `metrics` or `logs`, with a name behind a `/` where a signal has
+    /// several. At least one.
     pipelines: BTreeMap<String, PipelineOptions>,
+    /// What the agent tells about itself.
     telemetry: TelemetryOptions,
+    /// How long a stop may take to deliver what was accepted.
     drain_timeout: HumanDuration,
 }
 
@@ -70,33 +77,47 @@ impl Default for ServiceOptions {
     }
 }
 
-/// What a user writes under `[service.pipelines.<signal>]`. The lists are read from the tree, where they have places.
-#[derive(Debug, Default, Deserialize)]
+/// Where items of one signal come from, what they go through, and where they go.
+// The lists are read from the tree, where they have places.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct PipelineOptions {
+    /// Where items come from, at least one.
+    #[schemars(length(min = 1), extend("uniqueItems" = true, "x-required" = true))]
     receivers: Vec<String>,
+    /// What they go through, in this order.
+    #[schemars(extend("uniqueItems" = true))]
     processors: Vec<String>,
+    /// Where they go, at least one: each gets all of them.
+    #[schemars(length(min = 1), extend("uniqueItems" = true, "x-required" = true))]
     exporters: Vec<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct TelemetryOptions {
+    /// The agent's own log, on standard error.
     logs: LogOptions,
+    /// The agent's own metrics, for Prometheus.
     metrics: MetricOptions,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct LogOptions {
+    /// The least severe level that is written. `RUST_LOG`, where it is set, wins.
     level: LogLevel,
+    /// How a line looks.
     encoding: LogEncoding,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct MetricOptions {
+    /// `none` serves no metrics; all others serve everything.
     level: MetricsLevel,
+    /// Where to listen: an IP address or `localhost`, and a port.
+    #[schemars(regex(pattern = ":[0-9]+$"))]
     address: String,
 }
 

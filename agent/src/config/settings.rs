@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
 use crate::component::{ExporterSettings, ExtensionSettings, ProcessorSettings, ReceiverSettings};
@@ -52,7 +53,7 @@ pub struct LogSettings {
 }
 
 /// How severe a line of the agent's own log must be to be written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Everything, also what happens per request.
@@ -81,7 +82,7 @@ impl From<LogLevel> for LevelFilter {
 }
 
 /// How a line of the agent's own log looks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogEncoding {
     /// For people.
@@ -93,7 +94,7 @@ pub enum LogEncoding {
 
 /// How much the agent tells about itself. The Collector's words, of which two are enough here: everything is always counted,
 /// as the ledger has to be, and counting costs too little for anything to be left out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MetricsLevel {
     /// No endpoint.

@@ -1,5 +1,8 @@
 //! Options of the Collector that this agent does not have: they are recognised, to say so and what to do instead.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::section::Section;
@@ -10,6 +13,16 @@ use super::section::Section;
 pub struct Unsupported(Option<toml::Value>);
 
 impl Unsupported {
+    /// Whether it was written.
+    pub fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Nothing, if what was written is not as `wanted`.
+    pub fn filter(self, wanted: impl FnOnce(&toml::Value) -> bool) -> Self {
+        Self(self.0.filter(wanted))
+    }
+
     /// Whether something is asked for: what turns an option off asks for nothing.
     fn is_wanted(&self) -> bool {
         use toml::Value;
@@ -20,6 +33,17 @@ impl Unsupported {
             Some(Value::Table(table)) => !table.is_empty(),
             Some(_) => true,
         }
+    }
+}
+
+/// Anything: whether it is refused or without effect, its description says.
+impl JsonSchema for Unsupported {
+    fn schema_name() -> Cow<'static, str> {
+        "Unsupported".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "deprecated": true })
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Section;
 use crate::units::HumanDuration;
 
 /// `retry_on_failure`: what to do when the destination says "not now".
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryOptions {
     /// Whether to try again at all.
@@ -16,8 +17,10 @@ pub struct RetryOptions {
     /// The wait before the first retry.
     pub initial_interval: HumanDuration,
     /// The jitter, as a share of the wait, 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
     pub randomization_factor: f64,
     /// The factor from one wait to the next, at least 1.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub multiplier: f64,
     /// The longest wait.
     pub max_interval: HumanDuration,

@@ -6,6 +6,7 @@
 use std::time::SystemTime;
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{self, Answer, Endpoint};
@@ -23,6 +24,7 @@ pub const FACTORY: Factory<dyn ExtensionSettings> = Factory {
     kind: "health_check",
     summary: "Tells over HTTP whether the agent is up.",
     signals: &[],
+    schema: |generator| generator.subschema_for::<HealthCheckOptions>(),
     parse: |section| {
         let options: HealthCheckOptions = section.options()?;
         Some(Box::new(options.resolve(section)))
@@ -30,12 +32,14 @@ pub const FACTORY: Factory<dyn ExtensionSettings> = Factory {
 };
 
 /// `[extensions.health_check]`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthCheckOptions {
     /// Where to listen.
+    #[schemars(regex(pattern = ":[0-9]+$"))]
     pub endpoint: String,
     /// The path that answers.
+    #[schemars(regex(pattern = "^/"))]
     pub path: String,
     /// What is answered instead of JSON.
     pub response_body: ResponseBody,
@@ -52,7 +56,7 @@ impl Default for HealthCheckOptions {
 }
 
 /// `response_body`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResponseBody {
     /// The body while the agent is up; empty for JSON.

@@ -8,16 +8,15 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::tls::{self, Pem, TlsVersion};
+use crate::config::Unsupported;
 use crate::secret::Secret;
 
-/// A field of the Collector that this agent does not have: it is recognised, to say so.
-type Unsupported = Option<toml::Value>;
-
 /// What a user writes under `tls` of a component that connects to servers.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientTlsOptions {
     /// No TLS at all, unless an authority is given. Where the scheme of the endpoint decides, it has no effect.

@@ -8,6 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// PEM text in a file or in the configuration.
@@ -40,7 +41,9 @@ impl Pem {
 }
 
 /// A TLS version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
 pub enum TlsVersion {
     /// TLS 1.2.
     #[serde(rename = "1.2")]

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ack::{Ack, Answer};
@@ -23,11 +24,12 @@ pub(super) const FACTORY: Factory<dyn ProcessorSettings> = Factory {
     kind: "batch",
     summary: "Gathers items into batches by count and time, and splits what is larger than a maximum.",
     signals: &Signal::ALL,
+    schema: |generator| generator.subschema_for::<Options>(),
     parse,
 };
 
 /// What a user writes under `[processors.batch]`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Options {
     /// How long an item waits at most before its batch is sent; `0` sends at once.

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -28,22 +29,26 @@ pub(super) const FACTORY: Factory<dyn ProcessorSettings> = Factory {
     kind: "memory_limiter",
     summary: "Refuses data, with a hint when to retry, while the process is short of memory.",
     signals: &Signal::ALL,
+    schema: |generator| generator.subschema_for::<Options>(),
     parse,
 };
 
 /// What a user writes under `[processors.memory_limiter]`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Options {
     /// How often the memory of the process is read; also the hint given to refused clients, at least a second.
+    #[schemars(extend("x-more-than" = "0s"))]
     pub check_interval: HumanDuration,
     /// The hard limit in MiB. Wins over `limit_percentage`.
     pub limit_mib: u64,
     /// The hard limit in percent of the memory that the machine or its cgroup has.
+    #[schemars(range(max = 100))]
     pub limit_percentage: u64,
     /// How far below the hard limit refusal starts, in MiB; `0` means a fifth of the limit.
     pub spike_limit_mib: u64,
     /// The same in percent of total memory.
+    #[schemars(range(max = 100))]
     pub spike_limit_percentage: u64,
 }
 

@@ -1,5 +1,7 @@
 //! The configuration as a whole, from texts to settings.
 
+mod checker;
+mod schema;
 mod stand_ins;
 mod types;
 

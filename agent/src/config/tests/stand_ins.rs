@@ -1,6 +1,7 @@
 //! A few components that stand in for the real ones, so that what is expected does not change with every option that those
 //! gain.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::component::{
@@ -12,20 +13,20 @@ use crate::config::{Registries, Section};
 use crate::signal::Signal;
 use crate::units::{ByteSize, HumanDuration};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct OtlpOptions {
     protocols: Protocols,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Protocols {
     grpc: Option<ServerOptions>,
     http: Option<ServerOptions>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct ServerOptions {
     endpoint: String,
@@ -33,7 +34,7 @@ struct ServerOptions {
     include_metadata: bool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only decoded")]
 struct ClickhouseOptions {
@@ -53,14 +54,14 @@ struct ClickhouseOptions {
     workers: u16,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Endpoints {
     One(String),
     Several(Vec<String>),
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Compression {
     #[default]
@@ -69,14 +70,14 @@ pub(super) enum Compression {
     None,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct BatchOptions {
     timeout: HumanDuration,
     send_batch_size: u32,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct NoOptions {}
 
@@ -154,12 +155,14 @@ pub(super) const REGISTRIES: Registries = Registries {
         kind: "otlp",
         summary: "",
         signals: &Signal::ALL,
+        schema: |generator| generator.subschema_for::<OtlpOptions>(),
         parse: parse_otlp,
     }],
     processors: &[Factory {
         kind: "batch",
         summary: "",
         signals: &Signal::ALL,
+        schema: |generator| generator.subschema_for::<BatchOptions>(),
         parse: parse_batch,
     }],
     exporters: &[
@@ -167,12 +170,14 @@ pub(super) const REGISTRIES: Registries = Registries {
             kind: "clickhouse",
             summary: "",
             signals: &Signal::ALL,
+            schema: |generator| generator.subschema_for::<ClickhouseOptions>(),
             parse: parse_clickhouse,
         },
         Factory {
             kind: "spans_only",
             summary: "",
             signals: &[Signal::Traces],
+            schema: |generator| generator.subschema_for::<NoOptions>(),
             parse: |section| section.options::<NoOptions>().map(|_| Box::new(Inert) as _),
         },
     ],
@@ -181,12 +186,14 @@ pub(super) const REGISTRIES: Registries = Registries {
             kind: "health_check",
             summary: "",
             signals: &[],
+            schema: |generator| generator.subschema_for::<NoOptions>(),
             parse: |section| section.options::<NoOptions>().map(|_| Box::new(Inert) as _),
         },
         Factory {
             kind: "pprof",
             summary: "",
             signals: &[],
+            schema: |generator| generator.subschema_for::<NoOptions>(),
             parse: |section| section.options::<NoOptions>().map(|_| Box::new(Inert) as _),
         },
     ],

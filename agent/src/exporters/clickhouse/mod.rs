@@ -27,6 +27,7 @@ pub const FACTORY: Factory<dyn ExporterSettings> = Factory {
     kind: "clickhouse",
     summary: "Inserts spans, log records and data points into ClickHouse, in the tables of the OpenTelemetry Collector.",
     signals: &Signal::ALL,
+    schema: |generator| generator.subschema_for::<options::Options>(),
     parse,
 };
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::native::Method;
@@ -13,10 +14,11 @@ use crate::secret::Secret;
 use crate::units::HumanDuration;
 
 /// Options of the ClickHouse exporter.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Options {
     /// `http://host:8123` or `https://host:8443`; several separated by commas. Query parameters are settings.
+    #[schemars(extend("x-required" = true))]
     pub(crate) endpoint: String,
     /// The user; wins over one in the endpoint.
     pub(crate) username: String,
@@ -96,7 +98,7 @@ impl Default for Options {
 }
 
 /// How request bodies are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Compress {
     /// Fast.
@@ -118,7 +120,7 @@ impl Compress {
 }
 
 /// What is promised about an insert whose answer got lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Delivery {
     /// It is stored once. Tables that cannot do this are warned of.
@@ -128,10 +130,10 @@ pub(crate) enum Delivery {
 }
 
 /// The engine of the tables that are made.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct EngineOptions {
-    /// `MergeTree`, `ReplicatedMergeTree`, …
+    /// `MergeTree`, `ReplicatedMergeTree` or another of that family.
     pub(crate) name: String,
     /// What stands in the engine's parentheses.
     pub(crate) params: String,
@@ -147,7 +149,7 @@ impl Default for EngineOptions {
 }
 
 /// A table's name.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TableName {
     /// The name, without the database.
@@ -155,7 +157,7 @@ pub(crate) struct TableName {
 }
 
 /// The tables of data points.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct MetricsTables {
     /// Gauges.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Section;
@@ -10,7 +11,7 @@ use crate::signal::Signal;
 use crate::units::ByteSize;
 
 /// `sending_queue.dead_letter`: where items are kept that the destination will never take.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLetterOptions {
     /// The folder of the letters: each exporter and signal has a folder of its own in it. With `storage = "wal"` the
@@ -18,6 +19,7 @@ pub struct DeadLetterOptions {
     pub directory: Option<PathBuf>,
     /// Bytes that the letters of one signal may take on disk. What comes then waits in the log, with `storage = "wal"`,
     /// or is dropped.
+    #[schemars(extend("x-at-least" = "1MiB"))]
     pub max_size: ByteSize,
 }
 

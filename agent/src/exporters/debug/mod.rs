@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::sampler::Sampler;
@@ -32,6 +33,7 @@ pub const FACTORY: Factory<dyn ExporterSettings> = Factory {
     kind: "debug",
     summary: "Shows telemetry as text on the terminal or in the agent's log.",
     signals: &Signal::ALL,
+    schema: |generator| generator.subschema_for::<DebugOptions>(),
     parse: |section| {
         let options: DebugOptions = section.options()?;
         Some(Box::new(options))
@@ -39,7 +41,7 @@ pub const FACTORY: Factory<dyn ExporterSettings> = Factory {
 };
 
 /// How much is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verbosity {
     /// A line per batch, with counts.
@@ -52,7 +54,7 @@ pub enum Verbosity {
 }
 
 /// Where text goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stream {
     /// Standard output.
@@ -63,7 +65,7 @@ pub enum Stream {
 }
 
 /// `[exporters.debug]`. There is nothing to validate beyond the types.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DebugOptions {
     /// `basic`, `normal` or `detailed`.

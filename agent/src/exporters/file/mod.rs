@@ -41,6 +41,7 @@ pub const FACTORY: Factory<dyn ExporterSettings> = Factory {
     kind: "file",
     summary: "Writes JSON lines or framed protobuf to files, with compression, rotation and a file per resource attribute.",
     signals: &Signal::ALL,
+    schema: |generator| generator.subschema_for::<FileOptions>(),
     parse: |section| {
         let options: FileOptions = section.options()?;
         Some(Box::new(options.resolve(section)))

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Section;
@@ -11,7 +12,7 @@ use crate::exporters::sender::{QueueOptions, SenderSettings};
 use crate::units::HumanDuration;
 
 /// How requests are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// One OTLP/JSON request per line.
@@ -22,7 +23,7 @@ pub enum Format {
 }
 
 /// How what is written is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// Not at all.
@@ -33,7 +34,7 @@ pub enum Compression {
 }
 
 /// When data is forced to the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Fsync {
     /// When the system sees fit. A power failure may lose what it had not written, about 30 seconds.
@@ -46,10 +47,11 @@ pub enum Fsync {
 }
 
 /// `compression_params`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CompressionParams {
     /// The zstd level, 1 (fast) to 22 (small).
+    #[schemars(range(min = 1, max = 22))]
     pub level: i32,
 }
 
@@ -60,10 +62,11 @@ impl Default for CompressionParams {
 }
 
 /// `rotation`: the file is renamed to `name-<time>.ext` when it is full, and a new one begun.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RotationOptions {
     /// How large a file gets, in MiB. A single batch that is larger gets a file of its own.
+    #[schemars(range(min = 1))]
     pub max_megabytes: u64,
     /// Files rotated longer ago are removed; `0` keeps them.
     pub max_days: u64,
@@ -85,7 +88,7 @@ impl Default for RotationOptions {
 }
 
 /// `group_by`: a file per value of a resource attribute.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GroupByOptions {
     /// Whether to group. `path` then holds exactly one `*`, which the value replaces.
@@ -107,10 +110,11 @@ impl Default for GroupByOptions {
 }
 
 /// `[exporters.file]`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileOptions {
     /// Where to write. Required.
+    #[schemars(extend("x-required" = true))]
     pub path: String,
     /// `json` or `proto`.
     pub format: Format,
@@ -122,12 +126,14 @@ pub struct FileOptions {
     /// The compressor's parameters.
     pub compression_params: CompressionParams,
     /// How often data is forced to the disk with `fsync = "flush"`. Writes themselves never wait in memory.
+    #[schemars(extend("x-more-than" = "0s"))]
     pub flush_interval: HumanDuration,
     /// `never`, `flush` or `always`.
     pub fsync: Fsync,
     /// Whether missing folders are made, also those that `group_by` asks for.
     pub create_directory: bool,
     /// The permissions of folders made, in octal.
+    #[schemars(regex(pattern = r"^(0o)?[0-7]{1,5}$"))]
     pub directory_permissions: String,
     /// Off unless the table exists.
     pub rotation: Option<RotationOptions>,

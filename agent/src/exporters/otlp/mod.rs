@@ -32,6 +32,7 @@ pub const GRPC: Factory<dyn ExporterSettings> = Factory {
     kind: "otlp_grpc",
     summary: "Sends what arrived, as it arrived, to another agent, a Collector or a backend, by OTLP over gRPC.",
     signals: &Signal::ALL,
+    schema: |generator| generator.subschema_for::<options::GrpcOptions>(),
     parse: parse_grpc,
 };
 
@@ -47,6 +48,7 @@ pub const HTTP: Factory<dyn ExporterSettings> = Factory {
     kind: "otlp_http",
     summary: "Sends what arrived, as it arrived, to another agent, a Collector or a backend, by OTLP over HTTP.",
     signals: &Signal::ALL,
+    schema: |generator| generator.subschema_for::<options::HttpOptions>(),
     parse: parse_http,
 };
 

@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Unsupported;
 use crate::exporters::retry::RetryOptions;
 use crate::exporters::sender::QueueOptions;
 use crate::net::client_tls::ClientTlsOptions;
 use crate::secret::Secret;
 use crate::units::HumanDuration;
 
-/// A field of the Collector that this agent does not have, or that has no effect here: it is recognised, to say so.
-pub(super) type Unsupported = Option<toml::Value>;
-
 /// How requests are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Compression {
     /// The Collector's default.
@@ -38,7 +37,7 @@ pub(super) enum Compression {
 }
 
 /// `compression_params`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct CompressionParams {
     /// For gzip, zlib and deflate 1 (fast) to 9 (small), for zstd 1 to 22; `0` is the usual one.
@@ -46,7 +45,7 @@ pub(super) struct CompressionParams {
 }
 
 /// `encoding`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Format {
     /// The wire format, as it arrived.
@@ -57,12 +56,13 @@ pub(super) enum Format {
 }
 
 /// `keepalive`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct KeepaliveOptions {
-    /// A ping is sent when nothing came for so long while a request is under way; `0` sends none.
+    /// A ping is sent when nothing came for so long while a request is under way, at least `1s`; `0` sends none.
     pub(super) time: HumanDuration,
     /// The connection is given up when the ping is not answered in this time.
+    #[schemars(extend("x-more-than" = "0s"))]
     pub(super) timeout: HumanDuration,
     /// Whether pings are sent without a request under way, too.
     pub(super) permit_without_stream: bool,
@@ -79,10 +79,11 @@ impl Default for KeepaliveOptions {
 }
 
 /// `[exporters.otlp_grpc]`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct GrpcOptions {
     /// `host:port`, `http://host:port` or `https://host:port`. Required.
+    #[schemars(extend("x-required" = true))]
     pub(super) endpoint: String,
     /// `gzip`, `zstd`, `snappy` or `none`.
     pub(super) compression: Compression,
@@ -128,16 +129,16 @@ impl Default for GrpcOptions {
             sending_queue: QueueOptions::default(),
             balancer_name: String::new(),
             wait_for_ready: false,
-            read_buffer_size: None,
-            write_buffer_size: None,
-            auth: None,
-            middlewares: None,
+            read_buffer_size: Unsupported::default(),
+            write_buffer_size: Unsupported::default(),
+            auth: Unsupported::default(),
+            middlewares: Unsupported::default(),
         }
     }
 }
 
 /// `[exporters.otlp_http]`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct HttpOptions {
     /// `http://host:port` or `https://host:port`, with a path or without: `/v1/traces` and so on is appended.
@@ -169,6 +170,7 @@ pub(super) struct HttpOptions {
     /// What waits for the far side. Each consumer has a connection of its own.
     pub(super) sending_queue: QueueOptions,
     /// Only `0`: there is a connection per consumer of the sending queue.
+    #[schemars(range(max = 0))]
     pub(super) max_conns_per_host: u64,
     /// Accepted, without effect: there is a connection per consumer of the sending queue.
     pub(super) max_idle_conns: Unsupported,
@@ -214,18 +216,18 @@ impl Default for HttpOptions {
             retry_on_failure: RetryOptions::default(),
             sending_queue: QueueOptions::default(),
             max_conns_per_host: 0,
-            max_idle_conns: None,
-            max_idle_conns_per_host: None,
-            force_attempt_http2: None,
-            http2_read_idle_timeout: None,
-            http2_ping_timeout: None,
-            read_buffer_size: None,
-            write_buffer_size: None,
-            profiles_endpoint: None,
-            proxy_url: None,
-            cookies: None,
-            auth: None,
-            middlewares: None,
+            max_idle_conns: Unsupported::default(),
+            max_idle_conns_per_host: Unsupported::default(),
+            force_attempt_http2: Unsupported::default(),
+            http2_read_idle_timeout: Unsupported::default(),
+            http2_ping_timeout: Unsupported::default(),
+            read_buffer_size: Unsupported::default(),
+            write_buffer_size: Unsupported::default(),
+            profiles_endpoint: Unsupported::default(),
+            proxy_url: Unsupported::default(),
+            cookies: Unsupported::default(),
+            auth: Unsupported::default(),
+            middlewares: Unsupported::default(),
         }
     }
 }

@@ -11,10 +11,10 @@ use http::uri::Authority;
 use super::compress::Method;
 use super::endpoint::{GrpcEndpoint, HttpEndpoint};
 use super::options::{
-    Compression, CompressionParams, Format, GrpcOptions, HttpOptions, KeepaliveOptions, Unsupported,
+    Compression, CompressionParams, Format, GrpcOptions, HttpOptions, KeepaliveOptions,
 };
 use super::request::Packing;
-use crate::config::Section;
+use crate::config::{Section, Unsupported};
 use crate::exporters::sender::SenderSettings;
 use crate::net::client_tls::{ClientTlsOptions, ClientTlsSettings};
 use crate::secret::Secret;
@@ -190,10 +190,7 @@ impl HttpSettings {
 }
 
 fn refuse_unsupported(section: &mut Section<'_>, options: &HttpOptions) {
-    let empty_text = |value: &Unsupported| {
-        let value = value.clone();
-        value.filter(|value| value.as_str() != Some(""))
-    };
+    let empty_text = |value: &Unsupported| value.clone().filter(|value| value.as_str() != Some(""));
     let cookies = options.cookies.clone().filter(|cookies| {
         let enabled = cookies.get("enabled").and_then(toml::Value::as_bool);
         enabled != Some(false)

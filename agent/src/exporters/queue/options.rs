@@ -1,26 +1,30 @@
 //! `sending_queue`: what an operator writes, and what it means.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::memory::Sizer;
 use crate::config::{Section, Unsupported};
 use crate::exporters::dead_letter::{DeadLetterOptions, DeadLetterSettings};
 use crate::gather::Batching;
-use crate::units::{ByteSize, HumanDuration};
+use crate::units::{ByteSize, DURATION_PATTERN, HumanDuration};
 use crate::wal::Fsync;
 
 /// `sending_queue`: what waits for the destination.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueOptions {
     /// Without a queue every client waits for the destination's answer.
     pub enabled: bool,
     /// Batches sent at the same time, at least 1.
+    #[schemars(range(min = 1, max = 1024))]
     pub num_consumers: usize,
     /// How much waits in memory, in the unit of `sizer`. A full queue refuses; it drops nothing.
+    #[schemars(range(min = 1))]
     pub queue_size: usize,
     /// What `queue_size` counts: `requests`, `items` or `bytes`.
     pub sizer: Sizer,
@@ -34,6 +38,7 @@ pub struct QueueOptions {
     /// the folder that systemd names in `$STATE_DIRECTORY`.
     pub directory: Option<PathBuf>,
     /// Bytes that a signal's log may take on disk, for `wal`.
+    #[schemars(extend("x-at-least" = "1MiB"))]
     pub max_size: ByteSize,
     /// How long a log keeps what cannot be delivered, for `wal`; `0` means for as long as it takes.
     pub max_age: HumanDuration,
@@ -70,7 +75,7 @@ impl Default for QueueOptions {
 }
 
 /// `sending_queue.batch`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchOptions {
     /// How long an item waits for others at most.
@@ -92,7 +97,7 @@ impl Default for BatchOptions {
 }
 
 /// Where a queue keeps what waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {
     /// In memory.
@@ -103,7 +108,7 @@ pub enum Storage {
 }
 
 /// What a full log does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFull {
     /// Refuses new data.
@@ -117,6 +122,20 @@ pub enum OnFull {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct FsyncOption(String);
+
+impl JsonSchema for FsyncOption {
+    fn schema_name() -> Cow<'static, str> {
+        "Fsync".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": format!("^(always|never|{DURATION_PATTERN})$"),
+            "examples": ["always", "100ms", "never"],
+        })
+    }
+}
 
 impl Default for FsyncOption {
     fn default() -> Self {

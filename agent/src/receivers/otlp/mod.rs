@@ -45,6 +45,7 @@ pub const FACTORY: Factory<dyn ReceiverSettings> = Factory {
     kind: "otlp",
     summary: "Receives OTLP over gRPC and HTTP, protobuf and JSON.",
     signals: &Signal::ALL,
+    schema: |generator| generator.subschema_for::<options::OtlpOptions>(),
     parse: |section| Some(Box::new(OtlpSettings::parse(section)?)),
 };
 

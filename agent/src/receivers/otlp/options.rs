@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use crate::config::Unsupported;
 use crate::net::tls::TlsVersion;
 use crate::units::{ByteSize, HumanDuration};
 
-/// A field of the Collector that this agent does not have (yet): it is recognised, to say so.
-pub(super) type Unsupported = Option<toml::Value>;
-
 /// The whole table.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OtlpOptions {
     /// The protocols to serve, at least one.
@@ -19,7 +18,7 @@ pub(super) struct OtlpOptions {
 }
 
 /// `[receivers.otlp.protocols]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ProtocolsOptions {
     /// OTLP over gRPC; absent means not served.
@@ -31,7 +30,7 @@ pub(super) struct ProtocolsOptions {
 }
 
 /// `[receivers.otlp.protocols.grpc]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct GrpcOptions {
     /// `host:port`, or a path with `transport = "unix"`.
@@ -41,8 +40,10 @@ pub(super) struct GrpcOptions {
     /// Certificates; absent means plaintext.
     pub(super) tls: Option<TlsOptions>,
     /// The largest message, in MiB, before and after decompression.
+    #[schemars(range(min = 1, max = 4094))]
     pub(super) max_recv_msg_size_mib: u32,
     /// Requests under way on one connection.
+    #[schemars(range(min = 1))]
     pub(super) max_concurrent_streams: u32,
     /// Accepted, without effect: the size of reads follows the frames.
     pub(super) read_buffer_size: Unsupported,
@@ -66,18 +67,18 @@ impl Default for GrpcOptions {
             tls: None,
             max_recv_msg_size_mib: 4,
             max_concurrent_streams: 1000,
-            read_buffer_size: None,
-            write_buffer_size: None,
+            read_buffer_size: Unsupported::default(),
+            write_buffer_size: Unsupported::default(),
             keepalive: KeepaliveOptions::default(),
-            auth: None,
+            auth: Unsupported::default(),
             include_metadata: false,
-            middlewares: None,
+            middlewares: Unsupported::default(),
         }
     }
 }
 
 /// `[receivers.otlp.protocols.grpc.keepalive]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct KeepaliveOptions {
     /// What the server does.
@@ -87,7 +88,7 @@ pub(super) struct KeepaliveOptions {
 }
 
 /// `[receivers.otlp.protocols.grpc.keepalive.server_parameters]`. 0 is no limit.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ServerParametersOptions {
     /// A connection without a request for so long is closed.
@@ -115,7 +116,7 @@ impl Default for ServerParametersOptions {
 }
 
 /// `[receivers.otlp.protocols.http]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct HttpOptions {
     /// `host:port`, or a path with `transport = "unix"`.
@@ -178,15 +179,15 @@ impl Default for HttpOptions {
             traces_url_path: "/v1/traces".to_owned(),
             metrics_url_path: "/v1/metrics".to_owned(),
             logs_url_path: "/v1/logs".to_owned(),
-            auth: None,
+            auth: Unsupported::default(),
             include_metadata: false,
-            middlewares: None,
+            middlewares: Unsupported::default(),
         }
     }
 }
 
 /// `cors`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct CorsOptions {
     /// Origins such as `https://*.example.com`; empty turns CORS off.
@@ -200,7 +201,7 @@ pub(super) struct CorsOptions {
 }
 
 /// `tls`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TlsOptions {
     /// The certificate chain: a path.

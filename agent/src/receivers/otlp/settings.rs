@@ -8,10 +8,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::cors::CorsSettings;
 use super::encoding::{Encoding, Encodings};
-use super::options::{
-    GrpcOptions, HttpOptions, OtlpOptions, ServerParametersOptions, TlsOptions, Unsupported,
-};
-use crate::config::Section;
+use super::options::{GrpcOptions, HttpOptions, OtlpOptions, ServerParametersOptions, TlsOptions};
+use crate::config::{Section, Unsupported};
 use crate::net::listen::Endpoint;
 use crate::net::tls::{Pem, TlsSettings, TlsVersion};
 use crate::signal::{PerSignal, Signal};
