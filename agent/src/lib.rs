@@ -15,6 +15,7 @@ pub mod component;
 pub mod config;
 pub mod exporters;
 pub mod extensions;
+pub mod fingerprint;
 pub mod gather;
 pub mod health;
 pub mod ledger;
@@ -26,7 +27,9 @@ pub mod pipeline;
 pub mod process;
 pub mod processors;
 pub mod receivers;
+pub mod reload;
 pub mod secret;
+mod side;
 pub mod signal;
 pub mod telemetry;
 #[cfg(test)]
