@@ -89,6 +89,8 @@ impl Endpoint {
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
+                // Who shares the socket takes what comes from then on.
+                biased;
                 () = shutdown.triggered() => break,
                 Some(_) = connections.join_next() => continue,
                 accepted = accept(&acceptor, &room) => accepted,

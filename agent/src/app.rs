@@ -1,5 +1,8 @@
 //! The agent's life: build everything, start, change when the configuration does, wait for a reason to stop, drain.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -145,10 +148,15 @@ impl Agent {
     /// Reads the configuration again and does what it says, or only says what that would be.
     async fn reload(&mut self, dry_run: bool, trigger: &'static str) -> Report {
         let started = Instant::now();
+        let before = self.watch.stamp();
         let report = self.try_reload(dry_run).await;
         if !dry_run {
             // Also after a refusal: what is mended has to be noticed.
             self.look_at_files();
+            if self.watch.stamp() != before {
+                // What changed while it was read may not have been noticed.
+                self.watch.look_again();
+            }
             self.note(&report, trigger, started);
         }
         report

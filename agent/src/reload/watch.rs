@@ -4,6 +4,8 @@
 //! What a notice says is only believed as far as that something has happened: whoever is told reads everything again.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -69,6 +71,24 @@ impl Watch {
                 warn!(folder = %folder.display(), %error, "cannot be watched for changes of the configuration");
             }
         }
+    }
+
+    /// A number that changes when any of the files does.
+    pub(crate) fn stamp(&self) -> u64 {
+        let places = self.places().clone();
+        let mut stamp = DefaultHasher::new();
+        for path in &places.paths {
+            path.hash(&mut stamp);
+            if let Ok(found) = std::fs::symlink_metadata(path) {
+                (found.ino(), found.mtime(), found.mtime_nsec(), found.len()).hash(&mut stamp);
+            }
+        }
+        stamp.finish()
+    }
+
+    /// As if something had changed.
+    pub(crate) fn look_again(&self) {
+        self.changed.notify_one();
     }
 
     fn places(&self) -> MutexGuard<'_, Places> {
@@ -165,7 +185,7 @@ fn link_on(path: &Path) -> Option<(PathBuf, PathBuf)> {
     while let Some(step) = steps.next() {
         way.push(step);
         if let Ok(target) = std::fs::read_link(&way) {
-            let folder = way.parent().unwrap_or(Path::new("/"));
+            let folder = way.parent().unwrap_or_else(|| Path::new("/"));
             let rest = steps.as_path();
             let target = match rest.as_os_str().is_empty() {
                 true => folder.join(target),

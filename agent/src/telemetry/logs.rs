@@ -45,6 +45,14 @@ pub fn start(level: LevelFilter, json: bool) -> Result<Logs, TryInitError> {
 }
 
 impl Logs {
+    /// The way to change a log that was never started.
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
+        let (_, filter) = reload::Layer::new(EnvFilter::default());
+        let (_, format) = reload::Layer::new(format(false));
+        Self { filter, format }
+    }
+
     /// Goes on at another level and in another form.
     pub fn change(&self, level: LevelFilter, json: bool) {
         let (filter, _) = filter(level);
