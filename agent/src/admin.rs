@@ -1,7 +1,6 @@
-//! A small HTTP/1 server for people, scrapers and load balancers: bounded, read-only, gone when asked.
+//! A small HTTP/1 server for people, scrapers and load balancers: bounded, gone when asked.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +11,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use crate::component::Shutdown;
+use crate::component::{BoxFuture, Shutdown};
+use crate::net::listen::{self, Acceptor};
+use crate::net::socket::Io;
+use crate::net::sockets::{Key, Sockets};
 
 /// Scrapers and probes need a handful; the rest wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -37,22 +38,32 @@ pub(crate) type Answer = Response<Full<Bytes>>;
 /// A bound socket that serves nobody yet.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    listener: TcpListener,
+    acceptor: Acceptor,
+    address: String,
 }
 
-/// Binds `address`. Called on the runtime.
-pub(crate) fn bind(address: impl ToSocketAddrs) -> io::Result<Endpoint> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
+/// What answers a request.
+pub(crate) type Handler =
+    Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// Binds `endpoint`, or shares the socket that is there. `owner` tells those apart that take any free port. Called on the
+/// runtime.
+pub(crate) fn bind(
+    sockets: &Sockets,
+    endpoint: &listen::Endpoint,
+    owner: &str,
+) -> io::Result<Endpoint> {
+    let listener = sockets.listen(endpoint, &Key::new(endpoint, owner))?;
     Ok(Endpoint {
-        listener: TcpListener::from_std(listener)?,
+        address: listener.address().to_owned(),
+        acceptor: listener.start()?,
     })
 }
 
 impl Endpoint {
     /// Where it listens.
-    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Answers `GET` and `HEAD` with what `respond` makes of the path, until `shutdown`.
@@ -61,19 +72,33 @@ impl Endpoint {
         respond: impl Fn(&str) -> Answer + Send + Sync + 'static,
         shutdown: Shutdown,
     ) {
-        let respond = Arc::new(respond);
+        let handler = move |request: Request<Incoming>| {
+            let answer = match *request.method() {
+                Method::GET | Method::HEAD => respond(request.uri().path()),
+                _ => method_not_allowed("GET, HEAD"),
+            };
+            Box::pin(std::future::ready(answer)) as BoxFuture<'static, Answer>
+        };
+        self.serve_with(Arc::new(handler), shutdown).await;
+    }
+
+    /// Answers with what `handler` makes of each request, until `shutdown`.
+    pub(crate) async fn serve_with(self, handler: Handler, shutdown: Shutdown) {
+        let acceptor = self.acceptor;
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
+                // Who shares the socket takes what comes from then on.
+                biased;
                 () = shutdown.triggered() => break,
                 Some(_) = connections.join_next() => continue,
-                accepted = self.accept(&room) => accepted,
+                accepted = accept(&acceptor, &room) => accepted,
             };
             match accepted {
                 Ok((stream, permit)) => {
                     let connection =
-                        serve_connection(stream, Arc::clone(&respond), shutdown.clone());
+                        serve_connection(stream, Arc::clone(&handler), shutdown.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(permit);
@@ -85,34 +110,27 @@ impl Endpoint {
                 }
             }
         }
+        drop(acceptor);
         let all = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all).await.is_err() {
             connections.shutdown().await;
         }
     }
-
-    async fn accept(
-        &self,
-        room: &Arc<Semaphore>,
-    ) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-        let permit = Arc::clone(room).acquire_owned().await;
-        let permit = permit.map_err(io::Error::other)?;
-        let (stream, _) = self.listener.accept().await?;
-        Ok((stream, permit))
-    }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    respond: Arc<impl Fn(&str) -> Answer + Send + Sync + 'static>,
-    shutdown: Shutdown,
-) {
+async fn accept(
+    acceptor: &Acceptor,
+    room: &Arc<Semaphore>,
+) -> io::Result<(Box<dyn Io>, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room).acquire_owned().await;
+    let permit = permit.map_err(io::Error::other)?;
+    Ok((acceptor.accept().await?, permit))
+}
+
+async fn serve_connection(stream: Box<dyn Io>, handler: Handler, shutdown: Shutdown) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = match *request.method() {
-            Method::GET | Method::HEAD => respond(request.uri().path()),
-            _ => method_not_allowed(),
-        };
-        async move { Ok::<_, std::convert::Infallible>(answer) }
+        let answer = handler(request);
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -156,19 +174,24 @@ pub(crate) fn not_found() -> Answer {
     )
 }
 
-fn method_not_allowed() -> Answer {
+/// 405; `allowed` is what is.
+pub(crate) fn method_not_allowed(allowed: &'static str) -> Answer {
     let mut refused = answer(
         StatusCode::METHOD_NOT_ALLOWED,
         "text/plain; charset=utf-8",
-        "405 method not allowed, supported: [GET, HEAD]\n",
+        format!("405 method not allowed, supported: [{allowed}]\n"),
     );
-    let allowed = header::HeaderValue::from_static("GET, HEAD");
+    let allowed = header::HeaderValue::from_static(allowed);
     refused.headers_mut().insert(header::ALLOW, allowed);
     refused
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::net::TcpStream;
+
     use super::*;
     use crate::testing::http_get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -177,9 +200,14 @@ mod tests {
         answer(StatusCode::OK, "text/plain", path.to_owned())
     }
 
+    fn bind_text(text: &str) -> io::Result<Endpoint> {
+        let endpoint = listen::Endpoint::parse("tcp", text).unwrap();
+        bind(&Sockets::default(), &endpoint, "test")
+    }
+
     fn start() -> (SocketAddr, Shutdown, tokio::task::JoinHandle<()>) {
-        let endpoint = bind("127.0.0.1:0").unwrap();
-        let address = endpoint.address().unwrap();
+        let endpoint = bind_text("127.0.0.1:0").unwrap();
+        let address = endpoint.address().parse().unwrap();
         let shutdown = Shutdown::default();
         let serving = tokio::spawn(endpoint.serve(respond, shutdown.clone()));
         (address, shutdown, serving)
@@ -241,7 +269,10 @@ mod tests {
     #[tokio::test]
     async fn an_address_in_use_is_an_error() {
         let (address, shutdown, serving) = start();
-        assert_eq!(bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            bind_text(&address.to_string()).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
         shutdown.trigger();
         serving.await.unwrap();
     }

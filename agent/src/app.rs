@@ -1,53 +1,48 @@
-//! The agent's life: build everything, start, wait for a reason to stop, drain.
+//! The agent's life: build everything, start, change when the configuration does, wait for a reason to stop, drain.
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
-use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tokio::sync::mpsc;
+use tracing::{debug, error, info, warn};
 
-use crate::component::{ComponentError, ExtensionContext, Shutdown};
-use crate::config::Settings;
-use crate::health::{Health, Phase};
-use crate::memory::HeldBytes;
-use crate::pipeline::{Ending, Plan, Running};
+use crate::component::ComponentError;
+use crate::config::{self, ConfigSources, Configuration, LogEncoding, LogSettings, Source};
+use crate::health::{Health, Phase, Reloaded};
+use crate::pipeline::{Built, Change, Ending, Running, World};
 use crate::process;
-use crate::telemetry::{Telemetry, server};
+use crate::reload::{Difference, Loaded, Outcome, Report, Request, Watch};
+use crate::side::{Prepared, Side, Surroundings};
+use crate::telemetry::logs::Logs;
+use crate::telemetry::{Telemetry, names};
 
 /// Runs the agent until it is told to stop, or cannot go on.
 ///
 /// # Errors
 /// When a component cannot be built or a receiver fails.
-pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+pub async fn run(
+    sources: ConfigSources,
+    configuration: Configuration,
+    logs: Logs,
+) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let telemetry = Telemetry::default();
-    let held = HeldBytes::default();
-    let health = Health::default();
-
-    let mut side = SideTasks::start(&settings, &telemetry, &held, &health)?;
-    let mut running = plan(&settings).build(&telemetry, &held)?.start();
-    health.enter(Phase::Ready);
+    let mut agent = Agent::start(sources, configuration, logs).await?;
     info!(
-        pipelines = settings.pipelines.len(),
+        pipelines = agent.loaded.settings().pipelines.len(),
         "everything is ready, running"
     );
-
-    let failure = tokio::select! {
-        name = signals.stop() => {
-            info!(signal = name, "stopping");
-            None
-        }
-        problem = running.receiver_failed() => Some(problem),
-        problem = side.failed() => Some(problem),
-    };
+    let failure = agent.serve(&mut signals).await;
     if let Some(problem) = &failure {
         error!(problem, "stopping: a component has failed");
     }
-    health.enter(Phase::Stopping);
-    let clean = drain(running, &settings, &mut signals).await;
-    side.stop().await;
+    let clean = agent.stop(&mut signals).await;
     Ok(if clean && failure.is_none() {
         ExitCode::SUCCESS
     } else {
@@ -55,10 +50,262 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Commands that wait while one is carried out.
+const REQUESTS_MAX: usize = 16;
+
+/// What runs, and what it was made from.
+struct Agent {
+    sources: ConfigSources,
+    loaded: Arc<Loaded>,
+    running: Running,
+    side: Side,
+    requests: mpsc::Receiver<Request>,
+    watch: Watch,
+    logs: Logs,
+    health: Health,
+    telemetry: Telemetry,
+    /// The most bytes of telemetry to hold.
+    held_max: usize,
+}
+
+/// What the agent waits for besides its end.
+enum Wish {
+    Files,
+    Hangup,
+    Request(Request),
+}
+
+impl Agent {
+    async fn start(
+        sources: ConfigSources,
+        configuration: Configuration,
+        logs: Logs,
+    ) -> anyhow::Result<Self> {
+        let world = World::default();
+        let health = Health::default();
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let mut side = Side::new(Surroundings {
+            world: world.clone(),
+            health: health.clone(),
+            requests: sender,
+            started: Instant::now(),
+        });
+        let held_max = held_max(process::memory_available());
+        let loaded = Arc::new(Loaded::new(configuration));
+        side.swap(side.prepare(None, loaded.settings())?);
+        let built = {
+            let (loaded, world) = (Arc::clone(&loaded), world.clone());
+            beside(move || loaded.plan(held_max).build(&world)).await?
+        };
+        let mut running = built.start();
+        running.drain_timeout = loaded.settings().drain_timeout;
+        health.enter(Phase::Ready);
+        let mut agent = Self {
+            sources,
+            loaded,
+            running,
+            side,
+            requests,
+            watch: Watch::default(),
+            logs,
+            health,
+            telemetry: world.telemetry,
+            held_max,
+        };
+        agent.look_at_files();
+        agent.note_success();
+        Ok(agent)
+    }
+
+    /// Runs until told to stop, or something fails: then it says what.
+    async fn serve(&mut self, signals: &mut Signals) -> Option<String> {
+        loop {
+            let quiet = self.loaded.settings().reload.debounce;
+            let wish = tokio::select! {
+                name = stop(&mut signals.terminate, &mut signals.interrupt) => {
+                    info!(signal = name, "stopping");
+                    return None;
+                }
+                problem = self.running.receiver_failed() => return Some(problem),
+                problem = self.side.failed() => return Some(problem),
+                _ = signals.hangup.recv() => Wish::Hangup,
+                () = self.watch.changed(quiet) => Wish::Files,
+                // The sender is in the side tasks, which outlive this.
+                Some(request) = self.requests.recv() => Wish::Request(request),
+            };
+            match wish {
+                Wish::Files => drop(self.reload(false, "files").await),
+                Wish::Hangup => drop(self.reload(false, "SIGHUP").await),
+                Wish::Request(Request { dry_run, answer }) => {
+                    let report = self.reload(dry_run, "command").await;
+                    // Whoever asked may have gone away.
+                    drop(answer.send(report));
+                }
+            }
+        }
+    }
+
+    /// Reads the configuration again and does what it says, or only says what that would be.
+    async fn reload(&mut self, dry_run: bool, trigger: &'static str) -> Report {
+        let started = Instant::now();
+        let before = self.watch.stamp();
+        let report = self.try_reload(dry_run).await;
+        if !dry_run {
+            // Also after a refusal: what is mended has to be noticed.
+            self.look_at_files();
+            if self.watch.stamp() != before {
+                // What changed while it was read may not have been noticed.
+                self.watch.look_again();
+            }
+            self.note(&report, trigger, started);
+        }
+        report
+    }
+
+    async fn try_reload(&mut self, dry_run: bool) -> Report {
+        let sources = self.sources.clone();
+        let read = move || config::load_configuration(&sources).map(Loaded::new);
+        let new = match beside(read).await {
+            Ok(new) => Arc::new(new),
+            Err(found) => return Report::wrong(&found),
+        };
+        let difference = Difference::between(&self.loaded, &new);
+        let warnings = new.configuration.warnings.clone();
+        if dry_run {
+            return Report::new(Outcome::Valid, difference, &warnings);
+        }
+        let outcome = match difference.is_empty() {
+            true => Outcome::Unchanged,
+            false => match self.build(&new).await {
+                Ok((built, prepared)) => {
+                    self.swap(built, prepared, &new);
+                    Outcome::Reloaded
+                }
+                Err(cause) => return Report::failed(difference, &cause),
+            },
+        };
+        self.loaded = new;
+        Report::new(outcome, difference, &warnings)
+    }
+
+    /// Builds everything new beside what runs.
+    async fn build(&mut self, new: &Arc<Loaded>) -> Result<(Built, Prepared), ComponentError> {
+        let prepared = self
+            .side
+            .prepare(Some(self.loaded.settings()), new.settings())?;
+        let builder = self.running.builder();
+        let (old, new, held_max) = (Arc::clone(&self.loaded), Arc::clone(new), self.held_max);
+        let built = beside(move || builder(&old.plan(held_max), &new.plan(held_max))).await?;
+        Ok((built, prepared))
+    }
+
+    /// From here on nothing can fail.
+    fn swap(&mut self, built: Built, prepared: Prepared, new: &Loaded) {
+        let settings = new.settings();
+        // Before anything is replaced, so that what is removed has the time that is written now.
+        self.running.drain_timeout = settings.drain_timeout;
+        self.running.swap(built);
+        self.side.swap(prepared);
+        let LogSettings { level, encoding } = settings.telemetry.logs;
+        if settings.telemetry.logs != self.loaded.settings().telemetry.logs {
+            self.logs
+                .change(level.into(), encoding == LogEncoding::Json);
+        }
+    }
+
+    fn look_at_files(&mut self) {
+        if !self.loaded.settings().reload.watch {
+            return self.watch.look_at(None::<[&Path; 0]>);
+        }
+        let sources = self.sources.sources.iter();
+        let named = sources.filter_map(|source| match source {
+            Source::Path(path) => Some(path.as_path()),
+            Source::Stdin | Source::Text { .. } => None,
+        });
+        let read = self.loaded.configuration.files.iter();
+        let read = read.map(PathBuf::as_path);
+        let referred = self.loaded.files.files();
+        self.watch.look_at(Some(named.chain(read).chain(referred)));
+    }
+
+    /// Tells about a reload: the log, the health page, the metrics.
+    fn note(&self, report: &Report, trigger: &'static str, started: Instant) {
+        let took = started.elapsed();
+        let problems: Vec<_> = report.problems.iter().map(ToString::to_string).collect();
+        let outcome = report.outcome.name();
+        match (&report.outcome, &report.difference) {
+            (Outcome::Reloaded, Some(difference)) => {
+                let names = |change| difference.names(change);
+                info!(
+                    trigger,
+                    ?took,
+                    started = names(Change::Started),
+                    changed = names(Change::Changed),
+                    removed = names(Change::Removed),
+                    kept = names(Change::Kept),
+                    service = difference.service.join(" "),
+                    "configuration reloaded"
+                );
+                problems
+                    .iter()
+                    .for_each(|problem| warn!("configuration: {problem}"));
+            }
+            (Outcome::Refused, _) => {
+                error!(trigger, problems = ?problems, "configuration refused: everything runs as before");
+            }
+            // Files are touched more often than changed.
+            _ if trigger == "files" => return debug!(trigger, "configuration unchanged"),
+            _ => info!(trigger, "configuration unchanged"),
+        }
+        self.telemetry.counter(&names::RELOADS, &[outcome]).inc();
+        if report.outcome == Outcome::Refused {
+            self.telemetry.gauge(&names::RELOAD_SUCCESSFUL, &[]).set(0);
+        } else {
+            self.note_success();
+        }
+        self.health.note_reload(Reloaded {
+            at: SystemTime::now(),
+            outcome,
+            problems: match report.outcome {
+                Outcome::Refused => problems,
+                _ => Vec::new(),
+            },
+        });
+    }
+
+    fn note_success(&self) {
+        let gauge = |spec, value| self.telemetry.gauge(spec, &[]).set(value);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        gauge(&names::RELOAD_SUCCESSFUL, 1);
+        gauge(
+            &names::RELOAD_SUCCESS_TIME,
+            i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+        );
+        gauge(&names::CONFIG_HASH, self.loaded.hash());
+    }
+
+    /// Whether nothing was given up for want of time.
+    async fn stop(self, signals: &mut Signals) -> bool {
+        self.health.enter(Phase::Stopping);
+        let Self {
+            running,
+            side,
+            loaded,
+            ..
+        } = self;
+        let clean = drain(running, &loaded, signals).await;
+        side.stop().await;
+        clean
+    }
+}
+
 /// Whether nothing was given up for want of time.
-async fn drain(running: Running, settings: &Settings, signals: &mut Signals) -> bool {
+async fn drain(running: Running, loaded: &Loaded, signals: &mut Signals) -> bool {
+    let drain_timeout = loaded.settings().drain_timeout;
     let ending = tokio::select! {
-        ending = running.stop(settings.drain_timeout) => ending,
+        ending = running.stop(drain_timeout) => ending,
         name = signals.stop() => {
             warn!(signal = name, "second signal: stopping at once; what waits in memory is lost, what waits in a log on disk stays there");
             return false;
@@ -70,7 +317,11 @@ async fn drain(running: Running, settings: &Settings, signals: &mut Signals) -> 
         stays,
     } = ending;
     if given_up_now > 0 {
-        error!(items = given_up_now, drain_timeout = ?settings.drain_timeout, "not delivered before the drain time was over");
+        error!(
+            items = given_up_now,
+            ?drain_timeout,
+            "not delivered before the drain time was over"
+        );
         return false;
     }
     if stays > 0 {
@@ -90,21 +341,12 @@ async fn drain(running: Running, settings: &Settings, signals: &mut Signals) -> 
     true
 }
 
-fn plan(settings: &Settings) -> Plan<'_> {
-    Plan {
-        receivers: by_id(&settings.receivers),
-        processors: by_id(&settings.processors),
-        exporters: by_id(&settings.exporters),
-        pipelines: &settings.pipelines,
-        held_max: held_max(process::memory_available()),
+/// Runs `work` where it may wait for the disk.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
-}
-
-fn by_id<S: ?Sized>(components: &[(String, Box<S>)]) -> BTreeMap<&str, &S> {
-    components
-        .iter()
-        .map(|(id, settings)| (id.as_str(), settings.as_ref()))
-        .collect()
 }
 
 /// Without a memory limiter, telemetry held may take a quarter of the memory there is: the rest is for encoding it,
@@ -113,63 +355,7 @@ fn held_max(available: u64) -> usize {
     usize::try_from(available / 4).unwrap_or(usize::MAX)
 }
 
-/// What runs beside the pipelines: the metrics endpoint and the extensions.
-struct SideTasks {
-    shutdown: Shutdown,
-    tasks: JoinSet<(String, Result<(), ComponentError>)>,
-}
-
-impl SideTasks {
-    fn start(
-        settings: &Settings,
-        telemetry: &Telemetry,
-        held: &HeldBytes,
-        health: &Health,
-    ) -> anyhow::Result<Self> {
-        let shutdown = Shutdown::default();
-        let mut tasks = JoinSet::new();
-        if let Some(address) = &settings.telemetry.metrics_address {
-            let endpoint = server::bind(address)
-                .with_context(|| format!("bind the metrics endpoint {address}"))?;
-            let work = endpoint.run(telemetry.clone(), held.clone(), shutdown.clone());
-            tasks.spawn(async move { ("metrics".to_owned(), work.await) });
-        }
-        for (id, extension) in &settings.extensions {
-            let context = ExtensionContext {
-                id: id.clone(),
-                health: health.clone(),
-                telemetry: telemetry.clone(),
-            };
-            let work = extension.build(context)?.run(shutdown.clone());
-            let id = id.clone();
-            tasks.spawn(async move { (id, work.await) });
-        }
-        Ok(Self { shutdown, tasks })
-    }
-
-    /// Waits until one of them fails. Never resolves where there is none.
-    async fn failed(&mut self) -> String {
-        match self.tasks.join_next().await {
-            Some(Ok((id, Ok(())))) => format!("{id} ended although nobody asked it to"),
-            Some(Ok((id, Err(cause)))) => format!("{id}: {cause}"),
-            Some(Err(panic)) => format!("a task failed: {panic}"),
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn stop(mut self) {
-        self.shutdown.trigger();
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(SIDE_GRACE, all).await.is_err() {
-            warn!("extensions did not end in time");
-        }
-    }
-}
-
-/// A health check or a scrape under way may finish.
-const SIDE_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// The signals that ask the agent to stop, and the one it must survive.
+/// The signals that ask the agent to stop, and the one that asks it to read its configuration again.
 struct Signals {
     terminate: UnixSignal,
     interrupt: UnixSignal,
@@ -187,12 +373,13 @@ impl Signals {
 
     /// Waits for SIGTERM or SIGINT.
     async fn stop(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => warn!("SIGHUP: this version cannot reload its configuration, nothing changes"),
-            }
-        }
+        stop(&mut self.terminate, &mut self.interrupt).await
+    }
+}
+
+async fn stop(terminate: &mut UnixSignal, interrupt: &mut UnixSignal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod dead_letter;
+pub mod reload;
 pub mod schema;
 pub mod shell;
 
@@ -15,7 +16,8 @@ use serde_json::json;
 
 use crate::component::Factory;
 use crate::config::{
-    self, ConfigSources, Diagnostics, Format, ProcessEnvironment, Registries, Settings, Source,
+    self, ConfigSources, Configuration, Diagnostics, Format, ProcessEnvironment, Registries,
+    Settings, Source,
 };
 
 /// The configuration is wrong: `EX_CONFIG` of sysexits.h, which service managers know not to restart after.
@@ -102,6 +104,12 @@ pub enum Command {
         #[arg(long)]
         unredacted: bool,
     },
+    /// Have the running agent read its configuration again.
+    #[command(after_help = reload::RELOAD_HELP)]
+    Reload(reload::ReloadArgs),
+    /// Say what a configuration would change where another one runs. Needs no agent.
+    #[command(after_help = reload::DIFF_HELP)]
+    Diff(reload::DiffArgs),
     Convert(convert::ConvertArgs),
     Schema(schema::SchemaArgs),
     Completions(shell::CompletionsArgs),
@@ -165,12 +173,20 @@ impl From<PrintFormat> for Format {
     }
 }
 
-/// The settings for `run` and the warnings that came with them; errors are reported.
+/// The settings, and the warnings that came with them; errors are reported.
 ///
 /// # Errors
 /// With the exit code to end with.
 pub fn settings(from: &ConfigSources) -> Result<(Settings, Diagnostics), ExitCode> {
     config::load_settings(from).map_err(|found| refuse(&found))
+}
+
+/// The configuration for `run`; errors are reported.
+///
+/// # Errors
+/// With the exit code to end with.
+pub fn configuration(from: &ConfigSources) -> Result<Configuration, ExitCode> {
+    config::load_configuration(from).map_err(|found| refuse(&found))
 }
 
 /// `validate`.

@@ -1,24 +1,27 @@
 //! The contract between the agent and its components: one trait per kind, one factory type for all.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use schemars::{Schema, SchemaGenerator};
 use thiserror::Error;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::ack::{Refusal, RefusalReason};
 use crate::batch::{Batch, Payload, Transport};
 use crate::claim::Claim;
 use crate::config::Section;
-use crate::exporters::queue::{Pace, Ticket};
+use crate::exporters::queue::{Pace, Queue, QueueSettings, Ticket};
 use crate::exporters::sender::SenderSettings;
 use crate::gather::Batching;
 use crate::memory::Reservation;
+use crate::net::sockets::Sockets;
 use crate::signal::{PerSignal, Signal};
 use crate::telemetry::Telemetry;
 use crate::waiting_room::WaitingRoom;
@@ -39,6 +42,12 @@ impl Shutdown {
     /// Whether [`Shutdown::trigger`] was called.
     pub fn is_triggered(&self) -> bool {
         self.0.is_cancelled()
+    }
+
+    /// A signal of its own that this one triggers, too.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self(self.0.child_token())
     }
 
     /// Waits for [`Shutdown::trigger`].
@@ -83,19 +92,43 @@ impl ComponentError {
     }
 }
 
+/// Settings that can be compared with others of whatever type. Everything that is `PartialEq` can.
+pub trait Comparable: Any {
+    /// Whether `other` is of the same type and equal: a component with it would do exactly the same.
+    fn is_same(&self, other: &dyn Any) -> bool;
+
+    /// Itself, to be compared with.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<T: PartialEq + Any> Comparable for T {
+    fn is_same(&self, other: &dyn Any) -> bool {
+        other.downcast_ref::<T>() == Some(self)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
 // === Receivers ===
 
 /// Validated settings of a receiver.
-pub trait ReceiverSettings: Debug + Send + Sync {
+pub trait ReceiverSettings: Comparable + Debug + Send + Sync {
+    /// Files that are read when it is built, such as certificates: their content is part of the settings.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// What it takes for itself, so that no other component can have it.
     fn claims(&self) -> Vec<Claim> {
         Vec::new()
     }
 
-    /// Builds the receiver: binds its sockets, starts nothing.
+    /// Builds the receiver: takes its sockets, from an earlier receiver where that has them, and starts nothing.
     ///
     /// # Errors
-    /// When a socket cannot be bound or a file cannot be read.
+    /// When a socket cannot be bound or a file cannot be read. An earlier receiver is as it was.
     fn build(&self, context: ReceiverContext) -> Result<Box<dyn Receiver>, ComponentError>;
 }
 
@@ -107,11 +140,14 @@ pub struct ReceiverContext {
     pub intakes: PerSignal<Option<Arc<dyn Intake>>>,
     /// For the receiver's own metrics.
     pub telemetry: Telemetry,
+    /// The sockets that the process listens on.
+    pub sockets: Sockets,
 }
 
 /// A component that takes data in.
 pub trait Receiver: Send {
-    /// Serves until `shutdown`, then lets requests under way finish and returns.
+    /// Serves until `shutdown`, then lets requests under way finish and returns. The call itself, before the future is
+    /// polled, takes over what an earlier receiver listened on.
     fn run(self: Box<Self>, shutdown: Shutdown) -> BoxFuture<'static, Result<(), ComponentError>>;
 }
 
@@ -155,7 +191,7 @@ pub trait Intake: Send + Sync {
 // === Processors ===
 
 /// Validated settings of a processor.
-pub trait ProcessorSettings: Debug + Send + Sync {
+pub trait ProcessorSettings: Comparable + Debug + Send + Sync {
     /// How it gathers items into batches, if that is all it does. Where a queue is durable, the queue does it instead: what
     /// was accepted is on disk before it is gathered.
     fn batching(&self, id: &str) -> Option<Batching> {
@@ -235,7 +271,7 @@ pub trait Processor: Send {
         let _unused = (now, output);
     }
 
-    /// Emits everything held back. Called once, last.
+    /// Emits everything held back. Called last, and again if anything came all the same.
     fn drain(&mut self, output: &mut Output) {
         let _unused = output;
     }
@@ -244,13 +280,19 @@ pub trait Processor: Send {
 // === Exporters ===
 
 /// Validated settings of an exporter.
-pub trait ExporterSettings: Debug + Send + Sync {
+pub trait ExporterSettings: Comparable + Debug + Send + Sync {
+    /// Files that are read when it is built, such as certificates: their content is part of the settings.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// What it takes for itself, so that no other component can have it.
     fn claims(&self) -> Vec<Claim> {
         Vec::new()
     }
 
-    /// Builds the exporter for the signals that pipelines feed it with, and starts its workers.
+    /// Builds the exporter for the signals that pipelines feed it with. Its workers wait for [`Sender::start`]; until then
+    /// the exporter that it takes the place of is as it was.
     ///
     /// # Errors
     /// When a resource it needs cannot be had. An absent network peer is not an error.
@@ -279,6 +321,10 @@ pub struct ExporterContext {
     pub telemetry: Telemetry,
     /// Triggered when the time to drain is over: attempts and waits end, and what is not delivered is given up.
     pub cut: Shutdown,
+    /// Triggered when another exporter takes the queues over: attempts under way end, and what is not delivered goes back.
+    pub leave: Shutdown,
+    /// Queues of the exporter that this one takes the place of, by signal.
+    pub inherited: Vec<(Signal, Queue)>,
 }
 
 /// The outcome of one attempt to send.
@@ -342,22 +388,84 @@ pub trait Exporter: Send + 'static {
 }
 
 /// The entrance to one exporter for one signal: its sending queue, and the workers behind it.
-#[derive(Debug)]
 pub struct Sender {
     /// The exporter's id.
     pub exporter: String,
     /// The signal it takes.
     pub signal: Signal,
     /// The queue that the workers empty.
-    pub queue: crate::exporters::queue::Queue,
-    /// The workers; they end when the queue is closed and empty, or its drain is cut short.
+    pub queue: Queue,
+    /// What the queue is like from the moment on that the workers have it.
+    pub settings: QueueSettings,
+    /// Queues of an earlier exporter that take nothing any more; these workers empty them, too.
+    pub leftovers: Vec<Queue>,
+    /// Workers that have not begun.
+    pub waiting: Vec<BoxFuture<'static, ()>>,
+    /// Workers and what looks after them; they end when the queue is closed and empty, when they are to leave, or when
+    /// the drain is cut short.
     pub workers: Vec<JoinHandle<()>>,
+    /// Has the workers give back what they have and end.
+    pub leave: Shutdown,
+    /// Cuts the drain short.
+    pub cut: Shutdown,
+    /// Triggered when all workers have ended.
+    pub ended: Shutdown,
+}
+
+impl Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender")
+            .field("exporter", &self.exporter)
+            .field("signal", &self.signal)
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sender {
+    /// Lets the workers begin.
+    pub fn start(&mut self) {
+        self.start_after(Vec::new());
+    }
+
+    /// Lets the workers begin once `others`, who had the queue before, have ended: what they give back keeps its place.
+    pub fn start_after(&mut self, others: Vec<JoinHandle<()>>) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let exporter = self.exporter.clone();
+        let all_ended = self.ended.clone();
+        self.workers.push(tokio::spawn(async move {
+            for other in others {
+                report(&exporter, other.await);
+            }
+            let mut workers = JoinSet::new();
+            for worker in waiting {
+                workers.spawn(worker);
+            }
+            while let Some(ended) = workers.join_next().await {
+                report(&exporter, ended);
+            }
+            all_ended.trigger();
+        }));
+    }
+
+    /// Every queue there is to it.
+    pub fn queues(&self) -> impl Iterator<Item = &Queue> {
+        std::iter::once(&self.queue).chain(&self.leftovers)
+    }
+}
+
+fn report(exporter: &str, ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(exporter, %error, "a worker's task failed; this is a defect");
+    }
 }
 
 // === Extensions ===
 
 /// Validated settings of an extension.
-pub trait ExtensionSettings: Debug + Send + Sync {
+pub trait ExtensionSettings: Comparable + Debug + Send + Sync {
     /// What it takes for itself, so that no other component can have it.
     fn claims(&self) -> Vec<Claim> {
         Vec::new()
@@ -379,4 +487,6 @@ pub struct ExtensionContext {
     pub health: crate::health::Health,
     /// For the extension's own metrics.
     pub telemetry: Telemetry,
+    /// The sockets that the process listens on.
+    pub sockets: Sockets,
 }

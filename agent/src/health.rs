@@ -1,7 +1,7 @@
 //! The state of the agent as a whole, for health checks.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -16,10 +16,22 @@ pub enum Phase {
     Stopping,
 }
 
+/// How the configuration was last read again.
+#[derive(Debug, Clone)]
+pub struct Reloaded {
+    /// When.
+    pub at: SystemTime,
+    /// What came of it, in a word.
+    pub outcome: &'static str,
+    /// Why it was refused, if it was.
+    pub problems: Vec<String>,
+}
+
 /// The agent's phase, shared.
 #[derive(Debug, Clone)]
 pub struct Health {
     phase: Arc<watch::Sender<Phase>>,
+    reloaded: Arc<watch::Sender<Option<Reloaded>>>,
     since: Instant,
 }
 
@@ -27,6 +39,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             phase: Arc::new(watch::Sender::new(Phase::Starting)),
+            reloaded: Arc::default(),
             since: Instant::now(),
         }
     }
@@ -41,6 +54,16 @@ impl Health {
     /// Enters a phase.
     pub fn enter(&self, phase: Phase) {
         self.phase.send_replace(phase);
+    }
+
+    /// How the configuration was last read again, if it was.
+    pub fn reloaded(&self) -> Option<Reloaded> {
+        self.reloaded.borrow().clone()
+    }
+
+    /// Notes how the configuration was read again.
+    pub fn note_reload(&self, reloaded: Reloaded) {
+        self.reloaded.send_replace(Some(reloaded));
     }
 
     /// When the agent started.

@@ -16,6 +16,7 @@ pub mod config;
 pub mod convert;
 pub mod exporters;
 pub mod extensions;
+pub mod fingerprint;
 pub mod gather;
 pub mod health;
 pub mod ledger;
@@ -27,7 +28,9 @@ pub mod pipeline;
 pub mod process;
 pub mod processors;
 pub mod receivers;
+pub mod reload;
 pub mod secret;
+mod side;
 pub mod signal;
 pub mod telemetry;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use clap::Parser;
 use tidegate::cli::dead_letter::{self, DeadLetterCommand};
 use tidegate::cli::{self, Cli, Command, convert, schema, shell};
 use tidegate::config::{ConfigSources, Diagnostics, LogEncoding, LogLevel, LogSettings};
-use tidegate::telemetry::logs;
+use tidegate::telemetry::logs::{self, Logs};
 use tidegate::{allocator, app, localdb};
 use tracing::{error, warn};
 
@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
         Command::DeadLetter(args) => dead_letters(args.command),
+        Command::Reload(args) => block_on(LogEncoding::Console, cli::reload::ask(args)),
+        Command::Diff(args) => cli::reload::diff(&args),
         Command::Localdb(options) => {
             start_logging(LogSettings::default());
             let work = async { localdb::run(options).await.map(|()| ExitCode::SUCCESS) };
@@ -35,15 +37,16 @@ fn main() -> ExitCode {
 }
 
 fn run(from: &ConfigSources) -> ExitCode {
-    let (settings, warnings) = match cli::settings(from) {
+    let configuration = match cli::configuration(from) {
         Ok(found) => found,
         Err(code) => return code,
     };
     allocator::keep_for_reuse();
-    let logs = settings.telemetry.logs;
-    start_logging(logs);
-    log_warnings(&warnings);
-    block_on(logs.encoding, app::run(settings))
+    let settings = configuration.settings.telemetry.logs;
+    let logs = start_logging(settings);
+    log_warnings(&configuration.warnings);
+    let work = app::run(from.clone(), configuration, logs);
+    block_on(settings.encoding, work)
 }
 
 fn dead_letters(command: DeadLetterCommand) -> ExitCode {
@@ -63,9 +66,9 @@ fn dead_letters(command: DeadLetterCommand) -> ExitCode {
     }
 }
 
-fn start_logging(settings: LogSettings) {
+fn start_logging(settings: LogSettings) -> Logs {
     let json = settings.encoding == LogEncoding::Json;
-    logs::start(settings.level.into(), json).expect("nothing else starts logging in this process");
+    logs::start(settings.level.into(), json).expect("nothing else starts logging in this process")
 }
 
 fn log_warnings(warnings: &Diagnostics) {

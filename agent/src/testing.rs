@@ -203,7 +203,7 @@ impl RunningExporter {
     ) -> Result<Self, ComponentError> {
         let context = exporter_context(signals);
         Ok(Self {
-            senders: settings.build(&context)?,
+            senders: start_all(settings.build(&context)?),
             telemetry: context.telemetry,
             cut: context.cut,
         })
@@ -253,6 +253,11 @@ impl RunningExporter {
     }
 }
 
+pub(crate) fn start_all(mut senders: Vec<Sender>) -> Vec<Sender> {
+    senders.iter_mut().for_each(Sender::start);
+    senders
+}
+
 /// What an exporter named `test` is built with.
 pub(crate) fn exporter_context(signals: &[Signal]) -> ExporterContext {
     ExporterContext {
@@ -260,6 +265,8 @@ pub(crate) fn exporter_context(signals: &[Signal]) -> ExporterContext {
         signals: signals.to_vec(),
         telemetry: Telemetry::default(),
         cut: Shutdown::default(),
+        leave: Shutdown::default(),
+        inherited: Vec::new(),
     }
 }
 
@@ -300,6 +307,7 @@ mod conformance {
     use crate::exporters::EXPORTERS;
     use crate::extensions::EXTENSIONS;
     use crate::health::Health;
+    use crate::net::sockets::Sockets;
     use crate::processors::PROCESSORS;
     use crate::receivers::RECEIVERS;
 
@@ -391,6 +399,7 @@ mod conformance {
                     id: "test".to_owned(),
                     health: Health::default(),
                     telemetry: Telemetry::default(),
+                    sockets: Sockets::default(),
                 };
                 settings.build(context).unwrap()
             };

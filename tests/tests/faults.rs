@@ -202,3 +202,61 @@ fn five_times_too_much_is_refused_with_hints_and_arrives_in_the_end() {
     proof.holds();
     assert!(proof.number("told.refusals") > 0, "{}", proof.text);
 }
+
+/// `RELOADS` says how many; 1,000 by hand.
+fn reloads(folder: &Path, storage: &str) -> Proof {
+    let count = std::env::var("RELOADS").unwrap_or_else(|_| "40".to_owned());
+    Proof::run(
+        folder,
+        &[
+            "--storage",
+            storage,
+            "--rate",
+            "1500",
+            "--agent-kills",
+            "0",
+            "--database-kills",
+            "0",
+            "--both-kills",
+            "0",
+            "--reloads",
+            &count,
+        ],
+    )
+}
+
+#[test]
+fn reloads_refuse_lose_and_double_nothing() {
+    for storage in ["memory", "wal"] {
+        let folder = tempfile::tempdir().unwrap();
+        let proof = reloads(folder.path(), storage);
+        proof.holds();
+        assert!(proof.number("reloads.reloaded") > 0, "{}", proof.text);
+        assert!(proof.number("reloads.beside.count") > 0, "{}", proof.text);
+    }
+}
+
+#[test]
+fn reloads_beside_kills_and_faults_lose_and_double_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let proof = Proof::run(
+        folder.path(),
+        &[
+            "--storage",
+            "wal",
+            "--rate",
+            "1500",
+            "--agent-kills",
+            "0",
+            "--database-kills",
+            "2",
+            "--both-kills",
+            "0",
+            "--reloads",
+            "20",
+            "--faults",
+            "cut-after,cut-before,black-hole:read,status",
+        ],
+    );
+    proof.holds();
+}

@@ -1,7 +1,9 @@
 //! What a configuration may read from outside: variables, files and the standard input.
 
+use std::cell::RefCell;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The most bytes that one file of a configuration may have, and everything substituted into it together.
 pub(crate) const BYTES_MAX: u64 = 4 << 20;
@@ -74,8 +76,48 @@ impl Environment for ProcessEnvironment {
         Ok(Some(files))
     }
 
+    /// Read once: when the configuration is read again, it is what it was.
     fn stdin(&self) -> Result<String, String> {
-        read(io::stdin().lock())
+        static STDIN: OnceLock<Result<String, String>> = OnceLock::new();
+        STDIN.get_or_init(|| read(io::stdin().lock())).clone()
+    }
+}
+
+/// An environment that remembers which files were asked for.
+pub(super) struct Recording<'a> {
+    inner: &'a dyn Environment,
+    files: RefCell<Vec<PathBuf>>,
+}
+
+impl<'a> Recording<'a> {
+    pub(super) fn new(inner: &'a dyn Environment) -> Self {
+        Self {
+            inner,
+            files: RefCell::default(),
+        }
+    }
+
+    pub(super) fn into_files(self) -> Vec<PathBuf> {
+        self.files.into_inner()
+    }
+}
+
+impl Environment for Recording<'_> {
+    fn variable(&self, name: &str) -> Result<Option<String>, String> {
+        self.inner.variable(name)
+    }
+
+    fn file(&self, path: &Path) -> Result<String, String> {
+        self.files.borrow_mut().push(path.to_owned());
+        self.inner.file(path)
+    }
+
+    fn folder(&self, path: &Path) -> Result<Option<Vec<PathBuf>>, String> {
+        self.inner.folder(path)
+    }
+
+    fn stdin(&self) -> Result<String, String> {
+        self.inner.stdin()
     }
 }
 

@@ -4,6 +4,7 @@
 //! understands the tree as a whole. Neither stops at a problem: all of them are reported, each with file, line, column,
 //! key, and what to do.
 
+mod compare;
 mod components;
 mod decode;
 mod diagnostics;
@@ -28,6 +29,11 @@ mod text;
 mod tree;
 mod unsupported;
 
+use std::path::PathBuf;
+
+use environment::Recording;
+
+pub use compare::changed_keys;
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use environment::{Environment, ProcessEnvironment};
 pub use load::{Source, Tree, fuzz_load, load};
@@ -37,7 +43,8 @@ pub use resolve::Registries;
 pub use schema::{Coverage, json_schema, options_schemas, service_schema};
 pub use section::Section;
 pub use settings::{
-    Components, LogEncoding, LogLevel, LogSettings, MetricsLevel, Settings, TelemetrySettings,
+    Components, LogEncoding, LogLevel, LogSettings, MetricsLevel, ReloadSettings, Settings,
+    TelemetrySettings,
 };
 pub use text::Place;
 pub(crate) use tree::split_dotted;
@@ -59,6 +66,37 @@ pub struct ConfigSources {
 pub fn load_settings(from: &ConfigSources) -> Result<(Settings, Diagnostics), Diagnostics> {
     let (tree, found) = load(&from.sources, &from.sets, &ProcessEnvironment);
     settings_of(&tree, found, &Registries::BUILT_IN)
+}
+
+/// A configuration without errors, with all that there is to know about where it came from.
+#[derive(Debug)]
+pub struct Configuration {
+    /// What it means.
+    pub settings: Settings,
+    /// What was written.
+    pub tree: Tree,
+    /// What the operator should know.
+    pub warnings: Diagnostics,
+    /// Every file and folder that it was read from, those of `${file:…}` included.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads and understands the configuration.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn load_configuration(from: &ConfigSources) -> Result<Configuration, Diagnostics> {
+    let environment = Recording::new(&ProcessEnvironment);
+    let (tree, found) = load(&from.sources, &from.sets, &environment);
+    let (settings, warnings) = settings_of(&tree, found, &Registries::BUILT_IN)?;
+    let mut files = environment.into_files();
+    files.extend(tree.paths.iter().cloned());
+    Ok(Configuration {
+        settings,
+        tree,
+        warnings,
+        files,
+    })
 }
 
 /// Whether `text` is an assignment as `--set` wants one: `key.path=value`. Gives it back.

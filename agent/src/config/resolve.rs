@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,7 @@ use super::fault::{list, suggestion};
 use super::load::Tree;
 use super::section::Section;
 use super::settings::{
-    LogEncoding, LogLevel, LogSettings, MetricsLevel, Settings, TelemetrySettings,
+    LogEncoding, LogLevel, LogSettings, MetricsLevel, ReloadSettings, Settings, TelemetrySettings,
 };
 use super::tree::{KeyPath, Value};
 use crate::claim::Claim;
@@ -21,6 +23,7 @@ use crate::component::{
 };
 use crate::exporters::EXPORTERS;
 use crate::extensions::EXTENSIONS;
+use crate::net::listen::Endpoint;
 use crate::pipeline::Node;
 use crate::processors::PROCESSORS;
 use crate::receivers::RECEIVERS;
@@ -64,6 +67,10 @@ pub(super) struct ServiceOptions {
     telemetry: TelemetryOptions,
     /// How long a stop may take to deliver what was accepted.
     drain_timeout: HumanDuration,
+    /// When the configuration is read again without being asked.
+    reload: ReloadOptions,
+    /// Where the running agent can be asked to reload.
+    admin: AdminOptions,
 }
 
 impl Default for ServiceOptions {
@@ -73,8 +80,37 @@ impl Default for ServiceOptions {
             pipelines: BTreeMap::new(),
             telemetry: TelemetryOptions::default(),
             drain_timeout: HumanDuration::from_secs(30),
+            reload: ReloadOptions::default(),
+            admin: AdminOptions::default(),
         }
     }
+}
+
+/// When the configuration is read again without being asked.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct ReloadOptions {
+    /// Whether the files are watched: a change takes effect by itself.
+    watch: bool,
+    /// How long the files must have been left alone before they are read.
+    debounce: HumanDuration,
+}
+
+impl Default for ReloadOptions {
+    fn default() -> Self {
+        Self {
+            watch: true,
+            debounce: HumanDuration::from_millis(500),
+        }
+    }
+}
+
+/// Where the running agent can be asked to reload.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct AdminOptions {
+    /// `host:port` or `unix:/path`; empty for none.
+    endpoint: Option<String>,
 }
 
 /// Where items of one signal come from, what they go through, and where they go.
@@ -159,15 +195,17 @@ pub(crate) fn resolve(
     let enabled = extensions(tree, &mut groups, found);
     let pipelines = pipelines(tree, &mut groups, found);
     groups.warn_of_unused(tree, found);
-    let metrics = service
-        .as_ref()
-        .and_then(|(telemetry, _)| telemetry.metrics_address);
-    groups.check_claims(metrics, tree, found);
+    groups.check_claims(service.as_ref(), tree, found);
     found.sort();
     if found.has_errors() {
         return None;
     }
-    let (telemetry, drain_timeout) = service?;
+    let Service {
+        telemetry,
+        drain_timeout,
+        reload,
+        admin,
+    } = service?;
     let mut extensions = groups.extensions.into_used();
     extensions.sort_by_key(|(id, _)| enabled.iter().position(|name| name == id));
     Some(Settings {
@@ -177,7 +215,9 @@ pub(crate) fn resolve(
         extensions,
         pipelines,
         telemetry,
-        drain_timeout: drain_timeout.0,
+        drain_timeout,
+        reload,
+        admin,
     })
 }
 
@@ -251,16 +291,22 @@ impl Groups {
     }
 
     /// Reports what two components want for themselves.
-    fn check_claims(&self, metrics: Option<SocketAddr>, tree: &Tree, found: &mut Diagnostics) {
-        let metrics = metrics
+    fn check_claims(&self, service: Option<&Service>, tree: &Tree, found: &mut Diagnostics) {
+        let metrics = service
+            .and_then(|service| service.telemetry.metrics_address)
             .filter(|address| address.port() != 0)
             .map(|address| {
                 let path = KeyPath::of(&["service", "telemetry", "metrics", "address"]);
                 let host = address.ip().to_string();
                 (path, Claim::port("address", &host, address.port()))
             });
+        let admin = service.and_then(|service| {
+            let claim = Claim::endpoint("endpoint", service.admin.as_ref()?)?;
+            Some((KeyPath::of(&["service", "admin", "endpoint"]), claim))
+        });
         let claims: Vec<_> = metrics
             .into_iter()
+            .chain(admin)
             .chain(self.receivers.claims(|settings| settings.claims()))
             .chain(self.exporters.claims(|settings| settings.claims()))
             .chain(self.extensions.claims(|settings| settings.claims()))
@@ -276,7 +322,15 @@ impl Groups {
     }
 }
 
-fn service(tree: &Tree, found: &mut Diagnostics) -> Option<(TelemetrySettings, HumanDuration)> {
+/// What `[service]` says besides the pipelines and extensions.
+struct Service {
+    telemetry: TelemetrySettings,
+    drain_timeout: Duration,
+    reload: ReloadSettings,
+    admin: Option<Endpoint>,
+}
+
+fn service(tree: &Tree, found: &mut Diagnostics) -> Option<Service> {
     let path = KeyPath::of(&["service"]);
     let node = tree.root.at(&path.0)?;
     let mut section = Section::new(path, node, &tree.texts, found);
@@ -301,7 +355,44 @@ fn service(tree: &Tree, found: &mut Diagnostics) -> Option<(TelemetrySettings, H
         },
         metrics_address: address,
     };
-    Some((telemetry, options.drain_timeout))
+    let admin = admin(&options.admin, &mut section)?;
+    Some(Service {
+        telemetry,
+        drain_timeout: options.drain_timeout.0,
+        reload: ReloadSettings {
+            watch: options.reload.watch,
+            debounce: options.reload.debounce.0,
+        },
+        admin,
+    })
+}
+
+/// Where the agent takes commands: by default a socket in the folder that systemd makes for it, if it does.
+fn admin(options: &AdminOptions, section: &mut Section<'_>) -> Option<Option<Endpoint>> {
+    let Some(written) = &options.endpoint else {
+        let folder = std::env::var("RUNTIME_DIRECTORY").unwrap_or_default();
+        // systemd separates several folders by colons.
+        let folder = folder.split(':').next().filter(|first| !first.is_empty());
+        return Some(folder.map(|folder| Endpoint::Unix(Path::new(folder).join("admin.sock"))));
+    };
+    if written.is_empty() {
+        return Some(None);
+    }
+    let endpoint = match Endpoint::parse_any(written) {
+        Ok(endpoint) => endpoint,
+        Err(problem) => {
+            let message = format!("{problem}, or `unix:/path`");
+            section.error("admin.endpoint", message);
+            return None;
+        }
+    };
+    if !endpoint.is_local() {
+        section.warning(
+            "admin.endpoint",
+            "whoever reaches this address can have the agent read its configuration again; a loopback address or a unix socket is for this host only",
+        );
+    }
+    Some(Some(endpoint))
 }
 
 /// An IP address and a port. `localhost` is 127.0.0.1: where to listen does not depend on a resolver.

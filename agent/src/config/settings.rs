@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
 use crate::component::{ExporterSettings, ExtensionSettings, ProcessorSettings, ReceiverSettings};
+use crate::net::listen::Endpoint;
 use crate::pipeline::Node;
 
 /// Components of one kind: id (`otlp`, `otlp/name`) and settings, in the order of the configuration.
@@ -32,6 +33,19 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     /// How long a shutdown may take to deliver what was accepted: `service.drain_timeout`, 30 s by default.
     pub drain_timeout: Duration,
+    /// When the configuration is read again without being asked.
+    pub reload: ReloadSettings,
+    /// Where the agent takes commands, if anywhere: `service.admin.endpoint`.
+    pub admin: Option<Endpoint>,
+}
+
+/// `service.reload`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReloadSettings {
+    /// Whether a change of its files is enough.
+    pub watch: bool,
+    /// How long the files must have been left alone.
+    pub debounce: Duration,
 }
 
 /// `service.telemetry`.

@@ -12,7 +12,7 @@ use super::dead_letter::{DeadLetterSettings, Folder};
 pub use super::queue::QueueOptions;
 use super::queue::{Queue, QueueSettings};
 use super::retry::{RetryOptions, RetrySettings};
-use crate::component::{ComponentError, Exporter, ExporterContext, Sender};
+use crate::component::{BoxFuture, ComponentError, Exporter, ExporterContext, Sender, Shutdown};
 use crate::config::Section;
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Gauge, names};
@@ -99,7 +99,8 @@ const CONSUMERS_MAX: usize = 1024;
 /// Local exporters keep up; a short queue decouples them from receivers.
 const DIRECT_QUEUE: usize = 64;
 
-/// Starts the queue and the workers of an exporter for one signal. Each worker has its own `make()`.
+/// Makes the queue and the workers of an exporter for one signal, or takes the queue of the exporter before. Each worker
+/// has its own `make()`.
 ///
 /// # Errors
 /// When the log of a durable queue or the folder for dead letters cannot be opened.
@@ -109,16 +110,21 @@ pub fn spawn<E: Exporter>(
     settings: &SenderSettings,
     mut make: impl FnMut() -> E,
 ) -> Result<Sender, ComponentError> {
+    let (cut, leave) = (context.cut.child(), context.leave.child());
     let (letters, upkeep) = match settings.dead_letter() {
         Some(place) => {
             let (folder, upkeep) = Folder::open(context, signal, place)?;
-            let letters = Letters::new(context, signal, folder, settings.retry.clone());
+            let retry = settings.retry.clone();
+            let letters = Letters::new(context, signal, folder, retry, (&cut, &leave));
             (Some(letters), Some(upkeep))
         }
         None => (None, None),
     };
     let queue = Queue::open(context, signal, &settings.queue)?;
-    let workers = (0..settings.consumers).map(|_| {
+    let leftovers = queue.leftovers(context, signal);
+    // What is left over goes out beside the rest, by one worker each.
+    let queues = std::iter::repeat_n(&queue, settings.consumers).chain(&leftovers);
+    let waiting = queues.map(|queue| {
         let worker = Worker {
             exporter: make(),
             id: context.id.clone(),
@@ -126,18 +132,24 @@ pub fn spawn<E: Exporter>(
             queue: queue.clone(),
             letters: letters.clone(),
             settings: settings.clone(),
-            cut: context.cut.clone(),
+            cut: cut.clone(),
+            leave: leave.clone(),
             metrics: Metrics::register(context, signal),
             failing: false,
         };
-        tokio::spawn(worker.run())
+        Box::pin(worker.run()) as BoxFuture<'static, ()>
     });
-    let workers = workers.chain(upkeep).collect();
     Ok(Sender {
         exporter: context.id.clone(),
         signal,
+        waiting: waiting.collect(),
         queue,
-        workers,
+        settings: settings.queue.clone(),
+        leftovers,
+        workers: upkeep.into_iter().collect(),
+        leave,
+        cut,
+        ended: Shutdown::default(),
     })
 }
 

@@ -107,11 +107,13 @@ impl ExtensionSettings for HealthCheckSettings {
             let (id, endpoint) = (&context.id, &self.endpoint);
             format!("start the extension {id}: bind {endpoint}")
         };
-        let endpoint = admin::bind(&*self.endpoint)
+        let endpoint = listen::Endpoint::parse("tcp", &self.endpoint)
+            .map_err(|problem| ComponentError::new(attempted(), problem))?;
+        let owner = format!("extensions.{}", context.id);
+        let endpoint = admin::bind(&context.sockets, &endpoint, &owner)
             .map_err(|error| ComponentError::new(attempted(), error))?;
-        if let Ok(address) = endpoint.address() {
-            tracing::info!(extension = context.id, %address, "health check listens");
-        }
+        let address = endpoint.address();
+        tracing::info!(extension = context.id, address, "health check listens");
         Ok(Box::new(HealthCheck {
             endpoint,
             settings: self.clone(),
@@ -150,6 +152,18 @@ struct Report {
     status: &'static str,
     up_since: String,
     uptime: String,
+    /// Ours: the Collector does not read its configuration again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_reload: Option<LastReload>,
+}
+
+/// How the configuration was last read again. A refusal does not make the agent unhealthy: it runs as it did.
+#[derive(Serialize)]
+struct LastReload {
+    at: String,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<String>,
 }
 
 fn report(custom: &ResponseBody, health: &Health) -> Answer {
@@ -174,8 +188,13 @@ fn report(custom: &ResponseBody, health: &Health) -> Answer {
         },
         up_since: UnixNanos::from(since).to_string(),
         uptime: format!("{}.{:03}s", uptime.as_secs(), uptime.subsec_millis()),
+        last_reload: health.reloaded().map(|reloaded| LastReload {
+            at: UnixNanos::from(reloaded.at).to_string(),
+            outcome: reloaded.outcome,
+            problems: reloaded.problems,
+        }),
     };
-    let body = serde_json::to_vec(&report).expect("three texts are JSON");
+    let body = serde_json::to_vec(&report).expect("texts are JSON");
     admin::answer(status, "application/json", body)
 }
 
@@ -184,6 +203,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::net::sockets::Sockets;
     use crate::telemetry::Telemetry;
     use crate::testing::{http_get, parse};
 
@@ -194,8 +214,9 @@ mod tests {
         let mut section = Section::from_text("test", &text, &mut found).unwrap();
         let options: HealthCheckOptions = section.options().unwrap();
         let settings = options.resolve(&mut section);
-        let endpoint = admin::bind(&*settings.endpoint).unwrap();
-        let address = endpoint.address().unwrap();
+        let endpoint = listen::Endpoint::parse("tcp", &settings.endpoint).unwrap();
+        let endpoint = admin::bind(&Sockets::default(), &endpoint, "test").unwrap();
+        let address = endpoint.address().parse().unwrap();
         let health = Health::default();
         let extension = Box::new(HealthCheck {
             endpoint,
@@ -255,6 +276,7 @@ mod tests {
             id: "health_check".to_owned(),
             health: Health::default(),
             telemetry: Telemetry::default(),
+            sockets: Sockets::default(),
         };
         let error = settings.build(context).err().unwrap();
         assert!(

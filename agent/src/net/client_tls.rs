@@ -90,6 +90,17 @@ impl Default for ClientTlsSettings {
 }
 
 impl ClientTlsSettings {
+    /// The files that certificates and keys are read from.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let authorities = match &self.trust {
+            Trust::Given { authorities, .. } => Some(authorities),
+            Trust::Anybody | Trust::System => None,
+        };
+        let identity = self.identity.iter().flat_map(|(chain, key)| [chain, key]);
+        let pems = authorities.into_iter().chain(identity);
+        pems.filter_map(Pem::file).collect()
+    }
+
     /// Validates options. Each problem is given to `report` with its key, which starts with `prefix`; `None` if there
     /// is one. Files are not read yet.
     pub fn resolve(

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -84,14 +85,62 @@ impl Endpoint {
         })
     }
 
+    /// Parses `host:port` or `unix:/path`.
+    ///
+    /// # Errors
+    /// What is wrong, in words for the operator.
+    pub fn parse_any(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) => Self::parse("unix", path),
+            None => Self::parse("tcp", text),
+        }
+    }
+
+    /// Whether only this host can reach it. Names of hosts are not looked up.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp { host, .. } => {
+                let address = host.parse::<std::net::IpAddr>();
+                host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+            }
+        }
+    }
+
     /// Binds and listens. The socket is closed, and a Unix socket's path removed, when the listener is dropped.
     ///
     /// # Errors
     /// When the host does not resolve or no address can be bound.
     pub fn bind(&self) -> io::Result<Listener> {
         match self {
-            Self::Tcp { host, port, family } => bind_tcp(host, *port, *family),
+            Self::Tcp { host, port, family } => bind_tcp(host, *port, *family, false),
             Self::Unix(path) => bind_unix(path),
+        }
+    }
+
+    /// The same, beside sockets that share the port for now.
+    pub(super) fn bind_shared(&self) -> io::Result<Listener> {
+        match self {
+            Self::Tcp { host, port, family } => bind_tcp(host, *port, *family, true),
+            Self::Unix(path) => bind_unix(path),
+        }
+    }
+
+    /// The port, where it has one.
+    pub(super) fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp { port, .. } => Some(*port),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp {
+            host: address.ip().to_string(),
+            port: address.port(),
+            family: Family::Any,
         }
     }
 }
@@ -106,19 +155,16 @@ impl fmt::Display for Endpoint {
     }
 }
 
-fn bind_tcp(host: &str, port: u16, family: Family) -> io::Result<Listener> {
+fn bind_tcp(host: &str, port: u16, family: Family, shared: bool) -> io::Result<Listener> {
     let mut last = io::Error::new(
         io::ErrorKind::AddrNotAvailable,
         "the host has no address of the wanted family",
     );
     for address in resolve(host, port, family)? {
-        match listen_at(address) {
+        match listen_at(address, shared) {
             Ok(listener) => {
                 let address = listener.local_addr()?.to_string();
-                return Ok(Listener {
-                    bound: Bound::Tcp(listener),
-                    address,
-                });
+                return Ok(Listener::shared(Arc::new(Bound::Tcp(listener)), address));
             }
             Err(error) => last = error,
         }
@@ -145,15 +191,17 @@ fn resolve(host: &str, port: u16, family: Family) -> io::Result<Vec<SocketAddr>>
         .collect())
 }
 
-fn listen_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn listen_at(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    socket.set_reuse_port(false)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
@@ -162,10 +210,9 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     remove_abandoned(path)?;
     let listener = std::os::unix::net::UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
-    Ok(Listener {
-        bound: Bound::Unix(listener, OwnedPath(path.to_owned())),
-        address: path.display().to_string(),
-    })
+    let bound = Bound::Unix(listener, OwnedPath(path.to_owned()));
+    let address = path.display().to_string();
+    Ok(Listener::shared(Arc::new(bound), address))
 }
 
 /// Removes a socket that nobody serves any more, as after a crash. Anything else at that path is left alone.
@@ -196,14 +243,35 @@ fn remove_abandoned(path: &Path) -> io::Result<()> {
 /// A bound socket that listens; nothing is accepted yet.
 #[derive(Debug)]
 pub struct Listener {
-    bound: Bound,
+    bound: Arc<Bound>,
     address: String,
 }
 
+/// A socket that listens, for as long as anybody has it.
 #[derive(Debug)]
-enum Bound {
+pub(super) enum Bound {
     Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener, OwnedPath),
+    Unix(
+        std::os::unix::net::UnixListener,
+        #[expect(dead_code, reason = "held for its drop")] OwnedPath,
+    ),
+}
+
+impl Bound {
+    pub(super) fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(listener) => Some(listener.local_addr().ok()?.port()),
+            Self::Unix(..) => None,
+        }
+    }
+
+    /// Whether others of this user may bind the port, too.
+    pub(super) fn share_port(&self, shared: bool) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => socket2::SockRef::from(listener).set_reuse_port(shared),
+            Self::Unix(..) => Ok(()),
+        }
+    }
 }
 
 /// The path of a Unix socket, removed with its listener.
@@ -219,6 +287,14 @@ impl Drop for OwnedPath {
 }
 
 impl Listener {
+    pub(super) fn shared(bound: Arc<Bound>, address: String) -> Self {
+        Self { bound, address }
+    }
+
+    pub(super) fn downgrade(&self) -> Weak<Bound> {
+        Arc::downgrade(&self.bound)
+    }
+
     /// The actual address: with the port that was taken where 0 was asked for, or the path.
     pub fn address(&self) -> &str {
         &self.address
@@ -228,38 +304,47 @@ impl Listener {
     ///
     /// # Errors
     /// When the runtime cannot watch the socket.
-    pub(super) fn start(self) -> io::Result<Acceptor> {
-        Ok(match self.bound {
-            Bound::Tcp(listener) => Acceptor::Tcp(tokio::net::TcpListener::from_std(listener)?),
-            Bound::Unix(listener, path) => {
-                Acceptor::Unix(tokio::net::UnixListener::from_std(listener)?, path)
+    pub(crate) fn start(&self) -> io::Result<Acceptor> {
+        let accepts = match &*self.bound {
+            Bound::Tcp(listener) => {
+                Accepts::Tcp(tokio::net::TcpListener::from_std(listener.try_clone()?)?)
             }
+            Bound::Unix(listener, _) => {
+                Accepts::Unix(tokio::net::UnixListener::from_std(listener.try_clone()?)?)
+            }
+        };
+        Ok(Acceptor {
+            accepts,
+            _bound: Arc::clone(&self.bound),
         })
     }
 }
 
 /// A listener that accepts.
 #[derive(Debug)]
-pub(super) enum Acceptor {
+pub(crate) struct Acceptor {
+    accepts: Accepts,
+    /// A path lives as long as its socket.
+    _bound: Arc<Bound>,
+}
+
+#[derive(Debug)]
+enum Accepts {
     Tcp(tokio::net::TcpListener),
-    /// The path lives as long as the listener.
-    Unix(
-        tokio::net::UnixListener,
-        #[expect(dead_code, reason = "held for its drop")] OwnedPath,
-    ),
+    Unix(tokio::net::UnixListener),
 }
 
 impl Acceptor {
     /// The next connection.
-    pub(super) async fn accept(&self) -> io::Result<Box<dyn Io>> {
-        match self {
-            Self::Tcp(listener) => {
+    pub(crate) async fn accept(&self) -> io::Result<Box<dyn Io>> {
+        match &self.accepts {
+            Accepts::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 // Answers are small: waiting to fill a segment would only add latency.
                 stream.set_nodelay(true)?;
                 Ok(Box::new(stream))
             }
-            Self::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
+            Accepts::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
         }
     }
 }

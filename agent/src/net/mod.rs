@@ -3,9 +3,10 @@
 pub mod client_tls;
 pub mod listen;
 pub mod serve;
+pub mod sockets;
 pub mod tls;
 
 mod activity;
-mod socket;
+pub(crate) mod socket;
 
 pub use activity::Connection;

@@ -5,24 +5,27 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::activity::{Activity, Connection, Patience, Verdict};
-use super::listen::{Acceptor, Listener};
+use super::listen::{Acceptor, Endpoint, Listener};
 use super::socket::{Io, Socket};
+use super::sockets::{Key, Sockets};
+use super::tls::TlsSettings;
 
 /// A TLS handshake takes a few round trips; this is a dozen of the slowest.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -66,16 +69,74 @@ where
     }
 }
 
-/// A bound server, ready to run.
+/// What connections are served with; replaced as a whole.
+struct Face<S> {
+    tls: Option<TlsAcceptor>,
+    builder: auto::Builder<Tasks>,
+    service: S,
+    limits: Limits,
+    rules: Option<TlsSettings>,
+    /// Cancelled when connections made by these rules for TLS are to end.
+    outdated: CancellationToken,
+}
+
+/// A place where something is or will be served: its socket, and the server that is there already.
+pub struct Place<S> {
+    sockets: Sockets,
+    key: Key,
+    listener: Listener,
+    /// For when nothing serves there yet.
+    acceptor: Option<Acceptor>,
+    tasks: Tasks,
+    before: Option<Arc<Station<S>>>,
+}
+
+impl<S: Send + Sync + 'static> Place<S> {
+    /// The place at `endpoint`; nothing changes for whoever serves there. `owner` tells those apart that take any free
+    /// port.
+    ///
+    /// # Errors
+    /// When the socket cannot be bound, or not be watched by the runtime that calls this.
+    pub fn at(sockets: &Sockets, endpoint: &Endpoint, owner: &str) -> io::Result<Self> {
+        let key = Key::new(endpoint, owner);
+        let listener = sockets.listen(endpoint, &key)?;
+        let before = sockets.server::<Station<S>>(&key);
+        let tasks = before
+            .as_ref()
+            .map_or_else(Tasks::default, |station| station.tasks.clone());
+        let acceptor = match &before {
+            Some(_) => None,
+            None => Some(listener.start()?),
+        };
+        Ok(Self {
+            sockets: sockets.clone(),
+            key,
+            listener,
+            acceptor,
+            tasks,
+            before,
+        })
+    }
+
+    /// The actual address.
+    pub fn address(&self) -> &str {
+        self.listener.address()
+    }
+
+    /// The tasks of whatever is served there, for the builder.
+    pub fn tasks(&self) -> Tasks {
+        self.tasks.clone()
+    }
+}
+
+/// What is to be served at a place.
 pub struct Server<S> {
-    /// Where it listens.
-    pub listener: Listener,
-    /// Its certificates; `None` serves in the clear.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// The protocols and their buffers, built with `tasks`.
+    /// Where.
+    pub place: Place<S>,
+    /// Certificates and rules; `None` serves in the clear.
+    pub tls: Option<(TlsSettings, Arc<rustls::ServerConfig>)>,
+    /// The protocols and their buffers, built with the place's tasks.
     pub builder: auto::Builder<Tasks>,
-    /// The tasks of `builder`.
-    pub tasks: Tasks,
     /// Answers requests. [`Connection`] is in their extensions.
     pub service: S,
     /// Its limits.
@@ -85,51 +146,177 @@ pub struct Server<S> {
 impl<S> std::fmt::Debug for Server<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server")
-            .field("listener", &self.listener)
+            .field("listener", &self.place.listener)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }
 
+/// A server at work. It belongs to whoever took it over last.
+struct Station<S> {
+    face: ArcSwap<Face<S>>,
+    tasks: Tasks,
+    shutdown: CancellationToken,
+    /// Guards who owns it.
+    owner: Mutex<Owner>,
+}
+
+struct Owner {
+    /// Counts who took it over.
+    turn: u64,
+    /// Whether the last owner has ended it.
+    closed: bool,
+    /// The accept loop.
+    accepting: Option<JoinHandle<()>>,
+}
+
+/// The right to end a server, unless somebody has taken it over since.
+struct Tenure<S> {
+    station: Arc<Station<S>>,
+    turn: u64,
+}
+
 impl<S, B> Server<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync,
     S: 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    /// Accepts and serves until `stop` resolves, then lets requests under way finish, for a bounded time.
+    /// Accepts and serves until `stop` resolves, then lets requests under way finish, for a bounded time; unless another
+    /// server has taken the place over by then. The call itself takes it over from the one before: connections stay, and
+    /// the next request on each is served by this.
     ///
     /// # Errors
     /// When the socket cannot be watched. What goes wrong later ends a connection, not the server.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let acceptor = self.listener.start()?;
-        let peers = Arc::new(Peers {
-            tls: self.tls.map(TlsAcceptor::from),
+    pub fn run(self, stop: impl Future<Output = ()>) -> io::Result<impl Future<Output = ()>> {
+        let tenure = self.take_over()?;
+        Ok(async move {
+            stop.await;
+            tenure.end().await;
+        })
+    }
+
+    fn take_over(self) -> io::Result<Tenure<S>> {
+        let Place {
+            sockets,
+            key,
+            listener,
+            acceptor,
+            tasks,
+            before,
+        } = self.place;
+        let (rules, tls) = self.tls.unzip();
+        let mut face = Face {
+            tls: tls.map(TlsAcceptor::from),
             builder: self.builder,
             service: self.service,
             limits: self.limits,
+            rules,
+            outdated: CancellationToken::new(),
+        };
+        if let Some(station) = before {
+            let mut owner = station.owner();
+            if !owner.closed {
+                let old = station.face.load_full();
+                if old.rules == face.rules {
+                    face.outdated = old.outdated.clone();
+                }
+                let keeps_rules = old.rules == face.rules;
+                station.face.store(Arc::new(face));
+                if !keeps_rules {
+                    old.outdated.cancel();
+                }
+                owner.turn += 1;
+                let turn = owner.turn;
+                drop(owner);
+                return Ok(Tenure { station, turn });
+            }
+        }
+        let acceptor = match acceptor {
+            Some(acceptor) => acceptor,
+            // It was ended after this was built.
+            None => listener.start()?,
+        };
+        let station = Arc::new(Station {
+            face: ArcSwap::from_pointee(face),
+            tasks,
+            shutdown: CancellationToken::new(),
+            owner: Mutex::new(Owner {
+                turn: 0,
+                closed: false,
+                accepting: None,
+            }),
         });
-        let mut connections = JoinSet::new();
-        let shutdown = CancellationToken::new();
-        let mut stop = std::pin::pin!(stop);
-        while !shutdown.is_cancelled() {
-            tokio::select! {
-                () = stop.as_mut() => shutdown.cancel(),
-                Some(ended) = connections.join_next() => report(ended),
-                accepted = accept(&acceptor), if connections.len() < self.limits.connections => {
-                    if let Some(io) = accepted {
-                        connections.spawn(Arc::clone(&peers).serve(io, shutdown.clone()));
-                    }
+        sockets.serves(&key, &station);
+        let accepting = tokio::spawn(accept_all(acceptor, Arc::clone(&station)));
+        station.owner().accepting = Some(accepting);
+        Ok(Tenure { station, turn: 0 })
+    }
+}
+
+impl<S> Station<S> {
+    fn owner(&self) -> MutexGuard<'_, Owner> {
+        self.owner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> Tenure<S> {
+    async fn end(self) {
+        let accepting = {
+            let mut owner = self.station.owner();
+            if owner.turn != self.turn {
+                return;
+            }
+            owner.closed = true;
+            owner.accepting.take()
+        };
+        self.station.shutdown.cancel();
+        if let Some(accepting) = accepting {
+            report(accepting.await);
+        }
+    }
+}
+
+impl<S> Drop for Tenure<S> {
+    /// Whoever owned the server is gone without waiting for its end.
+    fn drop(&mut self) {
+        let mut owner = self.station.owner();
+        if owner.turn == self.turn {
+            owner.closed = true;
+            self.station.shutdown.cancel();
+        }
+    }
+}
+
+async fn accept_all<S, B>(acceptor: Acceptor, station: Arc<Station<S>>)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync,
+    S: 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut connections = JoinSet::new();
+    let shutdown = station.shutdown.clone();
+    while !shutdown.is_cancelled() {
+        let room = connections.len() < station.face.load().limits.connections;
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(ended) = connections.join_next() => report(ended),
+            accepted = accept(&acceptor), if room => {
+                if let Some(io) = accepted {
+                    connections.spawn(serve(Arc::clone(&station), io));
                 }
             }
         }
-        drop(acceptor);
-        drain(connections, &self.tasks, self.limits.drain).await;
-        Ok(())
     }
+    drop(acceptor);
+    let limit = station.face.load().limits.drain;
+    drain(connections, &station.tasks, limit).await;
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {
@@ -179,81 +366,81 @@ async fn drain(mut connections: JoinSet<()>, tasks: &Tasks, limit: Duration) {
     }
 }
 
-/// What every connection of a server shares.
-struct Peers<S> {
-    tls: Option<TlsAcceptor>,
-    builder: auto::Builder<Tasks>,
-    service: S,
-    limits: Limits,
-}
-
-impl<S, B> Peers<S>
+async fn serve<S, B>(station: Arc<Station<S>>, io: Box<dyn Io>)
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync,
     S: 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    async fn serve(self: Arc<Self>, io: Box<dyn Io>, shutdown: CancellationToken) {
-        let Some(io) = self.handshake(io, &shutdown).await else {
-            return;
-        };
-        let activity = Arc::new(Activity::new());
-        let socket = Socket::new(io, Arc::clone(&activity), self.limits.write);
-        let service = Tracked {
-            inner: self.service.clone(),
-            connection: Connection(Arc::clone(&activity)),
-        };
-        let connection = self.builder.serve_connection(TokioIo::new(socket), service);
-        let mut connection = std::pin::pin!(connection);
-        let mut clock = Clock::new(&self.limits);
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(error = &*error, "connection ended");
-                    }
-                    return;
+    let face = station.face.load_full();
+    let (limits, outdated) = (face.limits, face.outdated.clone());
+    let shutdown = station.shutdown.clone();
+    let Some(io) = handshake(face.tls.as_ref(), io, &shutdown).await else {
+        return;
+    };
+    let activity = Arc::new(Activity::new());
+    let socket = Socket::new(io, Arc::clone(&activity), limits.write);
+    let service = Tracked {
+        station,
+        connection: Connection(Arc::clone(&activity)),
+    };
+    let builder = face.builder.clone();
+    // The connection may outlive what it began with.
+    drop(face);
+    let connection = builder.serve_connection(TokioIo::new(socket), service);
+    let mut connection = std::pin::pin!(connection);
+    let mut clock = Clock::new(&limits);
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(error = &*error, "connection ended");
                 }
-                () = shutdown.cancelled(), if !clock.closing => {
-                    // The server cuts what is left after its drain time.
-                    clock.close(None);
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = &mut clock.timer, if clock.armed => match clock.ring(&activity, &self.limits) {
-                    Step::Nothing => {}
-                    Step::Finish => connection.as_mut().graceful_shutdown(),
-                    Step::Cut => return,
-                }
+                return;
+            }
+            () = shutdown.cancelled(), if !clock.closing => {
+                // The server cuts what is left after its drain time.
+                clock.close(None);
+                connection.as_mut().graceful_shutdown();
+            }
+            () = outdated.cancelled(), if !clock.closing => {
+                clock.close(None);
+                connection.as_mut().graceful_shutdown();
+            }
+            () = &mut clock.timer, if clock.armed => match clock.ring(&activity, &limits) {
+                Step::Nothing => {}
+                Step::Finish => connection.as_mut().graceful_shutdown(),
+                Step::Cut => return,
             }
         }
     }
+}
 
-    /// The stream to speak HTTP on; `None` when the peer failed to agree on TLS in time.
-    async fn handshake(
-        &self,
-        io: Box<dyn Io>,
-        shutdown: &CancellationToken,
-    ) -> Option<Box<dyn Io>> {
-        let Some(tls) = &self.tls else {
-            return Some(io);
-        };
-        let agreed = tokio::select! {
-            agreed = tokio::time::timeout(HANDSHAKE_MAX, tls.accept(io)) => agreed,
-            () = shutdown.cancelled() => return None,
-        };
-        match agreed {
-            Ok(Ok(stream)) => Some(Box::new(stream)),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "TLS handshake failed");
-                None
-            }
-            Err(_) => {
-                tracing::debug!("TLS handshake timed out");
-                None
-            }
+/// The stream to speak HTTP on; `None` when the peer failed to agree on TLS in time.
+async fn handshake(
+    tls: Option<&TlsAcceptor>,
+    io: Box<dyn Io>,
+    shutdown: &CancellationToken,
+) -> Option<Box<dyn Io>> {
+    let Some(tls) = tls else {
+        return Some(io);
+    };
+    let agreed = tokio::select! {
+        agreed = tokio::time::timeout(HANDSHAKE_MAX, tls.accept(io)) => agreed,
+        () = shutdown.cancelled() => return None,
+    };
+    match agreed {
+        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("TLS handshake timed out");
+            None
         }
     }
 }
@@ -333,9 +520,9 @@ impl Clock {
     }
 }
 
-/// A service whose requests count as activity of their connection.
+/// What a station serves at the time of each request, which counts as activity of its connection.
 struct Tracked<S> {
-    inner: S,
+    station: Arc<Station<S>>,
     connection: Connection,
 }
 
@@ -351,7 +538,7 @@ where
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let under_way = self.connection.request();
         request.extensions_mut().insert(self.connection.clone());
-        let answer = self.inner.call(request);
+        let answer = self.station.face.load().service.call(request);
         Box::pin(async move {
             let answer = answer.await;
             drop(under_way);

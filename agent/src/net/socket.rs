@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 use super::activity::Activity;
 
 /// A byte stream: TCP, Unix, or TLS over one of them.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 

@@ -30,6 +30,14 @@ impl fmt::Debug for Pem {
 }
 
 impl Pem {
+    /// The path, where it is one.
+    pub fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.clone()),
+            Self::Text(_) => None,
+        }
+    }
+
     fn read(&self) -> Result<Vec<u8>, String> {
         match self {
             Self::File(path) => {
@@ -69,6 +77,16 @@ pub struct TlsSettings {
 }
 
 impl TlsSettings {
+    /// The files that certificates and keys are read from.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let pems = [
+            Some(&self.certificates),
+            Some(&self.key),
+            self.client_ca.as_ref(),
+        ];
+        pems.into_iter().flatten().filter_map(Pem::file).collect()
+    }
+
     /// The configuration that offers `protocols` by ALPN, most wanted first.
     ///
     /// # Errors

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
 use crate::ack::{Answer, Refusal, RefusalReason};
 use crate::batch::{Batch, Transport};
 use crate::component::{Intake, RequestFailure};
@@ -11,16 +14,48 @@ use crate::signal::Signal;
 use crate::telemetry::{Counter, Telemetry, names};
 use crate::waiting_room::WaitingRoom;
 
-/// One receiver's entrance for one signal.
+/// One receiver's entrance for one signal. Where it leads to may change; each batch goes one way as a whole.
 pub struct Inlet {
-    /// Shared with the answers that are owed.
-    pipelines: Arc<[Arc<Pipeline>]>,
+    route: ArcSwap<Route>,
+    /// Tells when nobody has the inlet any more.
+    gone: CancellationToken,
+    _gone: DropGuard,
     held: HeldBytes,
     waiting_room: WaitingRoom,
     /// The most that the process holds, whatever its pipelines allow.
     held_max: usize,
     grpc: Arc<Counters>,
     http: Arc<Counters>,
+}
+
+/// Where an inlet leads to.
+struct Route {
+    /// Shared with the answers that are owed.
+    pipelines: Arc<[Arc<Pipeline>]>,
+    /// Tells when no batch is on this way any more.
+    left: CancellationToken,
+    _left: DropGuard,
+}
+
+impl Route {
+    fn new(pipelines: Vec<Arc<Pipeline>>) -> Self {
+        let left = CancellationToken::new();
+        Self {
+            pipelines: pipelines.into(),
+            _left: left.clone().drop_guard(),
+            left,
+        }
+    }
+
+    fn ready(&self, bytes: usize) -> Result<(), Refusal> {
+        if self.pipelines.is_empty() {
+            // Only what is still under way to a receiver or a signal that is gone.
+            return Err(Refusal::shutting_down());
+        }
+        self.pipelines
+            .iter()
+            .try_for_each(|pipeline| pipeline.ready(bytes))
+    }
 }
 
 struct Counters {
@@ -99,8 +134,11 @@ impl Inlet {
     ) -> Self {
         let register =
             |transport| Arc::new(Counters::register(telemetry, receiver, signal, transport));
+        let gone = CancellationToken::new();
         Self {
-            pipelines: pipelines.into(),
+            route: ArcSwap::from_pointee(Route::new(pipelines)),
+            _gone: gone.clone().drop_guard(),
+            gone,
             waiting_room: WaitingRoom::new(held.clone()),
             held,
             held_max,
@@ -116,16 +154,21 @@ impl Inlet {
         }
     }
 
-    fn ready(&self, bytes: usize) -> Result<(), Refusal> {
-        self.pipelines
-            .iter()
-            .try_for_each(|pipeline| pipeline.ready(bytes))
+    /// Leads every further batch to `pipelines`. What comes back is cancelled when none is on the old way any more.
+    pub(super) fn lead_to(&self, pipelines: Vec<Arc<Pipeline>>) -> CancellationToken {
+        let old = self.route.swap(Arc::new(Route::new(pipelines)));
+        old.left.clone()
+    }
+
+    /// Is cancelled when nobody has the inlet any more.
+    pub(super) fn gone(&self) -> CancellationToken {
+        self.gone.clone()
     }
 }
 
 impl Intake for Inlet {
     fn admit(&self, bytes: usize) -> Result<Reservation, Refusal> {
-        self.ready(bytes)?;
+        self.route.load().ready(bytes)?;
         self.held
             .reserve_within(bytes, self.held_max)
             .ok_or_else(|| {
@@ -144,18 +187,20 @@ impl Intake for Inlet {
     fn submit(&self, batch: Batch, transport: Transport) {
         let (items, bytes) = (batch.items(), batch.payload.byte_len());
         let counters = Arc::clone(self.counters(transport));
-        let pipelines = Arc::clone(&self.pipelines);
+        // Held until the batch has entered, so that its way is not given up before.
+        let route = self.route.load_full();
+        let pipelines = Arc::clone(&route.pipelines);
         let ack = batch.ack.observed(move |answer| match answer {
             Answer::Delivered | Answer::Queued => counters.accept(items, bytes),
             Answer::Refused(refusal) => counters.refuse(&pipelines, items, refusal.reason),
         });
         // The batch's bytes are reserved already: no more are asked for.
-        if let Err(refusal) = self.ready(0) {
+        if let Err(refusal) = route.ready(0) {
             ack.answer(Answer::Refused(refusal));
             return;
         }
-        let acks = ack.split(self.pipelines.len());
-        for (pipeline, ack) in self.pipelines.iter().zip(acks) {
+        let acks = ack.split(route.pipelines.len());
+        for (pipeline, ack) in route.pipelines.iter().zip(acks) {
             pipeline.accept(Batch {
                 signal: batch.signal,
                 payload: batch.payload.clone(),
@@ -168,7 +213,8 @@ impl Intake for Inlet {
         let counters = self.counters(transport);
         match failure {
             RequestFailure::Refused { reason, bytes } => {
-                counters.refuse(&self.pipelines, counters.estimate(bytes), reason);
+                let route = self.route.load();
+                counters.refuse(&route.pipelines, counters.estimate(bytes), reason);
             }
             RequestFailure::Failed => counters.failed.inc(),
         }

@@ -4,18 +4,24 @@
 //! stage of every pipeline it would enter is asked whether it is ready; then all of them take it. So a batch that goes
 //! two ways is never taken one way and refused the other, and a client's retry stores nothing twice.
 
+mod build;
+mod graph;
 mod intake;
-mod run;
+mod plan;
+mod retire;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
+pub use build::{Built, World};
+pub use graph::{Ending, Running};
 pub use intake::Inlet;
-pub use run::{Built, Ending, Node, Plan, Running};
+pub use plan::{Change, Node, Plan};
 
 use crate::ack::{Refusal, RefusalReason};
 use crate::batch::Batch;
@@ -31,6 +37,10 @@ pub struct Pipeline {
     signal: Signal,
     /// Guards the processors: a batch passes all of them under one lock.
     stages: Mutex<Vec<Stage>>,
+    /// Whether there is a pipeline that this one has taken the place of, and that may hold something back still.
+    follows: AtomicBool,
+    /// Guards that pipeline.
+    before: Mutex<Option<Arc<Self>>>,
     exits: Vec<Exit>,
     /// Whether an exit is durable: then nothing is answered for before it is on disk.
     durable: bool,
@@ -62,13 +72,14 @@ impl std::fmt::Debug for Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline of `processors`, with their ids, into `exits`: exporter ids and their queues.
+    /// A pipeline of `processors`, with their ids, into `exits`: exporter ids, their queues, and whom to charge there.
+    /// Nothing enters before [`Pipeline::attach`].
     pub fn new(
         telemetry: &Telemetry,
         id: &str,
         signal: Signal,
         processors: Vec<(String, Box<dyn Processor>)>,
-        exits: Vec<(String, Queue)>,
+        exits: Vec<(String, Queue, Ledger)>,
     ) -> Arc<Self> {
         let stages = processors
             .into_iter()
@@ -81,27 +92,26 @@ impl Pipeline {
                 }
             })
             .collect();
-        let durable = exits.iter().any(|(_, queue)| queue.is_durable());
+        let durable = exits.iter().any(|(_, queue, _)| queue.is_durable());
         let exits = exits
             .into_iter()
-            .map(|(exporter, queue)| {
-                let ledger = Ledger::new(telemetry, id, &exporter, signal);
-                Exit {
-                    account: queue.account(id, ledger.clone(), !durable),
-                    ledger,
-                    queue,
-                    enqueue_failed: telemetry.item_counter(
-                        &names::EXPORTER_ENQUEUE_FAILED,
-                        signal,
-                        &[&exporter],
-                    ),
-                }
+            .map(|(exporter, queue, ledger)| Exit {
+                account: Account::new(id, ledger.clone(), !durable),
+                ledger,
+                queue,
+                enqueue_failed: telemetry.item_counter(
+                    &names::EXPORTER_ENQUEUE_FAILED,
+                    signal,
+                    &[&exporter],
+                ),
             })
             .collect();
         Arc::new(Self {
             id: id.to_owned(),
             signal,
             stages: Mutex::new(stages),
+            follows: AtomicBool::new(false),
+            before: Mutex::default(),
             exits,
             durable,
             deadline_set: Notify::new(),
@@ -111,6 +121,18 @@ impl Pipeline {
     /// `traces` or `traces/name`.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Lets the queues know whose the items are that they have, or will have.
+    pub fn attach(&self) {
+        for exit in &self.exits {
+            exit.queue.attach(&exit.account);
+        }
+    }
+
+    /// The queues that it ends in.
+    pub fn queues(&self) -> impl Iterator<Item = &Queue> {
+        self.exits.iter().map(|exit| &exit.queue)
     }
 
     /// What flows through it.
@@ -127,19 +149,6 @@ impl Pipeline {
         self.stages()
             .iter()
             .try_for_each(|stage| stage.processor.ready(bytes))
-    }
-
-    /// Items accepted and not settled yet, once for each exporter.
-    pub fn queued(&self) -> usize {
-        self.exits
-            .iter()
-            .map(|exit| usize::try_from(exit.ledger.queued()).unwrap_or(0))
-            .sum()
-    }
-
-    /// Items that exporters gave up so far.
-    pub fn given_up(&self) -> u64 {
-        self.exits.iter().map(|exit| exit.ledger.given_up()).sum()
     }
 
     /// Counts items that were sent back for `reason` where the Collector's users look for them.
@@ -168,6 +177,9 @@ impl Pipeline {
             }
         }
         let mut stages = self.stages();
+        if self.follows.load(Ordering::Acquire) {
+            self.overtake();
+        }
         let idle = next_deadline(&stages).is_none();
         let batches = self.pass(&mut stages, vec![batch]);
         let armed = next_deadline(&stages).is_some();
@@ -192,9 +204,25 @@ impl Pipeline {
         }
     }
 
-    /// Emits everything that processors hold back. Called once, when no batch can enter any more.
+    /// Takes the place of `before`: what that one holds back goes out before anything that enters here.
+    pub(super) fn follow(&self, before: &Arc<Self>) {
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(before));
+        self.follows.store(true, Ordering::Release);
+    }
+
+    /// Empties the pipeline before this one. Called with the lock on the processors.
+    fn overtake(&self) {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = before.take() {
+            before.drain();
+        }
+        self.follows.store(false, Ordering::Release);
+    }
+
+    /// Emits everything that processors hold back. Called when no batch can enter any more, or is not to wait any more.
     pub fn drain(&self) {
         let mut stages = self.stages();
+        self.overtake();
         self.visit(&mut stages, |processor, output| processor.drain(output));
     }
 

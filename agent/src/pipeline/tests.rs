@@ -1,5 +1,7 @@
 //! Whole pipelines in process: merging, fan-out, refusal, timers, drain, and a balanced ledger throughout.
 
+mod swap;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -84,6 +86,15 @@ impl Exporter for Keeper {
     }
 }
 
+impl PartialEq for Keeper {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.kept, &other.kept)
+            && self.queue_size == other.queue_size
+            && self.wait_for_result == other.wait_for_result
+            && self.log == other.log
+    }
+}
+
 impl ExporterSettings for Keeper {
     fn build(
         &self,
@@ -164,13 +175,21 @@ fn start(processors: &[(&str, &str)], exporters: &[(&str, &Keeper)]) -> Bench {
             .collect(),
         pipelines: &nodes,
         held_max: 1 << 20,
+        files: crate::fingerprint::Fingerprints::NONE,
     };
-    let built = plan.build(&telemetry, &held).unwrap();
+    let world = World {
+        telemetry: telemetry.clone(),
+        held: held.clone(),
+        ..World::default()
+    };
+    let built = plan.build(&world).unwrap();
+    let pipelines = built.pipelines.iter();
+    let pipelines = pipelines.map(|placed| Arc::clone(&placed.pipeline));
     let inlet = Inlet::new(
         &telemetry,
         "test",
         Signal::Traces,
-        built.pipelines.clone(),
+        pipelines.collect(),
         held.clone(),
         1 << 20,
     );

@@ -1,37 +1,92 @@
 //! The agent's own log, on standard error: lines for people, or one JSON object each.
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+/// The registry with the filter on it.
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+type Format = Box<dyn Layer<Filtered> + Send + Sync>;
+
+/// The way to change a log that has been started.
+#[derive(Clone)]
+pub struct Logs {
+    filter: reload::Handle<EnvFilter, Registry>,
+    format: reload::Handle<Format, Filtered>,
+}
+
+impl std::fmt::Debug for Logs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Logs")
+    }
+}
 
 /// Starts logging, for the rest of the process. `RUST_LOG` wins over `level` where it is set and can be read.
 ///
 /// # Errors
 /// When logging was started before.
-pub fn start(level: LevelFilter, json: bool) -> Result<(), TryInitError> {
+pub fn start(level: LevelFilter, json: bool) -> Result<Logs, TryInitError> {
+    let (wanted, unreadable) = filter(level);
+    let (filter, filter_handle) = reload::Layer::new(wanted);
+    let (format, format_handle) = reload::Layer::new(format(json));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(format)
+        .try_init()?;
+    if let Some(problem) = unreadable {
+        tracing::warn!(problem, "RUST_LOG cannot be read and is not used");
+    }
+    Ok(Logs {
+        filter: filter_handle,
+        format: format_handle,
+    })
+}
+
+impl Logs {
+    /// The way to change a log that was never started.
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
+        let (_, filter) = reload::Layer::new(EnvFilter::default());
+        let (_, format) = reload::Layer::new(format(false));
+        Self { filter, format }
+    }
+
+    /// Goes on at another level and in another form.
+    pub fn change(&self, level: LevelFilter, json: bool) {
+        let (filter, _) = filter(level);
+        let changed = self
+            .filter
+            .reload(filter)
+            .and_then(|()| self.format.reload(format(json)));
+        if let Err(error) = changed {
+            tracing::error!(%error, "the log could not be changed");
+        }
+    }
+}
+
+/// What to log, and why `RUST_LOG` is not used where it was meant to be.
+fn filter(level: LevelFilter) -> (EnvFilter, Option<String>) {
     let from_variable = EnvFilter::try_from_default_env();
     let unreadable = match std::env::var("RUST_LOG") {
         Ok(text) if !text.is_empty() => from_variable.as_ref().err().map(ToString::to_string),
         _ => None,
     };
     let filter = from_variable.unwrap_or_else(|_| EnvFilter::new(level.to_string()));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    (filter, unreadable)
+}
+
+fn format(json: bool) -> Format {
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     if json {
-        builder
+        return layer
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
-            .finish()
-            .try_init()?;
-    } else {
-        let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        builder.with_ansi(colours).finish().try_init()?;
+            .boxed();
     }
-    if let Some(problem) = unreadable {
-        tracing::warn!(problem, "RUST_LOG cannot be read and is not used");
-    }
-    Ok(())
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    layer.with_ansi(colours).boxed()
 }

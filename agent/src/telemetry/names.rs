@@ -105,6 +105,10 @@ table! {
     FILE_FALLBACK = counter("tidegate_file_fallback_resources", &["exporter"], "Resources written to the file MISSING, because they lack the group_by attribute or no file can have its value as name.");
     FILE_ROTATIONS = counter("tidegate_file_rotations", &["exporter"], "Files renamed because they were full.");
     FILE_TORN_TAILS = counter("tidegate_file_torn_tails", &["exporter"], "Unfinished records cut off the end of an existing file when it was opened.");
+    RELOADS = counter("tidegate_reloads", &["outcome"], "Times the configuration was read again, by outcome: reloaded, unchanged, refused.");
+    RELOAD_SUCCESSFUL = gauge("tidegate_reload_last_successful", &[], "1 if the configuration was taken as it was last read, else 0: then the agent runs as before, and its log says why.");
+    RELOAD_SUCCESS_TIME = gauge("tidegate_reload_last_success_timestamp_seconds", &[], "When the configuration was last read and taken, in seconds since 1970.");
+    CONFIG_HASH = gauge("tidegate_config_hash", &[], "A number that two configurations have in common only if they are the same, after merging and substitution: 48 bits of their SHA-256.");
     PROCESS_UPTIME = counter("otelcol_process_uptime", &[], "Uptime of the process in seconds.");
     PROCESS_CPU = counter("otelcol_process_cpu_seconds", &[], "Total CPU user and system time in seconds.");
     PROCESS_RSS = gauge("otelcol_process_memory_rss", &[], "Total physical memory (resident set size) in bytes.");

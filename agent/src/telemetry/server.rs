@@ -11,30 +11,30 @@ use super::{Telemetry, names};
 use crate::admin::{self, Answer, Endpoint};
 use crate::component::{ComponentError, Shutdown};
 use crate::memory::HeldBytes;
+use crate::net::listen;
+use crate::net::sockets::Sockets;
 use crate::process;
 
 /// A bound metrics endpoint.
 #[derive(Debug)]
 pub struct Server(Endpoint);
 
-/// Binds `address`; port 0 takes a free one. To be called on a runtime.
+/// Binds `address`; port 0 takes a free one.
 ///
 /// # Errors
 /// When the address is taken or not this machine's.
-pub fn bind(address: &SocketAddr) -> io::Result<Server> {
-    admin::bind(address).map(Server)
+pub fn bind(sockets: &Sockets, address: &SocketAddr) -> io::Result<Server> {
+    let endpoint = listen::Endpoint::from(*address);
+    admin::bind(sockets, &endpoint, "metrics").map(Server)
 }
 
 impl Server {
     /// Where it listens.
-    ///
-    /// # Errors
-    /// When the system cannot tell.
-    pub fn address(&self) -> io::Result<SocketAddr> {
+    pub fn address(&self) -> &str {
         self.0.address()
     }
 
-    /// Serves until `shutdown`.
+    /// Serves until `shutdown`. `started` is when the process did.
     ///
     /// # Errors
     /// None today: the signature is that of everything that runs beside the pipelines.
@@ -42,12 +42,10 @@ impl Server {
         self,
         telemetry: Telemetry,
         held: HeldBytes,
+        started: Instant,
         shutdown: Shutdown,
     ) -> Result<(), ComponentError> {
-        if let Ok(address) = self.address() {
-            info!(%address, "metrics endpoint listening");
-        }
-        let started = Instant::now();
+        info!(address = self.address(), "metrics endpoint listening");
         let respond = move |path: &str| match path {
             "/metrics" => {
                 refresh(&telemetry, &held, started);
@@ -94,14 +92,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_scrape_shows_the_process_as_it_is_now() {
-        let server = bind(&SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let address = server.address().unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = bind(&Sockets::default(), &any).unwrap();
+        let address = server.address().parse().unwrap();
         let (telemetry, held, shutdown) = (
             Telemetry::default(),
             HeldBytes::default(),
             Shutdown::default(),
         );
-        let serving = tokio::spawn(server.run(telemetry.clone(), held.clone(), shutdown.clone()));
+        let serving = tokio::spawn(server.run(
+            telemetry.clone(),
+            held.clone(),
+            Instant::now(),
+            shutdown.clone(),
+        ));
         telemetry.counter(&names::FILE_ROTATIONS, &["file"]).inc();
         let reserved = held.reserve(4096);
         let (status, text) = http_get(address, "/metrics").await;

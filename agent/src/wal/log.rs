@@ -135,6 +135,11 @@ impl Log {
         u128::from_be_bytes(self.0.shared.log.0)
     }
 
+    /// Goes on as `options` say: with the next group of records, with the next segment where it is about its size.
+    pub fn retune(&self, options: LogOptions) {
+        self.0.shared.set_options(options);
+    }
+
     /// Appends a request of `origin`, a number by which the caller knows a pipeline. `unix_ms` is now, in milliseconds
     /// since 1970: by it the request's age is told.
     pub fn append(&self, origin: u32, unix_ms: u64, payload: Payload) -> Committing {

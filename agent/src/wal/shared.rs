@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{Notify, oneshot};
 
 use super::error::Error;
@@ -55,7 +56,8 @@ struct Inbox {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) options: LogOptions,
+    /// May be told anew.
+    options: ArcSwap<LogOptions>,
     pub(super) files: Arc<dyn Files>,
     pub(super) dir: PathBuf,
     pub(super) log: LogId,
@@ -88,7 +90,7 @@ impl Shared {
         state: State,
     ) -> Self {
         Self {
-            options,
+            options: ArcSwap::from_pointee(options),
             files,
             dir,
             log,
@@ -98,6 +100,15 @@ impl Shared {
             readable: Notify::new(),
             room: AtomicU64::new(u64::MAX),
         }
+    }
+
+    pub(super) fn options(&self) -> Guard<Arc<LogOptions>> {
+        self.options.load()
+    }
+
+    /// From the next record, and for its size from the next segment on.
+    pub(super) fn set_options(&self, options: LogOptions) {
+        self.options.store(Arc::new(options));
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -120,7 +131,7 @@ impl Shared {
         if inbox.closing {
             return Err((Error::Closed, pending.answer));
         }
-        let full = inbox.bytes > 0 && inbox.bytes + cost > self.options.pending_bytes;
+        let full = inbox.bytes > 0 && inbox.bytes + cost > self.options().pending_bytes;
         if pending.order.is_data() && full {
             return Err((Error::Busy, pending.answer));
         }

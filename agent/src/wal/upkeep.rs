@@ -29,7 +29,7 @@ impl Writer {
         }
         active
             .capacity
-            .saturating_sub(self.shared.options.reserve())
+            .saturating_sub(self.shared.options().reserve())
     }
 
     /// Sees to a segment into which `order` fits.
@@ -40,9 +40,9 @@ impl Writer {
         {
             return Ok(());
         }
-        let reserve = self.shared.options.reserve();
+        let reserve = self.shared.options().reserve();
         let needed = SEGMENT_HEADER as u64 + stride + reserve;
-        let capacity = self.shared.options.segment_bytes.max(needed);
+        let capacity = self.shared.options().segment_bytes.max(needed);
         match self.enlarge(capacity) {
             Err(_) if !order.is_data() => self.enlarge(CONTROL_SEGMENT.max(needed)),
             outcome => outcome,
@@ -65,7 +65,7 @@ impl Writer {
             return;
         }
         let left = self.active.as_ref().map_or(0, |active| {
-            let reserve = self.shared.options.reserve();
+            let reserve = self.shared.options().reserve();
             active.capacity.saturating_sub(active.written + reserve)
         });
         self.shared.room.store(left, Ordering::Relaxed);
@@ -97,7 +97,7 @@ impl Writer {
             follows: if given_up { follows } else { self.next_seq },
             recycled: prepared.recycled,
         };
-        let durable = shared.options.fsync != Fsync::Never;
+        let durable = shared.options().fsync != Fsync::Never;
         // From here on a file may say that it follows the segment before, even if this fails: nothing more goes in there.
         if let Some(mut old) = self.active.take() {
             // Space that is not given back now is given back with the segment.
@@ -125,7 +125,7 @@ impl Writer {
     // === syncing and tidying ===
 
     pub(super) fn schedule_sync(&mut self) {
-        let delay = match self.shared.options.fsync {
+        let delay = match self.shared.options().fsync {
             Fsync::Always => LAZY_SYNC,
             Fsync::Interval(interval) => interval,
             Fsync::Never => return self.after_sync(),
@@ -139,7 +139,7 @@ impl Writer {
             return true;
         };
         let clean = active.synced.offset == active.written;
-        if clean || self.shared.options.fsync == Fsync::Never {
+        if clean || self.shared.options().fsync == Fsync::Never {
             self.active = Some(active);
             return true;
         }
@@ -149,7 +149,7 @@ impl Writer {
                 self.after_sync();
                 true
             }
-            Err(error) if self.shared.options.fsync == Fsync::Always => {
+            Err(error) if self.shared.options().fsync == Fsync::Always => {
                 let synced = active.synced;
                 self.give_up(active, synced, Vec::new(), &error);
                 false
@@ -167,7 +167,7 @@ impl Writer {
     pub(super) fn after_sync(&mut self) {
         self.unsynced.clear();
         self.sync_due = None;
-        if self.shared.options.fsync != Fsync::Never {
+        if self.shared.options().fsync != Fsync::Never {
             self.shared.state().totals.syncs += 1;
         }
         self.reclaim();
@@ -251,7 +251,7 @@ impl Writer {
         self.prepare();
         let empty = self.shared.state().is_settled();
         if busy || !empty {
-            self.idle_due = empty.then(|| Instant::now() + self.shared.options.idle);
+            self.idle_due = empty.then(|| Instant::now() + self.shared.options().idle);
         } else if self.idle_due.is_some_and(is_past) {
             self.idle_due = None;
             self.shrink();
@@ -270,7 +270,7 @@ impl Writer {
         }
         if self.active.is_none() || self.active.as_ref().is_some_and(Active::is_empty) {
             // The outcome is noted in the room that is left.
-            self.enlarge(self.shared.options.segment_bytes).ok();
+            self.enlarge(self.shared.options().segment_bytes).ok();
             return;
         }
         self.next = None;
@@ -290,7 +290,7 @@ impl Writer {
 
     fn prepare_now(&mut self) {
         let shared = &self.shared;
-        let capacity = shared.options.segment_bytes;
+        let capacity = shared.options().segment_bytes;
         let made = Prepared::make(&*shared.files, &shared.dir, capacity);
         let outcome = made.map(|prepared| self.next = Some(prepared));
         self.note_room(&outcome);

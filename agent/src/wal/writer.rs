@@ -129,7 +129,7 @@ impl Writer {
             return;
         }
         if urgent
-            && self.shared.options.fsync == Fsync::Always
+            && self.shared.options().fsync == Fsync::Always
             && let Err(error) = active.sync(self.next_seq)
         {
             let synced = active.synced;
@@ -239,7 +239,7 @@ impl Writer {
         match active.cut(keep.offset) {
             // The cut's sync covers what was written before the group.
             Ok(()) => self.requeue_if(keep == active.synced),
-            Err(_) if self.shared.options.fsync == Fsync::Always => {
+            Err(_) if self.shared.options().fsync == Fsync::Always => {
                 keep = active.synced;
                 self.requeue_if(true);
             }
@@ -293,7 +293,7 @@ impl Writer {
     }
 
     pub(super) fn retry_later(&mut self) {
-        let delay = self.shared.options.retry;
+        let delay = self.shared.options().retry;
         self.retry_due.get_or_insert_with(|| Instant::now() + delay);
     }
 }

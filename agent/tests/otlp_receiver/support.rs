@@ -22,6 +22,7 @@ use tidegate::batch::{Batch, Transport};
 use tidegate::component::{Intake, Receiver, ReceiverContext, RequestFailure, Shutdown};
 use tidegate::config::{Diagnostics, Section};
 use tidegate::memory::{HeldBytes, Reservation};
+use tidegate::net::sockets::Sockets;
 use tidegate::receivers::otlp::OtlpSettings;
 use tidegate::signal::{PerSignal, Signal};
 use tidegate::telemetry::Telemetry;
@@ -137,6 +138,7 @@ impl Harness {
                         .then(|| Arc::clone(&capture) as Arc<dyn Intake>)
                 }),
                 telemetry: Telemetry::default(),
+                sockets: Sockets::default(),
             })
             .unwrap();
         let address = |wanted: &str| {

@@ -12,6 +12,7 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::reloads::Usage;
 use crate::process::{self, Process};
 
 const POLL: Duration = Duration::from_millis(5);
@@ -183,6 +184,22 @@ impl Program {
             .as_ref()
             .and_then(|child| Process::new(child.id()).peak_memory().ok());
         self.peak_memory.max(now.unwrap_or(0))
+    }
+
+    /// What it uses now.
+    pub(super) fn usage(&self) -> Usage {
+        let Some(child) = &self.running else {
+            return Usage::default();
+        };
+        let count = |what: &str| {
+            let entries = std::fs::read_dir(format!("/proc/{}/{what}", child.id()));
+            entries.map_or(0, |entries| entries.count() as u64)
+        };
+        Usage {
+            memory_bytes: Process::new(child.id()).memory().unwrap_or(0),
+            files: count("fd"),
+            threads: count("task"),
+        }
     }
 
     pub(super) fn log_end(&self) -> String {

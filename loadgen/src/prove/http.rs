@@ -39,6 +39,22 @@ impl Http {
         self.send(request).await
     }
 
+    /// `POST url`; the status and the body, whatever they are.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) async fn ask(&self, url: &str) -> anyhow::Result<(u16, Bytes)> {
+        let request = hyper::Request::post(url).body(Full::default())?;
+        let answer = async {
+            let answer = self.0.request(request).await?;
+            let status = answer.status().as_u16();
+            anyhow::Ok((status, answer.into_body().collect().await?.to_bytes()))
+        };
+        tokio::time::timeout(TIMEOUT, answer)
+            .await
+            .context("no answer")?
+    }
+
     async fn send(&self, request: hyper::Request<Full<Bytes>>) -> anyhow::Result<Bytes> {
         let answer = async {
             let answer = self.0.request(request).await?;

@@ -7,6 +7,7 @@ mod http;
 mod items;
 mod ledger;
 mod overload;
+mod reloads;
 mod report;
 mod rounds;
 mod sender;
@@ -31,6 +32,7 @@ use crate::otlp::parse_rate;
 use crowd::Crowd;
 use items::Run;
 use ledger::Watching;
+use reloads::{Reloads, Usage};
 use report::Report;
 use rounds::{Play, Script};
 use sender::{Manner, Record};
@@ -106,6 +108,9 @@ struct FaultArgs {
     /// Rounds in which both are
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=100_000))]
     both_kills: u32,
+    /// Rounds in which the agent is given another configuration, good or bad
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    reloads: u32,
     /// Faults of the proxy, as of `loadgen faults`, or `all`; separated by commas
     #[arg(long, value_delimiter = ',', value_name = "FAULT")]
     faults: Vec<String>,
@@ -208,6 +213,7 @@ impl FaultArgs {
             agent_kills: self.agent_kills,
             database_kills: self.database_kills,
             both_kills: self.both_kills,
+            reloads: self.reloads,
             faults: self
                 .faults
                 .iter()
@@ -267,18 +273,27 @@ async fn kill_and_disturb(args: FaultArgs) -> anyhow::Result<ExitCode> {
         script: &script,
         random: &mut random,
         start,
+        reloads: Vec::new(),
     };
     let rounds = play.run().await?;
+    let reloads = play.reloads;
     tokio::time::sleep(args.duration).await;
     let records = crowd.stop().await?;
-    let mut report = conclude(&mut stage, &run, &records, watching, args.common.settle).await?;
+    let (mut report, usage) =
+        conclude(&mut stage, &run, &records, watching, args.common.settle).await?;
     if args.check_order {
         report.order = Some(stage.tables(&run).order().await?);
+    }
+    if !reloads.is_empty() {
+        report.reloads = Some(Reloads::new(&reloads, &records, usage));
+        // Nothing else happens that could be the reason.
+        report.refuses_nothing = script.is_quiet();
     }
     report.seed = seed;
     report.storage = args.common.storage;
     report.took = start.elapsed();
-    report.ledger_is_whole = script.agent_kills + script.both_kills == 0;
+    // Reloads let some items go two ways.
+    report.ledger_is_whole = script.agent_kills + script.both_kills + script.reloads == 0;
     report.rounds = rounds;
     stage.close().await?;
     args.common.finish(&report, &setting.dir)
@@ -312,15 +327,16 @@ async fn conclude(
     records: &[Record],
     watching: Watching,
     settle: Duration,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<(Report, Usage)> {
     let (ledger_end, settled) = stage.settle(settle).await?;
     let mut ledger = watching.stop().await?;
     ledger.see(&ledger_end);
     let agent_peak_bytes = stage.agent.peak_memory();
+    let usage = stage.agent.usage();
     let status = stage.stop_agent().await?;
     let tables = stage.tables(run);
     let stored = tables.stored().await?;
-    Ok(Report {
+    let report = Report {
         run: run.name.clone(),
         seed: 0,
         storage: Storage::Memory,
@@ -339,6 +355,9 @@ async fn conclude(
         agent_peak_bytes,
         proxy: stage.proxy.board.counts(),
         overload: None,
+        reloads: None,
+        refuses_nothing: false,
         ledger_is_whole: true,
-    })
+    };
+    Ok((report, usage))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::ledger::{Ledger, Watched};
+use super::reloads::Reloads;
 use super::rounds::Done;
 use super::stage::Storage;
 use super::tables::{Lookup, Order};
@@ -36,6 +37,9 @@ pub(super) struct Report {
     pub(super) agent_peak_bytes: u64,
     pub(super) proxy: Counts,
     pub(super) overload: Option<Overload>,
+    pub(super) reloads: Option<Reloads>,
+    /// Whether nothing happened that is a reason to refuse a request, or to leave it without an answer.
+    pub(super) refuses_nothing: bool,
     /// Whether every acceptance can be found in the ledger: not after a kill, which ends the process that counted.
     pub(super) ledger_is_whole: bool,
 }
@@ -102,6 +106,11 @@ impl Report {
                 "items dropped according to the ledger",
             ),
         ];
+        if self.refuses_nothing {
+            counted.push((self.told.refused, "items refused without a reason"));
+            counted.push((self.told.unanswered, "items left without an answer"));
+            counted.push((self.told.not_connected, "connections refused"));
+        }
         if let Some(order) = &self.order {
             counted.push((order.out_of_order, "blocks out of order"));
         }
@@ -114,7 +123,8 @@ impl Report {
     }
 
     fn other_violations(&self) -> Vec<String> {
-        let mut found = Vec::new();
+        let reloads = self.reloads.as_ref();
+        let mut found = reloads.map(Reloads::violations).unwrap_or_default();
         let end = self.ledger_end.total();
         if self.told.accepted == 0 {
             found.push("nothing was accepted: nothing is proved".to_owned());
@@ -255,6 +265,9 @@ impl Report {
             self.agent_peak_bytes >> 20,
             self.agent_end
         )?;
+        if let Some(reloads) = &self.reloads {
+            reloads.show(f)?;
+        }
         match &self.overload {
             Some(overload) => writeln!(
                 f,

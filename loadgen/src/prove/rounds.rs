@@ -7,11 +7,14 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use serde::Serialize;
 
+use super::reloads::Reloaded;
 use super::stage::Stage;
 use crate::faults::fault::{Fault, Rule};
 
 /// Load before each act, at random up to this.
 const LOAD_MS: std::ops::Range<u64> = 50..700;
+/// The same between reloads: the next one comes while the last is still seen to, or after.
+const RELOADS_MS: std::ops::Range<u64> = 0..150;
 /// How long something that was killed stays away.
 const AWAY_MS: std::ops::Range<u64> = 0..300;
 /// How long a fault of the proxy lasts.
@@ -27,6 +30,7 @@ pub(super) enum Act {
     KillDatabase,
     KillBoth,
     Fault(Fault),
+    Reload,
 }
 
 /// How many rounds of each kind.
@@ -35,6 +39,7 @@ pub(super) struct Script {
     pub(super) agent_kills: u32,
     pub(super) database_kills: u32,
     pub(super) both_kills: u32,
+    pub(super) reloads: u32,
     pub(super) faults: Vec<Fault>,
     /// Rounds for each of the faults.
     pub(super) fault_rounds: u32,
@@ -51,6 +56,11 @@ pub(super) struct Done {
 }
 
 impl Script {
+    /// Whether nothing happens that is a reason to refuse a request.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.agent_kills + self.database_kills + self.both_kills == 0 && self.faults.is_empty()
+    }
+
     /// The acts in the order in which they happen.
     pub(super) fn acts(&self, random: &mut StdRng) -> Vec<Act> {
         let mut acts = Vec::new();
@@ -58,6 +68,7 @@ impl Script {
         add(Act::KillAgent, self.agent_kills);
         add(Act::KillDatabase, self.database_kills);
         add(Act::KillBoth, self.both_kills);
+        add(Act::Reload, self.reloads);
         for fault in &self.faults {
             add(Act::Fault(*fault), self.fault_rounds);
         }
@@ -81,6 +92,8 @@ pub(super) struct Play<'a> {
     pub(super) random: &'a mut StdRng,
     /// The start of the run.
     pub(super) start: Instant,
+    /// Takes the reloads.
+    pub(super) reloads: Vec<Reloaded>,
 }
 
 impl Play<'_> {
@@ -92,7 +105,11 @@ impl Play<'_> {
         let mut done = Vec::with_capacity(rounds);
         self.stage.proxy.board.set(self.script.background());
         for (round, act) in acts.into_iter().enumerate() {
-            self.pause(LOAD_MS).await;
+            let load = match act {
+                Act::Reload => RELOADS_MS,
+                _ => LOAD_MS,
+            };
+            self.pause(load).await;
             self.stage.agent.check_alive()?;
             let at = self.start.elapsed();
             let what = self.act(act).await?;
@@ -133,6 +150,15 @@ impl Play<'_> {
                     again
                 };
                 Ok(format!("agent and database killed{again}"))
+            }
+            Act::Reload => {
+                let reloaded = self.stage.reload(self.random, self.start).await?;
+                let what = match reloaded.flaw {
+                    None => "reloaded".to_owned(),
+                    Some(flaw) => format!("refused to reload: {flaw}"),
+                };
+                self.reloads.push(reloaded);
+                Ok(what)
             }
             Act::Fault(fault) => {
                 let rule = Rule {
@@ -198,6 +224,7 @@ mod tests {
             agent_kills: 5,
             database_kills: 2,
             both_kills: 1,
+            reloads: 0,
             faults: vec![Fault::CutAfter, Fault::CutBefore],
             fault_rounds: 3,
             fault_share: 0.1,

@@ -43,6 +43,8 @@ pub(super) struct Sent {
     pub(super) fate: Fate,
     /// When its fate was known, since the start of the run.
     pub(super) known: Duration,
+    /// How long it was under way, the last time it was sent.
+    pub(super) took: Duration,
 }
 
 /// Everything one client did.
@@ -193,7 +195,9 @@ impl Client<'_> {
             .sender
             .run
             .request(self.sender.signal, numbers, unix_nanos())?;
+        let mut began;
         let fate = loop {
+            began = Instant::now();
             self.sender
                 .offered
                 .fetch_add(u64::from(items), Ordering::Relaxed);
@@ -229,6 +233,7 @@ impl Client<'_> {
             items,
             fate,
             known: self.sender.start.elapsed(),
+            took: began.elapsed(),
         });
         Ok(())
     }

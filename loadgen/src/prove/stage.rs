@@ -15,6 +15,7 @@ use super::children::{Program, free_address};
 use super::http::Http;
 use super::items::Run;
 use super::ledger::Ledger;
+use super::reloads::{Overlay, Places, Reloaded};
 use super::tables::Tables;
 use crate::faults::board::Board;
 use crate::faults::proxy::{Protocol as Transport, Proxy};
@@ -29,6 +30,9 @@ const SETTLE_MAX: Duration = Duration::from_secs(3600);
 const POLL: Duration = Duration::from_millis(50);
 /// The queue counts as empty when it was so in this many scrapes in a row.
 const EMPTY_SCRAPES: u32 = 3;
+
+/// The configuration that is laid over the agent's own.
+const OVERLAY: &str = "overlay.toml";
 
 /// Where the agent keeps what is not delivered yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
@@ -77,6 +81,11 @@ pub(super) struct Stage {
     pub(super) proxy: Proxy,
     pub(super) http: Http,
     pub(super) metrics: SocketAddr,
+    /// Where the agent takes commands.
+    admin: SocketAddr,
+    /// For whatever a configuration may add.
+    free: SocketAddr,
+    dir: PathBuf,
     database_address: SocketAddr,
     otlp_http: SocketAddr,
     otlp_grpc: SocketAddr,
@@ -105,11 +114,13 @@ impl Stage {
             free_address(random).await?,
             free_address(random).await?,
         );
+        let (admin, free) = (free_address(random).await?, free_address(random).await?);
         let config = setting
             .config
             .replace("{http}", &otlp_http.to_string())
             .replace("{grpc}", &otlp_grpc.to_string())
             .replace("{metrics}", &metrics.to_string())
+            .replace("{admin}", &admin.to_string())
             .replace("{clickhouse}", &proxy.address.to_string())
             .replace("{dir}", &dir.display().to_string())
             .replace("{consumers}", &setting.consumers.to_string())
@@ -121,7 +132,10 @@ impl Stage {
             );
         let path = dir.join("agent.toml");
         fs::write(&path, config).with_context(|| format!("cannot write {}", path.display()))?;
-        let arguments = ["run", "--config", &path.display().to_string()].map(str::to_owned);
+        let overlay = dir.join(OVERLAY);
+        fs::write(&overlay, "").with_context(|| format!("cannot write {}", overlay.display()))?;
+        let (path, overlay) = (path.display().to_string(), overlay.display().to_string());
+        let arguments = ["run", "--config", &path, "--config", &overlay].map(str::to_owned);
         let ports = vec![otlp_http, otlp_grpc, metrics];
         let mut agent = Program::new("agent", &setting.tidegate, arguments.to_vec(), dir, ports);
         agent.start()?;
@@ -132,6 +146,9 @@ impl Stage {
             proxy,
             http: Http::new(),
             metrics,
+            admin,
+            free,
+            dir: dir.clone(),
             database_address,
             otlp_http,
             otlp_grpc,
@@ -148,6 +165,47 @@ impl Stage {
             Protocol::Grpc => self.otlp_grpc,
         };
         Target::new(&address.to_string(), protocol, Compression::None, signal)
+    }
+
+    /// Gives the agent another configuration. Times are since `start`.
+    ///
+    /// # Errors
+    /// When the configuration cannot be written.
+    pub(super) async fn reload(
+        &self,
+        random: &mut StdRng,
+        start: Instant,
+    ) -> anyhow::Result<Reloaded> {
+        let places = Places {
+            dir: &self.dir,
+            clickhouse: self.proxy.address.to_string(),
+            free: self.free.to_string(),
+            taken: self.database_address.to_string(),
+        };
+        let Overlay { flaw, text } = Overlay::draw(&places, random);
+        fs::write(self.dir.join(OVERLAY), &text)?;
+        let began = start.elapsed();
+        let answer = self
+            .http
+            .ask(&format!("http://{}/reload", self.admin))
+            .await;
+        let ended = start.elapsed();
+        let surprise = match (&answer, flaw) {
+            (Ok((200, _)), None) | (Ok((422, _)), Some(_)) => None,
+            (Ok((status, body)), _) => {
+                let body = String::from_utf8_lossy(body);
+                let problems = body.split("\"problems\"").last().unwrap_or_default();
+                Some(format!("{status} with {flaw:?}: {problems}\n{text}"))
+            }
+            (Err(error), _) => Some(format!("{error:#}")),
+        };
+        Ok(Reloaded {
+            began,
+            ended,
+            flaw,
+            surprise,
+            usage: self.agent.usage(),
+        })
     }
 
     /// The tables of this run, past the proxy.

@@ -195,6 +195,7 @@ mod tests {
                 items: 10,
                 fate,
                 known: Duration::ZERO,
+                took: Duration::ZERO,
             })
             .collect();
         Record {

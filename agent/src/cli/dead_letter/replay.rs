@@ -265,10 +265,15 @@ impl Running {
             signals: signals.into_iter().collect(),
             telemetry: Telemetry::default(),
             cut: Shutdown::default(),
+            leave: Shutdown::default(),
+            inherited: Vec::new(),
         };
-        let senders = replaying
+        let mut senders = replaying
             .build(&context)
             .map_err(|problem| format!("exporters.{exporter}: {problem}"))?;
+        for sender in &mut senders {
+            sender.start();
+        }
         Ok(Self {
             exporter: exporter.to_owned(),
             senders,

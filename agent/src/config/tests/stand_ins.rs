@@ -81,7 +81,7 @@ struct BatchOptions {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct NoOptions {}
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Inert;
 
 fn nothing() -> ComponentError {

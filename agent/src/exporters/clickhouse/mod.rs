@@ -15,6 +15,8 @@ mod schema;
 mod servers;
 mod settings;
 
+use std::path::PathBuf;
+
 use crate::component::{ComponentError, ExporterContext, ExporterSettings, Factory, Sender};
 use crate::config::Section;
 use crate::exporters::sender::SenderSettings;
@@ -36,6 +38,10 @@ fn parse(section: &mut Section<'_>) -> Option<Box<dyn ExporterSettings>> {
 }
 
 impl ExporterSettings for Settings {
+    fn files(&self) -> Vec<PathBuf> {
+        self.tls.files()
+    }
+
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {
         exporter::build(self, context)
     }

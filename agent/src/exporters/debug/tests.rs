@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::ack::Answer;
 use crate::batch::Chunk;
-use crate::testing::{RunningExporter, exporter_context, metric, parse, request};
+use crate::testing::{RunningExporter, exporter_context, metric, parse, request, start_all};
 
 fn shown(verbosity: Verbosity, signal: Signal) -> String {
     let mut payload: Payload = request(signal, "checkout", 2).into();
@@ -164,7 +164,7 @@ fn start(text: &str, sink: &Sink) -> RunningExporter {
     let options: DebugOptions = toml::from_str(text).unwrap();
     let context = exporter_context(&Signal::ALL);
     RunningExporter {
-        senders: options.build_with(&context, sink).unwrap(),
+        senders: start_all(options.build_with(&context, sink).unwrap()),
         telemetry: context.telemetry,
         cut: context.cut,
     }

@@ -97,7 +97,10 @@ impl FileSettings {
         let (shared, gone) = Shared::new(writers);
         let mut senders = Vec::new();
         for signal in &context.signals {
-            let packers = (0..self.sender.workers()).map(|_| Packer::new(self));
+            // One for each worker, and for each queue that may be left over.
+            let inherited = context.inherited.iter().filter(|(of, _)| of == signal);
+            let workers = self.sender.workers() + inherited.count();
+            let packers = (0..workers).map(|_| Packer::new(self));
             let packers = packers.collect::<Result<Vec<_>, _>>();
             let mut packers = packers
                 .map_err(|error| ComponentError::new("make a zstd compressor", error))?

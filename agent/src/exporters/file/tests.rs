@@ -12,7 +12,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::ack::Answer;
 use crate::batch::Payload;
-use crate::testing::{RunningExporter, eventually, exporter_context, metric, parse, request};
+use crate::testing::{
+    RunningExporter, eventually, exporter_context, metric, parse, request, start_all,
+};
 
 fn options(folder: &TempDir, name: &str, more: &str) -> String {
     let path = folder.path().join(name);
@@ -524,10 +526,12 @@ fn start_flaky(folder: &TempDir, more: &str) -> RunningExporter {
     let options: FileOptions = section.options().unwrap();
     let context = exporter_context(&Signal::ALL);
     RunningExporter {
-        senders: options
-            .resolve(&mut section)
-            .build_with(&context, |file| Box::new(Flaky(file)))
-            .unwrap(),
+        senders: start_all(
+            options
+                .resolve(&mut section)
+                .build_with(&context, |file| Box::new(Flaky(file)))
+                .unwrap(),
+        ),
         telemetry: context.telemetry,
         cut: context.cut,
     }

@@ -20,6 +20,8 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
+
 use crate::component::{ComponentError, ExporterContext, ExporterSettings, Factory, Sender};
 use crate::config::Section;
 use crate::exporters::sender::SenderSettings;
@@ -68,6 +70,10 @@ fn parse_http(section: &mut Section<'_>) -> Option<Box<dyn ExporterSettings>> {
 }
 
 impl ExporterSettings for GrpcSettings {
+    fn files(&self) -> Vec<PathBuf> {
+        self.tls.files()
+    }
+
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {
         exporter::build_grpc(self, context)
     }
@@ -85,6 +91,10 @@ impl ExporterSettings for GrpcSettings {
 }
 
 impl ExporterSettings for HttpSettings {
+    fn files(&self) -> Vec<PathBuf> {
+        self.tls.files()
+    }
+
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {
         exporter::build_http(self, context)
     }

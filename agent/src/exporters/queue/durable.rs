@@ -9,22 +9,24 @@ mod batch;
 mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 pub(super) use batch::Batch;
 
-use super::former::{Former, Part};
+use super::former::{Former, Part, Told};
 use super::options::{DurableSettings, OnFull};
-use super::{Account, Delivery, Parts};
+use super::{Account, Delivery, Opening, Parts, Returned, Settlement, Ticket};
 use crate::ack::{Ack, Answer, Refusal, RefusalReason};
 use crate::batch::Payload;
-use crate::component::{ComponentError, ExporterContext};
+use crate::component::{ComponentError, ExporterContext, Shutdown};
 use crate::exporters::folder_of;
 use crate::gather::Batching;
 use crate::ledger::Ledger;
@@ -42,17 +44,23 @@ struct Inner {
     exporter: String,
     signal: Signal,
     telemetry: Telemetry,
-    settings: DurableSettings,
+    /// The log's folder.
+    folder: PathBuf,
+    /// May be told anew, but for the folder.
+    settings: ArcSwap<DurableSettings>,
     /// How batches are formed: as the queue was told itself, else as the first pipeline says.
-    batching: OnceLock<Batching>,
+    batching: Told,
     log: Log,
+    /// Guards what was given back.
+    returned: Returned,
     /// Guards what is read from the log and not in a batch: one worker at a time gathers.
     forming: tokio::sync::Mutex<Forming>,
     /// Guards who is charged for which origin.
     accounts: Mutex<Accounts>,
     /// Set when pipelines are attached: before that nobody knows whose the items are.
     started: AtomicBool,
-    closed: AtomicBool,
+    /// Guards whether it is closed.
+    opening: Mutex<Opening>,
     /// Woken when the queue starts, closes or overflows.
     changed: Notify,
     upkeep: Mutex<Option<AbortOnDropHandle<()>>>,
@@ -134,6 +142,24 @@ impl Part for Request {
     }
 }
 
+/// Where the log of an exporter is.
+pub(super) fn folder(
+    context: &ExporterContext,
+    signal: Signal,
+    settings: &DurableSettings,
+) -> PathBuf {
+    let exporter = settings.directory.join(folder_of(&context.id));
+    exporter.join(signal.name())
+}
+
+fn log_options(settings: &DurableSettings) -> LogOptions {
+    LogOptions {
+        segment_bytes: (settings.max_size / 16).clamp(64 << 10, 16 << 20),
+        fsync: settings.fsync,
+        ..LogOptions::default()
+    }
+}
+
 fn to_u32(items: usize) -> u32 {
     u32::try_from(items).unwrap_or(u32::MAX)
 }
@@ -148,16 +174,9 @@ impl Queue {
         settings: &DurableSettings,
         batching: Option<Batching>,
     ) -> Result<Self, ComponentError> {
-        let folder = settings
-            .directory
-            .join(folder_of(&context.id))
-            .join(signal.name());
-        let options = LogOptions {
-            segment_bytes: (settings.max_size / 16).clamp(64 << 10, 16 << 20),
-            fsync: settings.fsync,
-            ..LogOptions::default()
-        };
-        let (log, reader, recovered) = Log::open(&folder, options).map_err(|cause| {
+        let folder = folder(context, signal, settings);
+        let opened = Log::open(&folder, log_options(settings));
+        let (log, reader, recovered) = opened.map_err(|cause| {
             ComponentError::new(
                 format!(
                     "open the queue of exporters.{} for {signal} in {}",
@@ -172,9 +191,11 @@ impl Queue {
             exporter: context.id.clone(),
             signal,
             telemetry: context.telemetry.clone(),
-            settings: settings.clone(),
-            batching: batching.map_or_else(OnceLock::new, OnceLock::from),
+            folder,
+            settings: ArcSwap::from_pointee(settings.clone()),
+            batching: Told::new(batching),
             log,
+            returned: Mutex::default(),
             accounts: Mutex::new(Accounts {
                 ledgers: BTreeMap::new(),
                 recovered: found(&recovered),
@@ -185,7 +206,7 @@ impl Queue {
                 recovered: recovered.batches.into(),
             }),
             started: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
+            opening: Mutex::default(),
             changed: Notify::new(),
             upkeep: Mutex::default(),
             failing: AtomicBool::new(false),
@@ -193,9 +214,34 @@ impl Queue {
         Ok(queue)
     }
 
+    #[cfg(test)]
     pub(super) fn form(&self, batching: Batching) {
-        // The first who says so decides.
-        self.0.batching.set(batching).ok();
+        self.0.batching.tell(Some(batching));
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether its log is in `folder`.
+    pub(super) fn is_at(&self, folder: &Path) -> bool {
+        self.0.folder == folder
+    }
+
+    /// Whether nothing is in the log, and nothing comes any more.
+    pub(super) fn is_drained(&self) -> bool {
+        let stats = self.0.log.stats();
+        self.is_closed() && stats.unsettled.items() == 0 && stats.pending_bytes == 0
+    }
+
+    pub(super) fn tune(&self, settings: &DurableSettings, batching: Option<Batching>) {
+        self.opening().reopen();
+        if **self.0.settings.load() != *settings {
+            self.0.log.retune(log_options(settings));
+            self.0.settings.store(Arc::new(settings.clone()));
+        }
+        self.0.batching.tell(batching);
+        self.0.changed.notify_waiters();
     }
 
     /// Charges `account` for what is found in the log of its pipeline, and for what comes.
@@ -220,7 +266,9 @@ impl Queue {
 
     /// Lets workers have what is in the log, and begins the queue's upkeep. Pipelines are attached by now.
     pub(super) fn start(&self) {
-        self.0.started.store(true, Ordering::Release);
+        if self.0.started.swap(true, Ordering::AcqRel) {
+            return;
+        }
         self.0.changed.notify_waiters();
         let task = tokio::spawn(upkeep::run(self.clone()));
         *self.0.upkeep.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -240,12 +288,13 @@ impl Queue {
             ))
         };
         let log = &self.0.log;
-        let held = match self.0.settings.on_full {
+        let settings = self.0.settings.load();
+        let held = match settings.on_full {
             OnFull::Refuse => log.disk_bytes(),
             // What waits is given up; but what was delivered stays on disk behind a batch that was not.
             OnFull::DropOldest => log.disk_bytes().saturating_sub(log.unsettled_bytes()),
         };
-        if held >= self.0.settings.max_size {
+        if held >= settings.max_size {
             return refuse("sending queue on disk is full");
         }
         if !self.0.log.has_room(ROOM) {
@@ -276,8 +325,9 @@ impl Queue {
         self.0
             .log
             .append_then(account.origin, now_ms(), payload, Box::new(outcome));
-        if self.0.settings.on_full == OnFull::DropOldest
-            && self.0.log.unsettled_bytes() > self.0.settings.max_size
+        let settings = self.0.settings.load();
+        if settings.on_full == OnFull::DropOldest
+            && self.0.log.unsettled_bytes() > settings.max_size
         {
             self.0.changed.notify_waiters();
         }
@@ -297,8 +347,12 @@ impl Queue {
         }
     }
 
-    pub(super) async fn next(&self) -> Option<Delivery> {
-        let mut forming = self.0.forming.lock().await;
+    pub(super) async fn next(&self, leave: &Shutdown) -> Option<Delivery> {
+        let mut forming = tokio::select! {
+            biased;
+            () = leave.triggered() => return None,
+            forming = self.0.forming.lock() => forming,
+        };
         loop {
             let changed = self.0.changed.notified();
             if self.0.started.load(Ordering::Acquire) {
@@ -307,26 +361,40 @@ impl Queue {
             if self.is_closed() {
                 return None;
             }
-            changed.await;
+            tokio::select! {
+                () = changed => {}
+                () = leave.triggered() => return None,
+            }
         }
         // All pipelines are built.
-        forming.former.follow(&self.0.batching, &self.0.telemetry);
         while let Some(open) = forming.recovered.pop_front() {
             if let Some(delivery) = self.resume(&open).await {
                 return Some(delivery);
             }
         }
+        self.gather_next(&mut forming, leave).await
+    }
+
+    /// What was given back, or the next batch of what is in none.
+    async fn gather_next(&self, forming: &mut Forming, leave: &Shutdown) -> Option<Delivery> {
         loop {
+            if leave.is_triggered() {
+                return None;
+            }
             let changed = self.0.changed.notified();
+            if let Some(delivery) = self.take_returned(leave).await {
+                return Some(delivery);
+            }
+            forming.former.follow(&self.0.batching, &self.0.telemetry);
             if forming.former.is_due() {
-                return self.seal(&mut forming).await;
+                return self.seal(forming).await;
             }
             match forming.reader.try_next().await {
                 Ok(Some(item)) => {
-                    self.gather(&mut forming, item);
+                    self.gather(forming, item);
                     continue;
                 }
-                Ok(None) if self.is_closed() => return self.seal(&mut forming).await,
+                Ok(None) if self.is_closed() => return self.seal(forming).await,
                 Ok(None) => {}
                 Err(cause) => {
                     error!(exporter = self.0.exporter, signal = %self.0.signal, %cause, "cannot read the queue, will try again");
@@ -343,15 +411,50 @@ impl Queue {
             };
             tokio::select! {
                 item = forming.reader.next() => match item {
-                    Ok(Some(item)) => self.gather(&mut forming, item),
-                    Ok(None) => return self.seal(&mut forming).await,
+                    Ok(Some(item)) => self.gather(forming, item),
+                    Ok(None) => return self.seal(forming).await,
                     // Reported above, when it happens again.
                     Err(_) => {}
                 },
                 () = until_due => {}
                 () = changed => {}
+                () = leave.triggered() => return None,
             }
         }
+    }
+
+    pub(super) fn put_back(&self, ticket: Ticket, settlement: Settlement) {
+        self.returned().push_back((ticket, settlement));
+        self.0.changed.notify_waiters();
+    }
+
+    /// A batch that was given back, with its items.
+    async fn take_returned(&self, leave: &Shutdown) -> Option<Delivery> {
+        loop {
+            let (ticket, settlement) = self.returned().pop_front()?;
+            match settlement.payload().await {
+                Ok(payload) => {
+                    return Some(Delivery {
+                        payload,
+                        ticket,
+                        settlement,
+                    });
+                }
+                Err(cause) => {
+                    error!(exporter = self.0.exporter, signal = %self.0.signal, cause, "cannot read a batch from the queue, will try again");
+                    self.returned().push_front((ticket, settlement));
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(DISK_RETRY) => {}
+                () = leave.triggered() => return None,
+            }
+        }
+    }
+
+    fn returned(&self) -> MutexGuard<'_, VecDeque<(Ticket, Settlement)>> {
+        let returned = self.0.returned.lock();
+        returned.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn gather(&self, forming: &mut Forming, item: Item) {
@@ -468,8 +571,23 @@ impl Queue {
     }
 
     pub(super) fn close(&self) {
-        self.0.closed.store(true, Ordering::Release);
+        self.opening().closed = true;
         self.0.changed.notify_waiters();
+    }
+
+    pub(super) fn turn(&self) -> u64 {
+        self.opening().turn
+    }
+
+    pub(super) fn close_if_still(&self, turn: u64) {
+        if self.opening().close_if_still(turn) {
+            self.0.changed.notify_waiters();
+        }
+    }
+
+    fn opening(&self) -> MutexGuard<'_, Opening> {
+        let opening = self.0.opening.lock();
+        opening.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn finish(&self) {
@@ -486,11 +604,13 @@ impl Queue {
             drop(task.await);
         }
         upkeep::publish(self);
+        // They stay in the log.
+        drop(std::mem::take(&mut *self.returned()));
         self.0.log.close().await;
     }
 
     fn is_closed(&self) -> bool {
-        self.0.closed.load(Ordering::Acquire)
+        self.opening().closed
     }
 
     fn accounts(&self) -> MutexGuard<'_, Accounts> {

@@ -1,7 +1,8 @@
 //! Batches formed behind a queue, from the requests that come out of it.
 
 use std::collections::VecDeque;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::batch::Payload;
@@ -15,11 +16,44 @@ pub(super) trait Part: Sized {
     fn split(&mut self, items: usize) -> Self;
 }
 
+/// How batches are to be formed, as somebody said; it may be said anew.
+pub(super) struct Told {
+    /// Rises whenever it is said.
+    version: AtomicU64,
+    /// Guards what was said last; `None` where nobody says anything.
+    batching: Mutex<Option<Batching>>,
+}
+
+impl Told {
+    pub(super) fn new(batching: Option<Batching>) -> Self {
+        Self {
+            version: AtomicU64::new(batching.is_some().into()),
+            batching: Mutex::new(batching),
+        }
+    }
+
+    /// Whether it is news.
+    pub(super) fn tell(&self, batching: Option<Batching>) -> bool {
+        let mut told = self.batching.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told == batching {
+            return false;
+        }
+        *told = batching;
+        self.version.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    fn get(&self) -> Batching {
+        let told = self.batching.lock().unwrap_or_else(PoisonError::into_inner);
+        told.clone().unwrap_or_default()
+    }
+}
+
 /// Requests on their way into batches, each with a `P`.
 pub(super) struct Former<P> {
     batching: Batching,
-    /// Whether `batching` is what somebody said, not the default.
-    told: bool,
+    /// Which version of what was told `batching` is; 0 is the default.
+    version: u64,
     gather: Gather,
     /// For each request in `gather`, what it carries and how many of its items have not gone.
     parts: VecDeque<(usize, P)>,
@@ -42,7 +76,7 @@ impl<P: Part> Former<P> {
     pub(super) fn new(signal: Signal) -> Self {
         Self {
             batching: Batching::default(),
-            told: false,
+            version: 0,
             gather: Gather::new(signal),
             parts: VecDeque::new(),
             since: None,
@@ -50,22 +84,20 @@ impl<P: Part> Former<P> {
         }
     }
 
-    /// Forms batches as `told` says, from the first time on that it says something. Workers may wait for requests before
-    /// the pipelines are built that say so.
-    pub(super) fn follow(&mut self, told: &OnceLock<Batching>, telemetry: &Telemetry) {
-        if self.told {
+    /// Forms batches as `told` says by now. Workers may wait for requests before it says anything.
+    pub(super) fn follow(&mut self, told: &Told, telemetry: &Telemetry) {
+        let version = told.version.load(Ordering::Acquire);
+        if version == self.version {
             return;
         }
-        let Some(batching) = told.get() else {
-            return;
-        };
-        self.told = true;
+        let batching = told.get();
+        self.version = version;
         self.metrics = batching.processor.as_deref().map(|id| Metrics {
             send_size: telemetry.histogram(&names::BATCH_SEND_SIZE, &[id]),
             size_trigger: telemetry.counter(&names::BATCH_SIZE_TRIGGER, &[id]),
             timeout_trigger: telemetry.counter(&names::BATCH_TIMEOUT_TRIGGER, &[id]),
         });
-        self.batching = batching.clone();
+        self.batching = batching;
     }
 
     pub(super) fn is_empty(&self) -> bool {

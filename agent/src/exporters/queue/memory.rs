@@ -1,18 +1,18 @@
 //! The sending queue in memory: bounded, ordered, closed once.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use super::former::{Former, Part};
+use super::former::{Former, Part, Told};
 use super::options::QueueSettings;
-use super::{Account, Delivery, Keeping, Parts, Settlement, Ticket};
+use super::{Account, Delivery, Keeping, Opening, Parts, Returned, Settlement, Ticket};
 use crate::ack::{Ack, Answer, Refusal, RefusalReason};
 use crate::batch::Payload;
-use crate::component::ExporterContext;
+use crate::component::{ExporterContext, Shutdown};
 use crate::gather::Batching;
 use crate::ledger::Custody;
 use crate::signal::Signal;
@@ -75,13 +75,13 @@ pub(super) struct Queue(Arc<Inner>);
 struct Inner {
     signal: Signal,
     telemetry: Telemetry,
-    sizer: Sizer,
-    capacity: usize,
-    wait_for_result: bool,
     /// How batches are formed: as the queue was told itself, else as the first pipeline says.
-    batching: OnceLock<Batching>,
+    batching: Told,
     size: Gauge,
-    /// Guards the entries, their summed size, and whether the queue is closed.
+    capacity: Gauge,
+    /// Guards what was given back.
+    returned: Returned,
+    /// Guards the entries, their summed size, the limits, and whether the queue is closed.
     state: Mutex<State>,
     /// Woken when an entry arrives or the queue closes.
     arrived: Notify,
@@ -92,17 +92,19 @@ struct Inner {
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inner")
-            .field("capacity", &self.capacity)
-            .field("sizer", &self.sizer)
+            .field("signal", &self.signal)
             .finish_non_exhaustive()
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     entries: VecDeque<Entry>,
     size: usize,
-    closed: bool,
+    opening: Opening,
+    sizer: Sizer,
+    capacity: usize,
+    wait_for_result: bool,
 }
 
 impl Queue {
@@ -110,32 +112,56 @@ impl Queue {
     pub(super) fn new(context: &ExporterContext, signal: Signal, settings: &QueueSettings) -> Self {
         let telemetry = &context.telemetry;
         let labels = [context.id.as_str(), signal.name()];
-        telemetry
-            .gauge(&names::EXPORTER_QUEUE_CAPACITY, &labels)
-            .set(i64::try_from(settings.capacity).unwrap_or(i64::MAX));
-        let batching = settings.batching.clone();
-        let batching = batching.map_or_else(OnceLock::new, OnceLock::from);
         Self(Arc::new(Inner {
             signal,
-            sizer: settings.sizer,
-            capacity: settings.capacity,
-            wait_for_result: settings.wait_for_result,
-            batching,
+            batching: Told::new(settings.batching.clone()),
             size: telemetry.gauge(&names::EXPORTER_QUEUE_SIZE, &labels),
-            state: Mutex::default(),
+            capacity: telemetry.gauge(&names::EXPORTER_QUEUE_CAPACITY, &labels),
+            returned: Mutex::default(),
+            state: Mutex::new(State {
+                entries: VecDeque::new(),
+                size: 0,
+                opening: Opening::default(),
+                sizer: settings.sizer,
+                capacity: settings.capacity,
+                wait_for_result: settings.wait_for_result,
+            }),
             arrived: Notify::new(),
             former: tokio::sync::Mutex::new(Former::new(signal)),
             telemetry: telemetry.clone(),
         }))
     }
 
+    #[cfg(test)]
     pub(super) fn form(&self, batching: Batching) {
-        // The first who says so decides.
-        self.0.batching.set(batching).ok();
+        self.0.batching.tell(Some(batching));
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(super) fn tune(&self, settings: &QueueSettings, batching: Option<Batching>) {
+        let mut state = self.state();
+        state.opening.reopen();
+        state.capacity = settings.capacity;
+        state.wait_for_result = settings.wait_for_result;
+        if state.sizer != settings.sizer {
+            let sizes = state.entries.iter();
+            state.size = sizes.map(|entry| settings.sizer.size(&entry.payload)).sum();
+            state.sizer = settings.sizer;
+        }
+        self.publish(&state);
+        drop(state);
+        let capacity = i64::try_from(settings.capacity).unwrap_or(i64::MAX);
+        self.0.capacity.set(capacity);
+        self.0.batching.tell(batching);
+        self.0.arrived.notify_one();
     }
 
     pub(super) fn ready(&self) -> Result<(), Refusal> {
-        if self.state().size >= self.0.capacity {
+        let state = self.state();
+        if state.size >= state.capacity {
             return Err(Refusal::retry(
                 RefusalReason::QueueFull,
                 "sending queue is full",
@@ -152,14 +178,15 @@ impl Queue {
     }
 
     pub(super) fn push(&self, account: &Account, payload: Payload, ack: Ack) {
-        self.push_waiting(account, payload, ack, self.0.wait_for_result);
+        self.push_waiting(account, payload, ack, false);
     }
 
-    /// Takes a request; its sender is answered at once, or after delivery if it `waits`.
+    /// Takes a request; its sender is answered at once, or after delivery if it `waits` or the queue was told so.
     pub(super) fn push_waiting(&self, account: &Account, payload: Payload, ack: Ack, waits: bool) {
         let items = payload.items();
         let mut state = self.state();
-        if state.closed {
+        let waits = waits || state.wait_for_result;
+        if state.opening.closed {
             drop(state);
             if account.counted {
                 account.ledger.custody(items).dropped("shutting_down");
@@ -176,7 +203,7 @@ impl Queue {
         } else {
             (Ack::settled(), ack)
         };
-        state.size += self.0.sizer.size(&payload);
+        state.size += state.sizer.size(&payload);
         state.entries.push_back(Entry {
             payload,
             carried: Carried { custody, ack },
@@ -187,10 +214,20 @@ impl Queue {
         answered.answer(Answer::Queued);
     }
 
-    pub(super) async fn next(&self) -> Option<Delivery> {
-        let mut former = self.0.former.lock().await;
+    pub(super) async fn next(&self, leave: &Shutdown) -> Option<Delivery> {
+        let mut former = tokio::select! {
+            biased;
+            () = leave.triggered() => return None,
+            former = self.0.former.lock() => former,
+        };
         loop {
+            if leave.is_triggered() {
+                return None;
+            }
             let arrived = self.0.arrived.notified();
+            if let Some(delivery) = self.take_returned() {
+                return Some(delivery);
+            }
             former.follow(&self.0.batching, &self.0.telemetry);
             while !former.is_due()
                 && let Some(entry) = self.pop()
@@ -208,23 +245,67 @@ impl Queue {
                 let done = Parts::default();
                 return Some(delivery(self.0.signal, payload, custodies, acks, done));
             }
-            match former.deadline() {
-                Some(deadline) => {
-                    drop(tokio::time::timeout_at(deadline.into(), arrived).await);
+            let arrived = async {
+                match former.deadline() {
+                    Some(deadline) => {
+                        drop(tokio::time::timeout_at(deadline.into(), arrived).await);
+                    }
+                    None => arrived.await,
                 }
-                None => arrived.await,
+            };
+            tokio::select! {
+                () = arrived => {}
+                () = leave.triggered() => return None,
             }
         }
     }
 
-    pub(super) fn close(&self) {
-        self.state().closed = true;
+    pub(super) fn put_back(&self, ticket: Ticket, settlement: Settlement) {
+        self.returned().push_back((ticket, settlement));
         self.0.arrived.notify_one();
+    }
+
+    fn take_returned(&self) -> Option<Delivery> {
+        let (ticket, settlement) = self.returned().pop_front()?;
+        // Another worker may wait for the same news.
+        self.0.arrived.notify_one();
+        let payload = match &settlement.keeping {
+            Keeping::Memory { payload, .. } => payload.clone(),
+            Keeping::Log(_) => Payload::default(),
+        };
+        Some(Delivery {
+            payload,
+            ticket,
+            settlement,
+        })
+    }
+
+    fn returned(&self) -> MutexGuard<'_, VecDeque<(Ticket, Settlement)>> {
+        let returned = self.0.returned.lock();
+        returned.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn close(&self) {
+        self.state().opening.closed = true;
+        self.0.arrived.notify_one();
+    }
+
+    pub(super) fn turn(&self) -> u64 {
+        self.state().opening.turn
+    }
+
+    pub(super) fn close_if_still(&self, turn: u64) {
+        if self.state().opening.close_if_still(turn) {
+            self.0.arrived.notify_one();
+        }
     }
 
     /// Gives up everything that waits, as when a drain is cut short.
     pub(super) async fn give_up(&self) {
         let mut former = self.0.former.lock().await;
+        for (_, settlement) in std::mem::take(&mut *self.returned()) {
+            settlement.cut_short();
+        }
         while let Some(entry) = self.pop() {
             former.push(entry.payload, entry.carried);
         }
@@ -239,14 +320,14 @@ impl Queue {
     fn pop(&self) -> Option<Entry> {
         let mut state = self.state();
         let entry = state.entries.pop_front()?;
-        state.size -= self.0.sizer.size(&entry.payload);
+        state.size -= state.sizer.size(&entry.payload);
         self.publish(&state);
         Some(entry)
     }
 
     fn is_finished(&self) -> bool {
         let state = self.state();
-        state.closed && state.entries.is_empty()
+        state.opening.closed && state.entries.is_empty()
     }
 
     fn publish(&self, state: &State) {
@@ -363,11 +444,12 @@ mod tests {
         queue.0.push(&queue.1, late, ack);
         assert!(matches!(answered.await, Answer::Refused(_)));
         for items in 1..=3 {
-            let delivery = queue.0.next().await.unwrap();
+            let delivery = queue.0.next(&Shutdown::default()).await.unwrap();
             assert_eq!(delivery.payload.items(), items);
             delivery.settlement.delivered();
         }
-        let (first, second) = tokio::join!(queue.0.next(), queue.0.next());
+        let stay = Shutdown::default();
+        let (first, second) = tokio::join!(queue.0.next(&stay), queue.0.next(&stay));
         assert!(first.is_none() && second.is_none());
     }
 
@@ -376,7 +458,13 @@ mod tests {
         let queue = queue(Sizer::Requests, 1);
         push(&queue, 1);
         assert!(queue.0.ready().is_err());
-        queue.0.next().await.unwrap().settlement.delivered();
+        queue
+            .0
+            .next(&Shutdown::default())
+            .await
+            .unwrap()
+            .settlement
+            .delivered();
         assert!(queue.0.ready().is_ok());
     }
 }

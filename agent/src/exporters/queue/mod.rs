@@ -12,7 +12,7 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,7 +24,7 @@ pub use pace::Pace;
 
 use crate::ack::{Ack, Answer, Answered, Refusal};
 use crate::batch::Payload;
-use crate::component::{ComponentError, ExporterContext};
+use crate::component::{ComponentError, ExporterContext, Shutdown};
 use crate::gather::Batching;
 use crate::ledger::{Custody, Ledger};
 use crate::signal::Signal;
@@ -59,7 +59,8 @@ pub struct Account {
 }
 
 impl Queue {
-    /// The queue of the exporter that is being built.
+    /// The queue of the exporter that is being built: that of the exporter before if it keeps its requests in the same
+    /// place. It is as it was until it is told otherwise.
     ///
     /// # Errors
     /// When the log of a durable queue cannot be opened.
@@ -68,6 +69,10 @@ impl Queue {
         signal: Signal,
         settings: &QueueSettings,
     ) -> Result<Self, ComponentError> {
+        let mut inherited = inherited(context, signal);
+        if let Some(same) = inherited.find(|queue| queue.is_at(context, signal, settings)) {
+            return Ok(same.clone());
+        }
         let place = match &settings.durable {
             Some(durable) => Place::Durable(durable::Queue::open(
                 context,
@@ -84,26 +89,76 @@ impl Queue {
         })
     }
 
+    /// The queues of the exporter before that are not this one, and may have something still.
+    pub(super) fn leftovers(&self, context: &ExporterContext, signal: Signal) -> Vec<Self> {
+        inherited(context, signal)
+            .filter(|queue| !queue.is_same(self) && !queue.is_drained())
+            .cloned()
+            .collect()
+    }
+
+    /// Whether an exporter with these settings would keep its requests where this queue has them.
+    fn is_at(&self, context: &ExporterContext, signal: Signal, settings: &QueueSettings) -> bool {
+        match (&self.place, &settings.durable) {
+            (Place::Memory(_), None) => !settings.replays,
+            (Place::Durable(queue), Some(durable)) => {
+                queue.is_at(&durable::folder(context, signal, durable))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the two share one place.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.place, &other.place) {
+            (Place::Memory(one), Place::Memory(other)) => one.is_same(other),
+            (Place::Durable(one), Place::Durable(other)) => one.is_same(other),
+            _ => false,
+        }
+    }
+
+    /// Whether nothing is in it and nothing comes any more. Of what was in memory, workers may give some back.
+    pub fn is_drained(&self) -> bool {
+        match &self.place {
+            Place::Memory(_) => false,
+            Place::Durable(queue) => queue.is_drained(),
+            Place::Replay(_) => true,
+        }
+    }
+
+    /// Takes requests, again if it was closed, and goes on as `settings` say, which are those it was opened with or
+    /// others for the same place. Batches are formed as they say; where they do not, as `batching`.
+    pub fn tune(&self, settings: &QueueSettings, batching: Option<Batching>) {
+        let batching = settings.batching.clone().or(batching);
+        match (&self.place, &settings.durable) {
+            (Place::Memory(queue), _) => queue.tune(settings, batching),
+            (Place::Durable(queue), Some(durable)) => queue.tune(durable, batching),
+            (Place::Durable(_), None) | (Place::Replay(_), _) => {}
+        }
+    }
+
     /// Whether what is in the queue outlives the process.
     pub fn is_durable(&self) -> bool {
         matches!(self.place, Place::Durable(_))
     }
 
-    /// The account of a pipeline. `counted`: whether its items are counted as accepted before they come here.
+    /// The account of a pipeline, known to the queue.
     pub fn account(&self, pipeline: &str, ledger: Ledger, counted: bool) -> Account {
-        let account = Account {
-            ledger,
-            origin: origin_of(pipeline),
-            counted,
-        };
-        if let Place::Durable(queue) = &self.place {
-            queue.attach(&account);
-        }
+        let account = Account::new(pipeline, ledger, counted);
+        self.attach(&account);
         account
     }
 
-    /// How batches are formed, unless the queue was told itself. The first of several pipelines decides.
-    pub fn form(&self, batching: Batching) {
+    /// Lets the queue know whose the items are that it has, or will have.
+    pub fn attach(&self, account: &Account) {
+        if let Place::Durable(queue) = &self.place {
+            queue.attach(account);
+        }
+    }
+
+    /// How batches are formed from now on.
+    #[cfg(test)]
+    pub(crate) fn form(&self, batching: Batching) {
         match &self.place {
             Place::Memory(queue) => queue.form(batching),
             Place::Durable(queue) => queue.form(batching),
@@ -169,9 +224,15 @@ impl Queue {
 
     /// The next batch, waiting for one; `None` when the queue is closed and there is no more.
     pub async fn next(&self) -> Option<Delivery> {
+        self.next_unless(&Shutdown::default()).await
+    }
+
+    /// The same; `None` also once `leave` is triggered while it waits. Nothing is lost then, while dropping the future
+    /// leaves a batch in its log until the next start.
+    pub async fn next_unless(&self, leave: &Shutdown) -> Option<Delivery> {
         match &self.place {
-            Place::Memory(queue) => queue.next().await,
-            Place::Durable(queue) => queue.next().await,
+            Place::Memory(queue) => queue.next(leave).await,
+            Place::Durable(queue) => queue.next(leave).await,
             Place::Replay(queue) => queue.next().await,
         }
     }
@@ -185,11 +246,38 @@ impl Queue {
         }
     }
 
+    /// Takes a batch back that was given out and is not settled, to be given out again before all others, under its name.
+    pub fn put_back(&self, ticket: Ticket, settlement: Settlement) {
+        match &self.place {
+            Place::Memory(queue) => queue.put_back(ticket, settlement),
+            Place::Durable(queue) => queue.put_back(ticket, settlement),
+            Place::Replay(_) => drop(settlement.cut_short()),
+        }
+    }
+
     /// Takes no more requests. Workers empty the queue and end.
     pub fn close(&self) {
         match &self.place {
             Place::Memory(queue) => queue.close(),
             Place::Durable(queue) => queue.close(),
+            Place::Replay(queue) => queue.close(),
+        }
+    }
+
+    /// A number that changes whenever the queue is tuned, for [`Queue::close_if_still`].
+    pub fn turn(&self) -> u64 {
+        match &self.place {
+            Place::Memory(queue) => queue.turn(),
+            Place::Durable(queue) => queue.turn(),
+            Place::Replay(_) => 0,
+        }
+    }
+
+    /// As [`Queue::close`], unless the queue was tuned since it had this `turn`: then somebody has use for it.
+    pub fn close_if_still(&self, turn: u64) {
+        match &self.place {
+            Place::Memory(queue) => queue.close_if_still(turn),
+            Place::Durable(queue) => queue.close_if_still(turn),
             Place::Replay(queue) => queue.close(),
         }
     }
@@ -203,6 +291,49 @@ impl Queue {
         }
     }
 }
+
+fn inherited(context: &ExporterContext, signal: Signal) -> impl Iterator<Item = &Queue> {
+    let of_signal = context
+        .inherited
+        .iter()
+        .filter(move |(of, _)| *of == signal);
+    of_signal.map(|(_, queue)| queue)
+}
+
+impl Account {
+    /// The account of a pipeline. `counted`: whether its items are counted as accepted before they come to the queue.
+    pub fn new(pipeline: &str, ledger: Ledger, counted: bool) -> Self {
+        Self {
+            ledger,
+            origin: origin_of(pipeline),
+            counted,
+        }
+    }
+}
+
+/// Whether a queue takes requests.
+#[derive(Debug, Default)]
+struct Opening {
+    /// Counts how often it was opened.
+    turn: u64,
+    closed: bool,
+}
+
+impl Opening {
+    fn reopen(&mut self) {
+        self.turn += 1;
+        self.closed = false;
+    }
+
+    /// Whether it is closed by this.
+    fn close_if_still(&mut self, turn: u64) -> bool {
+        self.closed |= self.turn == turn;
+        self.turn == turn
+    }
+}
+
+/// Batches that were given back, in order.
+type Returned = Mutex<VecDeque<(Ticket, Settlement)>>;
 
 /// A number for a pipeline's name that is the same after a restart (FNV-1a).
 fn origin_of(pipeline: &str) -> u32 {

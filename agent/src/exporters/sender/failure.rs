@@ -12,6 +12,8 @@ pub(super) enum Failure {
     Exhausted(String),
     Expired,
     CutShort,
+    /// Others take over before this was delivered.
+    Left,
 }
 
 impl Failure {
@@ -20,7 +22,7 @@ impl Failure {
         match self {
             Self::Rejected(..) => Some(Reason::Rejected),
             Self::TooLarge(_) => Some(Reason::TooLarge),
-            Self::Exhausted(_) | Self::Expired | Self::CutShort => None,
+            Self::Exhausted(_) | Self::Expired | Self::CutShort | Self::Left => None,
         }
     }
 
@@ -39,6 +41,7 @@ impl Failure {
             Self::Exhausted(_) => "retries_exhausted",
             Self::Expired => "expired",
             Self::CutShort => "shutdown",
+            Self::Left => "handed_over",
         }
     }
 
@@ -47,6 +50,7 @@ impl Failure {
             Self::Rejected(cause, _) | Self::TooLarge(cause) | Self::Exhausted(cause) => cause,
             Self::Expired => "older than max_age",
             Self::CutShort => "the agent stopped before the destination took it",
+            Self::Left => "handed over before the destination took it",
         }
     }
 
@@ -60,7 +64,7 @@ impl Failure {
                 Refusal::DEFAULT_RETRY_AFTER,
             ),
             Self::Expired => Refusal::permanent("older than max_age"),
-            Self::CutShort => Refusal::shutting_down(),
+            Self::CutShort | Self::Left => Refusal::shutting_down(),
         }
     }
 }

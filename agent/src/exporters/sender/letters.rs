@@ -22,6 +22,7 @@ pub(super) struct Letters {
     signal: Signal,
     retry: RetrySettings,
     cut: Shutdown,
+    leave: Shutdown,
 }
 
 /// What became of a letter.
@@ -41,13 +42,15 @@ impl Letters {
         signal: Signal,
         folder: Folder,
         retry: RetrySettings,
+        (cut, leave): (&Shutdown, &Shutdown),
     ) -> Self {
         Self {
             folder,
             exporter: context.id.clone(),
             signal,
             retry,
-            cut: context.cut.clone(),
+            cut: cut.clone(),
+            leave: leave.clone(),
         }
     }
 
@@ -80,6 +83,7 @@ impl Letters {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.cut.triggered() => return Kept::Interrupted(Failure::CutShort),
+                () = self.leave.triggered() => return Kept::Interrupted(Failure::Left),
             }
         }
     }

@@ -135,7 +135,7 @@ impl Exporter for Picky {
 struct Bench {
     telemetry: Telemetry,
     sender: Sender,
-    cut: crate::component::Shutdown,
+    cut: Shutdown,
     folder: PathBuf,
 }
 
@@ -177,7 +177,8 @@ fn start(storage: &str, folder: &Path, picky: &Picky) -> Bench {
         ),
     };
     let context = exporter_context(&[Signal::Logs]);
-    let sender = spawn(&context, Signal::Logs, &options(&text), || picky.clone()).unwrap();
+    let mut sender = spawn(&context, Signal::Logs, &options(&text), || picky.clone()).unwrap();
+    sender.start();
     Bench {
         folder: letters.join("test/logs"),
         telemetry: context.telemetry,
@@ -609,8 +610,9 @@ async fn letters_are_sent_again_under_their_names_and_not_divided() {
     let picky = Picky::rejecting(&[2]);
     let settings = options("").for_replay(Duration::from_secs(5));
     let context = exporter_context(&[Signal::Logs]);
-    let sender = spawn(&context, Signal::Logs, &settings, || picky.clone()).unwrap();
-    assert_eq!(sender.workers.len(), 1);
+    let mut sender = spawn(&context, Signal::Logs, &settings, || picky.clone()).unwrap();
+    assert_eq!(sender.waiting.len(), 1);
+    sender.start();
     let payload: Payload = request(Signal::Logs, "checkout", 3).into();
     let done = ["easy".to_owned()];
     let (ticket, answered) = sender

@@ -24,6 +24,9 @@ const POISON_SPLITS_MAX: usize = 64;
 /// [`POISON_SPLITS_MAX`] anyway.
 const BARREN_MAX: usize = 3;
 
+/// Where attempts are not timed: how long the one under way may take once others wait for the queue.
+const LAST_ATTEMPT_MAX: Duration = Duration::from_secs(30);
+
 /// The ledger's reason for what is in a dead letter.
 const DEAD_LETTER: &str = "dead_letter";
 
@@ -35,6 +38,8 @@ pub(super) struct Worker<E> {
     pub(super) letters: Option<Letters>,
     pub(super) settings: SenderSettings,
     pub(super) cut: Shutdown,
+    /// Triggered when others take the queue over.
+    pub(super) leave: Shutdown,
     pub(super) metrics: Metrics,
     /// Whether the last attempt failed: state changes are logged, not attempts.
     pub(super) failing: bool,
@@ -62,12 +67,12 @@ struct Budget {
 
 impl<E: Exporter> Worker<E> {
     pub(super) async fn run(mut self) {
-        let cut = self.cut.clone();
+        let (cut, leave) = (self.cut.clone(), self.leave.clone());
         loop {
             let next = tokio::select! {
                 biased;
                 () = cut.triggered() => None,
-                next = self.queue.next() => next,
+                next = self.queue.next_unless(&leave) => next,
             };
             let Some(delivery) = next else {
                 break;
@@ -206,6 +211,10 @@ impl<E: Exporter> Worker<E> {
                 }
             }
         }
+        if let Failure::Left = failure {
+            self.queue.put_back(ticket, settlement);
+            return;
+        }
         if let Failure::CutShort = failure {
             let items = settlement.cut_short();
             if items > 0 {
@@ -231,6 +240,9 @@ impl<E: Exporter> Worker<E> {
         ticket: &Ticket,
         settlement: &Settlement,
     ) -> Result<(), Failure> {
+        if self.leave.is_triggered() {
+            return Err(Failure::Left);
+        }
         let mut prepared = self
             .exporter
             .prepare(self.signal, payload, ticket, &Pace::of(&self.queue))
@@ -277,13 +289,27 @@ impl<E: Exporter> Worker<E> {
                 return Err(Failure::Exhausted(cause));
             };
             self.failed(&cause, wait);
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.leave.triggered() => return Err(Failure::Left),
+            }
         }
     }
 
     async fn attempt(&mut self, prepared: &mut E::Prepared) -> Outcome {
         let Some(limit) = self.settings.timeout else {
-            return self.exporter.send(prepared).await;
+            let leave = self.leave.clone();
+            let overdue = async move {
+                leave.triggered().await;
+                tokio::time::sleep(LAST_ATTEMPT_MAX).await;
+            };
+            return tokio::select! {
+                outcome = self.exporter.send(prepared) => outcome,
+                () = overdue => Outcome::Retry {
+                    cause: format!("no answer within {LAST_ATTEMPT_MAX:?} of a reload"),
+                    after: None,
+                },
+            };
         };
         match tokio::time::timeout(limit, self.exporter.send(prepared)).await {
             Ok(outcome) => outcome,

@@ -18,6 +18,7 @@ mod room;
 mod settings;
 mod status;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +32,9 @@ use crate::claim::Claim;
 use crate::component::{
     BoxFuture, ComponentError, Factory, Receiver, ReceiverContext, ReceiverSettings, Shutdown,
 };
-use crate::net::listen::{Endpoint, Listener};
-use crate::net::serve::{Limits, Server, Tasks};
+use crate::net::listen::Endpoint;
+use crate::net::serve::{Limits, Place, Server};
+use crate::net::tls::TlsSettings;
 use crate::signal::{PerSignal, Signal};
 use door::Door;
 use grpc::GrpcService;
@@ -97,6 +99,13 @@ impl OtlpSettings {
 }
 
 impl ReceiverSettings for OtlpSettings {
+    fn files(&self) -> Vec<PathBuf> {
+        let grpc = self.grpc.as_ref().and_then(|grpc| grpc.tls.as_ref());
+        let http = self.http.as_ref().and_then(|http| http.tls.as_ref());
+        let tls = grpc.into_iter().chain(http);
+        tls.flat_map(TlsSettings::files).collect()
+    }
+
     fn claims(&self) -> Vec<Claim> {
         let grpc = self.grpc.as_ref().map(|grpc| &grpc.endpoint);
         let http = self.http.as_ref().map(|http| &http.endpoint);
@@ -128,42 +137,51 @@ pub struct OtlpReceiver {
 impl OtlpReceiver {
     /// The protocols served, `grpc` or `http`, and the actual addresses.
     pub fn addresses(&self) -> Vec<(&'static str, String)> {
-        let grpc = self.grpc.as_ref().map(|server| ("grpc", &server.listener));
-        let http = self.http.as_ref().map(|server| ("http", &server.listener));
-        [grpc, http]
-            .into_iter()
-            .flatten()
-            .map(|(protocol, listener)| (protocol, listener.address().to_owned()))
-            .collect()
+        let grpc = self.grpc.as_ref();
+        let http = self.http.as_ref();
+        let grpc = grpc.map(|server| ("grpc", server.place.address().to_owned()));
+        let http = http.map(|server| ("http", server.place.address().to_owned()));
+        [grpc, http].into_iter().flatten().collect()
     }
 }
 
 impl Receiver for OtlpReceiver {
     fn run(self: Box<Self>, shutdown: Shutdown) -> BoxFuture<'static, Result<(), ComponentError>> {
+        let Self { grpc, http } = *self;
+        let told = |shutdown: Shutdown| async move { shutdown.triggered().await };
+        let grpc = grpc.map(|server| server.run(told(shutdown.clone())));
+        let http = http.map(|server| server.run(told(shutdown)));
         Box::pin(async move {
-            let Self { grpc, http } = *self;
-            let grpc = async {
-                match grpc {
-                    Some(server) => server.run(shutdown.triggered()).await,
-                    None => Ok(()),
+            let grpc = grpc
+                .transpose()
+                .map_err(|error| ComponentError::new("serve OTLP over gRPC", error))?;
+            let http = http
+                .transpose()
+                .map_err(|error| ComponentError::new("serve OTLP over HTTP", error))?;
+            tokio::join!(
+                async {
+                    if let Some(grpc) = grpc {
+                        grpc.await;
+                    }
+                },
+                async {
+                    if let Some(http) = http {
+                        http.await;
+                    }
                 }
-            };
-            let http = async {
-                match http {
-                    Some(server) => server.run(shutdown.triggered()).await,
-                    None => Ok(()),
-                }
-            };
-            let (grpc, http) = tokio::join!(grpc, http);
-            grpc.map_err(|error| ComponentError::new("serve OTLP over gRPC", error))?;
-            http.map_err(|error| ComponentError::new("serve OTLP over HTTP", error))
+            );
+            Ok(())
         })
     }
 }
 
-fn listen(endpoint: &Endpoint) -> Result<Listener, ComponentError> {
-    endpoint
-        .bind()
+fn place<S: Send + Sync + 'static>(
+    endpoint: &Endpoint,
+    context: &ReceiverContext,
+    protocol: &str,
+) -> Result<Place<S>, ComponentError> {
+    let owner = format!("receivers.{} {protocol}", context.id);
+    Place::at(&context.sockets, endpoint, &owner)
         .map_err(|error| ComponentError::new(format!("bind {endpoint}"), error))
 }
 
@@ -188,11 +206,14 @@ fn bind_grpc(
     context: &ReceiverContext,
 ) -> Result<Server<GrpcService>, ComponentError> {
     let tls = settings.tls.as_ref().map(|tls| {
-        tls.server_config(&[b"h2"])
+        let config = tls.server_config(&[b"h2"]);
+        config
+            .map(|config| (tls.clone(), config))
             .map_err(|cause| ComponentError::new("set up TLS for gRPC", cause))
     });
-    let tasks = Tasks::default();
-    let mut builder = auto::Builder::new(tasks.clone()).http2_only();
+    let tls = tls.transpose()?;
+    let place = place(&settings.endpoint, context, "grpc")?;
+    let mut builder = auto::Builder::new(place.tasks()).http2_only();
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -205,10 +226,9 @@ fn bind_grpc(
         .keep_alive_timeout(settings.ping_timeout);
     let doors = doors(context, Transport::Grpc, settings.message_max);
     Ok(Server {
-        tls: tls.transpose()?,
-        listener: listen(&settings.endpoint)?,
+        tls,
+        place,
         builder,
-        tasks,
         service: GrpcService(Arc::new(doors)),
         limits: Limits {
             head: None,
@@ -227,11 +247,14 @@ fn bind_http(
     context: &ReceiverContext,
 ) -> Result<Server<TowerToHyperService<Router>>, ComponentError> {
     let tls = settings.tls.as_ref().map(|tls| {
-        tls.server_config(&[b"h2", b"http/1.1"])
+        let config = tls.server_config(&[b"h2", b"http/1.1"]);
+        config
+            .map(|config| (tls.clone(), config))
             .map_err(|cause| ComponentError::new("set up TLS for HTTP", cause))
     });
-    let tasks = Tasks::default();
-    let mut builder = auto::Builder::new(tasks.clone());
+    let tls = tls.transpose()?;
+    let place = place(&settings.endpoint, context, "http")?;
+    let mut builder = auto::Builder::new(place.tasks());
     builder
         .http1()
         .keep_alive(settings.keep_alive)
@@ -247,10 +270,9 @@ fn bind_http(
         .max_concurrent_streams(HTTP_STREAMS_MAX);
     let doors = doors(context, Transport::Http, settings.body_max);
     Ok(Server {
-        tls: tls.transpose()?,
-        listener: listen(&settings.endpoint)?,
+        tls,
+        place,
         builder,
-        tasks,
         service: TowerToHyperService::new(http::router(settings, doors)),
         limits: Limits {
             head: settings.head_timeout,

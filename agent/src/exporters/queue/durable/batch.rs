@@ -69,7 +69,12 @@ impl Batch {
 
     pub(in super::super) fn is_expired(&self) -> bool {
         let age = Duration::from_millis(now_ms().saturating_sub(self.oldest_ms));
-        self.queue.0.settings.max_age.is_some_and(|max| age > max)
+        self.queue
+            .0
+            .settings
+            .load()
+            .max_age
+            .is_some_and(|max| age > max)
     }
 
     /// Two batches in place of this one, cut after `at` items; `None` if the log cannot do that now.

@@ -34,7 +34,8 @@ pub(super) fn publish(queue: &Queue) {
             .set(i64::try_from(value).unwrap_or(i64::MAX));
     };
     gauge(&names::EXPORTER_QUEUE_SIZE, stats.unsettled.bytes());
-    gauge(&names::EXPORTER_QUEUE_CAPACITY, queue.0.settings.max_size);
+    let capacity = queue.0.settings.load().max_size;
+    gauge(&names::EXPORTER_QUEUE_CAPACITY, capacity);
     gauge(&names::QUEUE_DISK_BYTES, stats.disk_bytes);
     gauge(&names::QUEUE_OPEN_BATCHES, stats.open_batches as u64);
     let age = stats
@@ -55,7 +56,7 @@ pub(super) fn publish(queue: &Queue) {
 
 /// Gives up the oldest data of a log that is larger than it may be, if that is the operator's rule.
 async fn keep_size(queue: &Queue) {
-    let settings = &queue.0.settings;
+    let settings = queue.0.settings.load_full();
     if settings.on_full != OnFull::DropOldest {
         return;
     }
@@ -73,7 +74,7 @@ async fn keep_size(queue: &Queue) {
 
 /// Gives up data that is older than the operator wants to keep it.
 async fn keep_age(queue: &Queue) {
-    let Some(max_age) = queue.0.settings.max_age else {
+    let Some(max_age) = queue.0.settings.load().max_age else {
         return;
     };
     let max_age = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);

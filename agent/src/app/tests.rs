@@ -1,0 +1,399 @@
+//! The whole agent in process: every kind of change, and every kind of configuration that it must refuse.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::testing::{eventually, http_get, metric, request};
+
+/// An agent whose configuration is a file.
+struct Bench {
+    folder: TempDir,
+    agent: Agent,
+}
+
+fn sources(folder: &Path) -> ConfigSources {
+    ConfigSources {
+        sources: vec![Source::Path(folder.join("agent.toml"))],
+        sets: Vec::new(),
+    }
+}
+
+impl Bench {
+    async fn start(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = text.replace("{dir}", folder.path().to_str().unwrap());
+        std::fs::write(folder.path().join("agent.toml"), text).unwrap();
+        let sources = sources(folder.path());
+        let configuration = config::load_configuration(&sources).unwrap_or_else(|found| {
+            panic!("{found}");
+        });
+        let agent = Agent::start(sources, configuration, Logs::detached())
+            .await
+            .unwrap();
+        Self { folder, agent }
+    }
+
+    async fn reload(&mut self, text: &str) -> Report {
+        let text = text.replace("{dir}", self.folder.path().to_str().unwrap());
+        std::fs::write(self.folder.path().join("agent.toml"), text).unwrap();
+        self.agent.reload(false, "test").await
+    }
+
+    async fn becomes(&mut self, text: &str) -> Difference {
+        let report = self.reload(text).await;
+        assert_eq!(report.outcome, Outcome::Reloaded, "{report:#?}");
+        report.difference.unwrap()
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        metric(&self.agent.telemetry, name)
+    }
+
+    async fn all_is_delivered(&self, items: f64) {
+        eventually("delivery", || {
+            self.metric("tidegate_ledger_delivered_items{") == items
+        })
+        .await;
+        assert_eq!(self.metric("tidegate_ledger_queued_items{"), 0.0);
+    }
+
+    async fn stop(self) {
+        let Agent { running, side, .. } = self.agent;
+        running.stop(std::time::Duration::from_secs(5)).await;
+        side.stop().await;
+    }
+}
+
+/// A free address.
+fn free() -> SocketAddr {
+    crate::testing::refusing()
+}
+
+/// A connection that is kept.
+struct Kept(SendRequest<Full<bytes::Bytes>>);
+
+impl Kept {
+    async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        Self(client)
+    }
+
+    /// The status of a request of three log records to `path`.
+    async fn post(&mut self, path: &str) -> u16 {
+        let body = request(crate::signal::Signal::Logs, "checkout", 3);
+        let request = hyper::Request::post(path)
+            .header("host", "test")
+            .header("content-type", "application/x-protobuf")
+            .body(Full::new(body.bytes().clone()))
+            .unwrap();
+        self.0.ready().await.unwrap();
+        let response = self.0.send_request(request).await.unwrap();
+        let status = response.status().as_u16();
+        response.into_body().collect().await.unwrap();
+        status
+    }
+}
+
+fn text(http: SocketAddr, more: &str, exporter: &str) -> String {
+    format!(
+        "[receivers.otlp.protocols.http]\nendpoint = '{http}'\n{more}\n[exporters.file]\npath = '{{dir}}/out'\n{exporter}\n\
+         [service.telemetry.metrics]\nlevel = 'none'\n[service.pipelines.logs]\nreceivers = ['otlp']\nexporters = ['file']\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_accepted_connection_serves_each_new_configuration_with_its_next_request() {
+    let http = free();
+    let base = text(http, "", "");
+    let mut bench = Bench::start(&base).await;
+    let mut kept = Kept::connect(http).await;
+    assert_eq!(kept.post("/v1/logs").await, 200);
+    // The receiver's settings.
+    let moved = text(http, "logs_url_path = '/other'", "");
+    let difference = bench.becomes(&moved).await;
+    assert!(
+        difference
+            .to_string()
+            .contains("changed  receivers.otlp: protocols.http.logs_url_path\n"),
+        "{difference}"
+    );
+    assert!(difference.to_string().contains("kept     exporters.file\n"));
+    assert_eq!(kept.post("/v1/logs").await, 404);
+    assert_eq!(kept.post("/other").await, 200);
+    bench
+        .becomes(&text(http, "max_request_body_size = 10", ""))
+        .await;
+    assert_eq!(kept.post("/v1/logs").await, 413);
+    // The exporter's, then a processor, then another exporter.
+    bench
+        .becomes(&text(http, "", "flush_interval = '50ms'"))
+        .await;
+    assert_eq!(kept.post("/v1/logs").await, 200);
+    let batched = format!("{base}processors = ['batch']\n[processors.batch]\ntimeout = '10ms'\n");
+    bench.becomes(&batched).await;
+    assert_eq!(kept.post("/v1/logs").await, 200);
+    let both = base.replace("['file']", "['file', 'debug']")
+        + "[exporters.debug]\nsampling_initial = 0\nsampling_thereafter = 0\n";
+    bench.becomes(&both).await;
+    assert_eq!(kept.post("/v1/logs").await, 200);
+    bench.all_is_delivered(5.0 * 3.0 + 3.0).await;
+    // Another signal: the receiver serves a path that was not there.
+    assert_eq!(kept.post("/v1/traces").await, 404);
+    let traces =
+        format!("{base}[service.pipelines.traces]\nreceivers = ['otlp']\nexporters = ['file']\n");
+    bench.becomes(&traces).await;
+    assert_ne!(kept.post("/v1/traces").await, 404);
+    // And back.
+    bench.becomes(&base).await;
+    assert_eq!(bench.reload(&base).await.outcome, Outcome::Unchanged);
+    assert_eq!(kept.post("/v1/logs").await, 200);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_beside_the_pipelines_changes_too() {
+    let (http, metrics, health) = (free(), free(), free());
+    let with = |more: &str| {
+        let base = text(http, "", "");
+        base.replace("level = 'none'", &format!("address = '{metrics}'")) + more
+    };
+    let extension = |path: &str| {
+        format!(
+            "[extensions.health_check]\nendpoint = '{health}'\npath = '{path}'\n[service]\nextensions = ['health_check']\n"
+        )
+    };
+    let mut bench = Bench::start(&text(http, "", "")).await;
+    assert!(TcpStream::connect(metrics).await.is_err());
+    bench.becomes(&with("")).await;
+    assert!(
+        http_get(metrics, "/metrics")
+            .await
+            .1
+            .contains("tidegate_reloads{outcome=\"reloaded\"} 1")
+    );
+    bench.becomes(&with(&extension("/one"))).await;
+    assert_eq!(http_get(health, "/one").await.0, 200);
+    // The same socket, another path.
+    bench.becomes(&with(&extension("/two"))).await;
+    eventually_status(health, "/two", 200).await;
+    let report = bench.reload("nonsense").await;
+    assert_eq!(report.outcome, Outcome::Refused);
+    let (status, page) = http_get(health, "/two").await;
+    assert!(
+        status == 200 && page.contains("\"outcome\":\"refused\""),
+        "{page}"
+    );
+    assert_eq!(bench.metric("tidegate_reload_last_successful"), 0.0);
+    bench.becomes(&text(http, "", "")).await;
+    assert_eq!(bench.metric("tidegate_reload_last_successful"), 1.0);
+    eventually_gone(metrics).await;
+    eventually_gone(health).await;
+    bench.stop().await;
+}
+
+async fn eventually_status(address: SocketAddr, path: &str, expected: u16) {
+    let asking = async {
+        while http_get(address, path).await.0 != expected {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::testing::DEADLINE, asking)
+        .await
+        .unwrap();
+}
+
+async fn eventually_gone(address: SocketAddr) {
+    let asking = async {
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::testing::DEADLINE, asking)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_moves_and_widens_and_swaps_its_addresses() {
+    let (one, two) = (free(), free());
+    let mut bench = Bench::start(&text(one, "", "")).await;
+    bench.becomes(&text(two, "", "")).await;
+    assert_eq!(Kept::connect(two).await.post("/v1/logs").await, 200);
+    eventually_gone(one).await;
+    // Every address of the port that it has.
+    let every = SocketAddr::from(([0, 0, 0, 0], two.port()));
+    let mut kept = Kept::connect(two).await;
+    assert_eq!(kept.post("/v1/logs").await, 200);
+    bench.becomes(&text(every, "", "")).await;
+    assert_eq!(Kept::connect(two).await.post("/v1/logs").await, 200);
+    bench.becomes(&text(two, "", "")).await;
+    assert_eq!(Kept::connect(two).await.post("/v1/logs").await, 200);
+    let pair = |first: SocketAddr, second: SocketAddr| {
+        text(first, "", "").replace("receivers = ['otlp']", "receivers = ['otlp', 'otlp/b']")
+            + &format!(
+                "[receivers.'otlp/b'.protocols.http]\nendpoint = '{second}'\nlogs_url_path = '/b'\n"
+            )
+    };
+    bench.becomes(&pair(two, one)).await;
+    let mut kept = Kept::connect(one).await;
+    assert_eq!(kept.post("/b").await, 200);
+    bench.becomes(&pair(one, two)).await;
+    assert_eq!(kept.post("/v1/logs").await, 200);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_is_wrong_or_cannot_be_had_changes_nothing() {
+    let http = free();
+    let base = text(http, "", "");
+    let mut bench = Bench::start(&base).await;
+    std::fs::write(bench.folder.path().join("file"), "").unwrap();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let in_use = held.local_addr().unwrap();
+    let more = |kind: &str, table: &str| {
+        format!(
+            "{base}[exporters.'{kind}/more']\n{table}\n[service.pipelines.'logs/more']\nreceivers = ['otlp']\nexporters = ['{kind}/more']\n"
+        )
+    };
+    let wrong = [
+        ("x = = 1".to_owned(), "agent.toml:1:"),
+        (text(http, "max_request_body = 1", ""), "max_request_body"),
+        (base.replace("['file']", "['fil']"), "did you mean `file`"),
+        (text(in_use, "", ""), "bind"),
+        (
+            format!(
+                "{base}[extensions.health_check]\nendpoint = '{in_use}'\n[service]\nextensions = ['health_check']\n"
+            ),
+            "health_check",
+        ),
+        (
+            base.replace("level = 'none'", &format!("address = '{in_use}'")),
+            "metrics endpoint",
+        ),
+        (
+            more(
+                "otlp_http",
+                "endpoint = 'http://127.0.0.1:1'\nsending_queue = { storage = 'wal', directory = '{dir}/file/queue' }",
+            ),
+            "file/queue",
+        ),
+        (more("file", "path = '{dir}/file/out'"), "file/out"),
+        (
+            more(
+                "otlp_http",
+                "endpoint = 'https://127.0.0.1:1'\ntls = { ca_file = '{dir}/none' }",
+            ),
+            "none",
+        ),
+    ];
+    let mut kept = Kept::connect(http).await;
+    for (text, expected) in &wrong {
+        let report = bench.reload(text).await;
+        assert_eq!(report.outcome, Outcome::Refused, "{text}");
+        let told: Vec<_> = report.problems.iter().map(ToString::to_string).collect();
+        assert!(
+            told.iter().any(|told| told.contains(expected)),
+            "{expected}: {told:?}"
+        );
+        assert_eq!(kept.post("/v1/logs").await, 200, "{text}");
+    }
+    assert_eq!(
+        bench.metric("tidegate_reloads{outcome=\"refused\"}"),
+        wrong.len() as f64
+    );
+    bench.all_is_delivered(3.0 * wrong.len() as f64).await;
+    assert_eq!(bench.reload(&base).await.outcome, Outcome::Unchanged);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_destination_is_mended_without_losing_what_waits() {
+    for queue in [
+        "",
+        "sending_queue = { storage = 'wal', directory = '{dir}/queue', num_consumers = 1 }",
+    ] {
+        let (http, next) = (free(), free());
+        let far = Bench::start(&text(next, "", "")).await;
+        let near = |to: SocketAddr| {
+            format!(
+                "[receivers.otlp.protocols.http]\nendpoint = '{http}'\n[exporters.otlp_http]\nendpoint = 'http://{to}'\n{queue}\n\
+                 [service.telemetry.metrics]\nlevel = 'none'\n[service.pipelines.logs]\nreceivers = ['otlp']\nexporters = ['otlp_http']\n"
+            )
+        };
+        let mut bench = Bench::start(&near(free())).await;
+        let mut kept = Kept::connect(http).await;
+        for _ in 0..20 {
+            assert_eq!(kept.post("/v1/logs").await, 200);
+        }
+        eventually("an attempt", || {
+            bench.metric("tidegate_exporter_attempts{exporter=\"otlp_http\",otel_signal=\"logs\",outcome=\"retry\"}") > 0.0
+        })
+        .await;
+        bench.becomes(&near(next)).await;
+        bench.all_is_delivered(60.0).await;
+        far.all_is_delivered(60.0).await;
+        bench.stop().await;
+        far.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_only_says_what_would_change() {
+    let http = free();
+    let mut bench = Bench::start(&text(http, "", "")).await;
+    let changed = text(http, "", "flush_interval = '7s'")
+        .replace("{dir}", bench.folder.path().to_str().unwrap());
+    std::fs::write(bench.folder.path().join("agent.toml"), changed).unwrap();
+    for _ in 0..2 {
+        let report = bench.agent.reload(true, "test").await;
+        assert_eq!(report.outcome, Outcome::Valid);
+        let difference = report.difference.unwrap().to_string();
+        assert!(
+            difference.contains("changed  exporters.file: flush_interval\n"),
+            "{difference}"
+        );
+    }
+    assert_eq!(bench.metric("tidegate_reloads{"), 0.0);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_read_again_when_their_files_have_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otlp_receiver/certs");
+    let file = |name: &str| folder.path().join(name);
+    let copy =
+        |from: &str, to: &str| drop(std::fs::copy(certificates.join(from), file(to)).unwrap());
+    copy("server.crt", "server.crt");
+    copy("server.key", "server.key");
+    let tls = format!(
+        "tls = {{ cert_file = '{}', key_file = '{}' }}",
+        file("server.crt").display(),
+        file("server.key").display()
+    );
+    let base = text(free(), &tls, "");
+    let mut bench = Bench::start(&base).await;
+    assert_eq!(bench.reload(&base).await.outcome, Outcome::Unchanged);
+    copy("client.crt", "server.crt");
+    copy("client.key", "server.key");
+    let difference = bench.becomes(&base).await.to_string();
+    assert!(
+        difference.contains("changed  receivers.otlp\n"),
+        "{difference}"
+    );
+    std::fs::write(file("server.key"), "none").unwrap();
+    let report = bench.reload(&base).await;
+    assert_eq!(report.outcome, Outcome::Refused);
+    bench.stop().await;
+}

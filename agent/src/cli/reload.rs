@@ -1,0 +1,201 @@
+//! `reload` and `diff`: what a changed configuration does, done by the running agent or only said.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UnixStream};
+
+use super::{EXIT_CONFIG, ListFormat, complain, print, refuse};
+use crate::config::{ConfigSources, Source, load_configuration};
+use crate::net::listen::Endpoint;
+use crate::reload::{Difference, Loaded, Outcome, Report};
+
+pub(super) const RELOAD_HELP: &str = "\
+The agent is found at --endpoint, or where `service.admin.endpoint` of its configuration says.
+
+Examples:
+  tidegate reload --config /etc/tidegate/agent.toml
+  tidegate reload --endpoint unix:/run/tidegate/admin.sock
+  tidegate reload --endpoint 127.0.0.1:8889 --dry-run
+
+Exit codes: 0 the agent runs, or would run, as its configuration says; 78 it refuses the configuration and runs as before; 1 it could not be asked.";
+
+pub(super) const DIFF_HELP: &str = "\
+Exit codes: 0 nothing would change, 1 something would, 78 one of the two is wrong.";
+
+/// Whom to ask, and for what.
+#[derive(Debug, Clone, Args)]
+pub struct ReloadArgs {
+    /// Where the agent takes commands: `host:port` or `unix:/path`.
+    #[arg(long, value_name = "ENDPOINT", value_parser = Endpoint::parse_any)]
+    endpoint: Option<Endpoint>,
+    /// The configuration that the agent runs with, to find out where it takes commands. May be repeated.
+    #[arg(long, short, value_name = "FILE", num_args = 1.., conflicts_with = "endpoint")]
+    config: Vec<String>,
+    /// Only say what it would change.
+    #[arg(long)]
+    dry_run: bool,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    format: ListFormat,
+}
+
+/// What to compare.
+#[derive(Debug, Clone, Args)]
+pub struct DiffArgs {
+    /// The configuration that runs: a file or a folder.
+    old: PathBuf,
+    /// The one that would take its place.
+    new: PathBuf,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    format: ListFormat,
+}
+
+/// `reload`.
+///
+/// # Errors
+/// When the agent cannot be asked.
+pub async fn ask(args: ReloadArgs) -> anyhow::Result<ExitCode> {
+    let endpoint = match args.endpoint.clone() {
+        Some(endpoint) => endpoint,
+        None => configured(&args)?,
+    };
+    let path = match args.dry_run {
+        true => "/reload?dry_run=true",
+        false => "/reload",
+    };
+    let asking = post(&endpoint, path);
+    let answer = tokio::time::timeout(ANSWER_MAX, asking)
+        .await
+        .with_context(|| format!("the agent at {endpoint} has not answered in {ANSWER_MAX:?}"))?
+        .with_context(|| format!("ask the agent at {endpoint}"))?;
+    let report: Report = serde_json::from_slice(&answer)
+        .with_context(|| format!("what answers at {endpoint} is no agent"))?;
+    Ok(tell(&report, args.format))
+}
+
+/// Reading a large log before it is used takes as long as it takes.
+const ANSWER_MAX: Duration = Duration::from_secs(120);
+
+/// Where the agent of this configuration takes commands. A configuration that is wrong, or was changed in just that,
+/// does not say.
+fn configured(args: &ReloadArgs) -> anyhow::Result<Endpoint> {
+    if args.config.is_empty() {
+        bail!("say which agent: --endpoint ENDPOINT, or --config FILE");
+    }
+    let sources = ConfigSources {
+        sources: args
+            .config
+            .iter()
+            .map(|argument| Source::from_argument(argument))
+            .collect(),
+        sets: Vec::new(),
+    };
+    match load_configuration(&sources) {
+        Ok(found) => found.settings.admin.context(
+            "this agent takes no commands: `service.admin.endpoint` is not set; send it SIGHUP",
+        ),
+        Err(found) => {
+            complain(&found.to_string());
+            bail!(
+                "the configuration is wrong, so it does not say where the agent is; --endpoint does"
+            )
+        }
+    }
+}
+
+async fn post(endpoint: &Endpoint, path: &str) -> anyhow::Result<Bytes> {
+    match endpoint {
+        Endpoint::Tcp { host, port, .. } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            exchange(stream, path).await
+        }
+        Endpoint::Unix(socket) => exchange(UnixStream::connect(socket).await?, path).await,
+    }
+}
+
+async fn exchange<S>(stream: S, path: &str) -> anyhow::Result<Bytes>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut client, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = Request::post(path)
+        .header("host", "tidegate")
+        .body(Empty::<Bytes>::new())?;
+    let response = client.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    drop(client);
+    connection.await??;
+    match status {
+        StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY => Ok(body),
+        _ => bail!("{}", String::from_utf8_lossy(&body).trim_end()),
+    }
+}
+
+fn tell(report: &Report, format: ListFormat) -> ExitCode {
+    if format == ListFormat::Json {
+        let text = serde_json::to_string_pretty(report).unwrap_or_default();
+        print(&format!("{text}\n"));
+    } else {
+        let difference = report.difference.as_ref();
+        let difference = difference.map(ToString::to_string).unwrap_or_default();
+        print(&difference);
+        for problem in &report.problems {
+            complain(&format!("{problem}\n"));
+        }
+        print(match report.outcome {
+            Outcome::Reloaded => "reloaded\n",
+            Outcome::Unchanged => "unchanged\n",
+            Outcome::Valid => "valid; nothing was changed\n",
+            Outcome::Refused => "refused: the agent runs as before\n",
+        });
+    }
+    match report.outcome {
+        Outcome::Refused => ExitCode::from(EXIT_CONFIG),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// `diff`.
+pub fn diff(args: &DiffArgs) -> ExitCode {
+    let load = |path: &PathBuf| {
+        let sources = ConfigSources {
+            sources: vec![Source::Path(path.clone())],
+            sets: Vec::new(),
+        };
+        load_configuration(&sources)
+            .map(Loaded::new)
+            .map_err(|found| refuse(&found))
+    };
+    let (old, new) = match (load(&args.old), load(&args.new)) {
+        (Ok(old), Ok(new)) => (old, new),
+        (Err(code), _) | (_, Err(code)) => return code,
+    };
+    let difference = Difference::between(&old, &new);
+    let text = match args.format {
+        ListFormat::Text => difference.to_string(),
+        ListFormat::Json => {
+            let text = serde_json::to_string_pretty(&difference);
+            text.unwrap_or_default() + "\n"
+        }
+    };
+    let printed = print(&text);
+    match difference.is_empty() {
+        true => printed,
+        false => ExitCode::from(EXIT_DIFFERENT),
+    }
+}
+
+/// As of `diff`.
+const EXIT_DIFFERENT: u8 = 1;

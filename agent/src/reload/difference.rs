@@ -1,0 +1,211 @@
+//! What a new configuration would start, change, keep and remove.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{self, Components, Configuration, Format, Settings, changed_keys};
+use crate::fingerprint::Fingerprints;
+use crate::pipeline::{Change, Plan};
+use ring::digest::{SHA256, digest};
+
+/// Metrics are floating-point numbers to most who read them: no more bits than those can hold.
+const HASH_BYTES: usize = 6;
+
+/// A configuration and what the files hold that its components read.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) configuration: Configuration,
+    pub(crate) files: Fingerprints,
+}
+
+impl Loaded {
+    /// Reads the files that `configuration` refers to.
+    pub(crate) fn new(configuration: Configuration) -> Self {
+        let settings = &configuration.settings;
+        let receivers = settings.receivers.iter().flat_map(|(_, of)| of.files());
+        let exporters = settings.exporters.iter().flat_map(|(_, of)| of.files());
+        Self {
+            files: Fingerprints::read(receivers.chain(exporters)),
+            configuration,
+        }
+    }
+
+    /// A number that two configurations have in common only if they are the same.
+    pub(crate) fn hash(&self) -> i64 {
+        let text = config::render(&self.configuration.tree, Format::Json, false);
+        let print = digest(&SHA256, text.unwrap_or_default().as_bytes());
+        let first = print.as_ref().iter().take(HASH_BYTES);
+        first.fold(0, |hash, byte| hash << 8 | i64::from(*byte))
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.configuration.settings
+    }
+
+    /// What is to run; `held_max` is the most bytes of telemetry to hold.
+    pub(crate) fn plan(&self, held_max: usize) -> Plan<'_> {
+        let settings = self.settings();
+        Plan {
+            receivers: by_id(&settings.receivers),
+            processors: by_id(&settings.processors),
+            exporters: by_id(&settings.exporters),
+            pipelines: &settings.pipelines,
+            held_max,
+            files: &self.files,
+        }
+    }
+}
+
+fn by_id<S: ?Sized>(components: &Components<S>) -> BTreeMap<&str, &S> {
+    components
+        .iter()
+        .map(|(id, settings)| (id.as_str(), settings.as_ref()))
+        .collect()
+}
+
+/// What becomes of an extension.
+pub(crate) fn extension(old: &Settings, new: &Settings, id: &str) -> Change {
+    match (find(&old.extensions, id), find(&new.extensions, id)) {
+        (None, _) => Change::Started,
+        (Some(_), None) => Change::Removed,
+        (Some(before), Some(now)) if before.is_same(now.as_any()) => Change::Kept,
+        _ => Change::Changed,
+    }
+}
+
+fn find<'a, S: ?Sized>(components: &'a Components<S>, id: &str) -> Option<&'a S> {
+    let mut components = components.iter();
+    let (_, found) = components.find(|(found, _)| found == id)?;
+    Some(found)
+}
+
+/// What becomes of a component or pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// `exporters.clickhouse`.
+    pub name: String,
+    /// What becomes of it.
+    pub change: Change,
+    /// Its keys whose values differ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+}
+
+/// Everything that a new configuration does to what runs. Displays as a list for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Components and pipelines, those included that are kept.
+    pub parts: Vec<Entry>,
+    /// Keys of `[service]` besides its pipelines and extensions whose values differ.
+    pub service: Vec<String>,
+}
+
+impl Difference {
+    pub(crate) fn between(old: &Loaded, new: &Loaded) -> Self {
+        let (before, now) = (old.plan(0), new.plan(0));
+        let trees = (&old.configuration.tree, &new.configuration.tree);
+        let mut parts = Vec::new();
+        let mut add = |table: &[&str], ids: BTreeSet<&str>, change: &dyn Fn(&str) -> Change| {
+            for id in ids {
+                let change = change(id);
+                let path: Vec<&str> = table.iter().copied().chain([id]).collect();
+                let keys = match change {
+                    Change::Changed => changed_keys(trees.0, trees.1, &path),
+                    _ => Vec::new(),
+                };
+                parts.push(Entry {
+                    name: path.join("."),
+                    change,
+                    keys,
+                });
+            }
+        };
+        add(
+            &["receivers"],
+            either(before.receivers.keys(), now.receivers.keys()),
+            &|id| now.receiver(&before, id),
+        );
+        add(
+            &["processors"],
+            either(before.processors.keys(), now.processors.keys()),
+            &|id| now.processor(&before, id),
+        );
+        add(
+            &["exporters"],
+            either(before.exporters.keys(), now.exporters.keys()),
+            &|id| now.exporter(&before, id),
+        );
+        let (old, new) = (old.settings(), new.settings());
+        let ids = |settings| extension_ids(settings);
+        add(
+            &["extensions"],
+            ids(old).union(&ids(new)).copied().collect(),
+            &|id| extension(old, new, id),
+        );
+        let ids = |plan: &Plan<'_>| -> BTreeSet<String> {
+            plan.pipelines.iter().map(|node| node.id.clone()).collect()
+        };
+        let (old_ids, new_ids) = (ids(&before), ids(&now));
+        add(
+            &["service", "pipelines"],
+            old_ids.union(&new_ids).map(String::as_str).collect(),
+            &|id| now.pipeline(&before, id),
+        );
+        let service = changed_keys(trees.0, trees.1, &["service"]);
+        let own = |key: &String| {
+            let table = key.split(['.', '[']).next().unwrap_or_default();
+            table != "pipelines" && table != "extensions" && !table.is_empty()
+        };
+        Self {
+            parts,
+            service: service.into_iter().filter(own).collect(),
+        }
+    }
+
+    /// Whether nothing would change.
+    pub fn is_empty(&self) -> bool {
+        self.service.is_empty() && self.parts.iter().all(|part| part.change == Change::Kept)
+    }
+
+    /// The names of what changes in this way, in words for a log.
+    pub(crate) fn names(&self, change: Change) -> String {
+        let parts = self.parts.iter().filter(|part| part.change == change);
+        let names: Vec<_> = parts.map(|part| part.name.as_str()).collect();
+        names.join(" ")
+    }
+}
+
+fn either<'a>(
+    old: impl Iterator<Item = &'a &'a str>,
+    new: impl Iterator<Item = &'a &'a str>,
+) -> BTreeSet<&'a str> {
+    old.chain(new).copied().collect()
+}
+
+fn extension_ids(settings: &Settings) -> BTreeSet<&str> {
+    let extensions = settings.extensions.iter();
+    extensions.map(|(id, _)| id.as_str()).collect()
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Entry { name, change, keys } in &self.parts {
+            let word = match change {
+                Change::Started => "started",
+                Change::Changed => "changed",
+                Change::Kept => "kept",
+                Change::Removed => "removed",
+            };
+            match keys.is_empty() {
+                true => writeln!(f, "{word:<8} {name}")?,
+                false => writeln!(f, "{word:<8} {name}: {}", keys.join(", "))?,
+            }
+        }
+        for key in &self.service {
+            writeln!(f, "changed  service.{key}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,284 @@
+//! Watches the files of a configuration, also while they are replaced: by renaming, by links, one after the other.
+//!
+//! Folders are watched, not files, since editors and Kubernetes put another file in the place of the one that was there.
+//! What a notice says is only believed as far as that something has happened: whoever is told reads everything again.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// However often files change, they are read after so many times the quiet that was asked for.
+const PATIENCE: u32 = 10;
+
+/// A watch on files.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    changed: Arc<Notify>,
+    watcher: Option<RecommendedWatcher>,
+    /// Shared with the watcher's thread. Guards what matters in the folders that are watched.
+    places: Arc<Mutex<Places>>,
+}
+
+/// What a configuration was read from, or could be.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Places {
+    /// The folders to watch.
+    folders: BTreeSet<PathBuf>,
+    /// Files, and links on the way to them.
+    paths: BTreeSet<PathBuf>,
+    /// Folders whose every `*.toml` is part of the configuration.
+    conf_d: BTreeSet<PathBuf>,
+}
+
+impl Watch {
+    /// Watches the folders of `files`, and of what they are links to; folders among them as they are. `None` watches
+    /// nothing.
+    pub(crate) fn look_at<'a>(&mut self, files: Option<impl IntoIterator<Item = &'a Path>>) {
+        let Some(files) = files else {
+            self.watcher = None;
+            *self.places() = Places::default();
+            return;
+        };
+        let mut places = Places::default();
+        files.into_iter().for_each(|file| places.add(file));
+        if self.watcher.is_none() {
+            match watcher(Arc::clone(&self.changed), Arc::clone(&self.places)) {
+                Ok(watcher) => self.watcher = Some(watcher),
+                Err(error) => {
+                    warn!(%error, "the configuration's files cannot be watched: SIGHUP and `tidegate reload` work");
+                    return;
+                }
+            }
+        }
+        let old = std::mem::replace(&mut *self.places(), places.clone());
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        for folder in &old.folders {
+            // It may not be there any more, or be another of the same name.
+            watcher.unwatch(folder).ok();
+        }
+        for folder in &places.folders {
+            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+                warn!(folder = %folder.display(), %error, "cannot be watched for changes of the configuration");
+            }
+        }
+    }
+
+    /// A number that changes when any of the files does.
+    pub(crate) fn stamp(&self) -> u64 {
+        let places = self.places().clone();
+        let mut stamp = DefaultHasher::new();
+        for path in &places.paths {
+            path.hash(&mut stamp);
+            if let Ok(found) = std::fs::symlink_metadata(path) {
+                (found.ino(), found.mtime(), found.mtime_nsec(), found.len()).hash(&mut stamp);
+            }
+        }
+        stamp.finish()
+    }
+
+    /// As if something had changed.
+    pub(crate) fn look_again(&self) {
+        self.changed.notify_one();
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something has changed and then for as long as `quiet` nothing more. Cancel safe.
+    pub(crate) async fn changed(&self, quiet: Duration) {
+        self.changed.notified().await;
+        let mut again = Again(Some(&self.changed));
+        let latest = Instant::now() + quiet * PATIENCE;
+        loop {
+            let deadline = (Instant::now() + quiet).min(latest);
+            let more = tokio::time::timeout_at(deadline, self.changed.notified()).await;
+            if more.is_err() || Instant::now() >= latest {
+                break;
+            }
+        }
+        again.0 = None;
+    }
+}
+
+/// Tells once more when it is dropped: should the wait be cancelled, the news must not be lost.
+struct Again<'a>(Option<&'a Notify>);
+
+impl Drop for Again<'_> {
+    fn drop(&mut self) {
+        if let Some(changed) = self.0 {
+            changed.notify_one();
+        }
+    }
+}
+
+fn watcher(changed: Arc<Notify>, places: Arc<Mutex<Places>>) -> notify::Result<RecommendedWatcher> {
+    notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let places = places.lock().unwrap_or_else(PoisonError::into_inner);
+        // A failure may mean that events were lost.
+        if event.is_ok_and(|event| !places.matter_to(&event)) {
+            return;
+        }
+        changed.notify_one();
+    })
+}
+
+/// How many links are followed, one to the next.
+const LINKS_MAX: usize = 16;
+
+impl Places {
+    /// Adds a file, or a folder of them, and whatever it leads to by links.
+    fn add(&mut self, file: &Path) {
+        let mut file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        for _ in 0..LINKS_MAX {
+            if file.is_dir() {
+                self.folders.insert(file.clone());
+                self.conf_d.insert(file.clone());
+            }
+            self.add_path(&file);
+            match link_on(&file) {
+                Some((link, target)) => {
+                    self.add_path(&link);
+                    file = target;
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn add_path(&mut self, path: &Path) {
+        if let Some(folder) = path.parent() {
+            self.folders.insert(folder.to_owned());
+            self.paths.insert(path.to_owned());
+        }
+    }
+
+    fn matter_to(&self, event: &notify::Event) -> bool {
+        if matches!(event.kind, EventKind::Access(_)) {
+            return false;
+        }
+        let is_part = |path: &PathBuf| {
+            let is_toml = path.extension().is_some_and(|end| end == "toml");
+            let folder = path.parent();
+            self.paths.contains(path)
+                || self.folders.contains(path)
+                || (is_toml && folder.is_some_and(|folder| self.conf_d.contains(folder)))
+        };
+        event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(is_part)
+    }
+}
+
+/// The first link on the way to `path`, and where the whole path leads by it.
+fn link_on(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let mut way = PathBuf::new();
+    let mut steps = path.components();
+    while let Some(step) = steps.next() {
+        way.push(step);
+        if let Ok(target) = std::fs::read_link(&way) {
+            let folder = way.parent().unwrap_or_else(|| Path::new("/"));
+            let rest = steps.as_path();
+            let target = match rest.as_os_str().is_empty() {
+                true => folder.join(target),
+                false => folder.join(target).join(rest),
+            };
+            return Some((way, target));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const QUIET: Duration = Duration::from_millis(20);
+
+    async fn is_noticed(watch: &Watch) {
+        let changed = tokio::time::timeout(crate::testing::DEADLINE, watch.changed(QUIET));
+        changed.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn every_way_to_change_a_file_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("agent.toml"), "1").unwrap();
+        let mut watch = Watch::default();
+        let file = path("agent.toml");
+        watch.look_at(Some([file.as_path()]));
+        fs::write(&file, "2").unwrap();
+        is_noticed(&watch).await;
+        // As an editor does.
+        fs::write(path("agent.toml~"), "3").unwrap();
+        fs::rename(path("agent.toml~"), &file).unwrap();
+        is_noticed(&watch).await;
+        fs::remove_file(&file).unwrap();
+        is_noticed(&watch).await;
+        fs::write(&file, "4").unwrap();
+        is_noticed(&watch).await;
+    }
+
+    #[tokio::test]
+    async fn what_else_happens_in_the_folder_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("agent.toml"), "1").unwrap();
+        let mut watch = Watch::default();
+        let file = path("agent.toml");
+        watch.look_at(Some([file.as_path()]));
+        fs::write(path("agent.log"), "line").unwrap();
+        drop(fs::read(&file).unwrap());
+        let changed = tokio::time::timeout(Duration::from_millis(200), watch.changed(QUIET));
+        assert!(changed.await.is_err());
+        fs::write(&file, "2").unwrap();
+        is_noticed(&watch).await;
+        watch.look_at(None::<[&Path; 0]>);
+        fs::write(&file, "3").unwrap();
+        let changed = tokio::time::timeout(Duration::from_millis(200), watch.changed(QUIET));
+        assert!(changed.await.is_err());
+    }
+
+    /// As Kubernetes mounts a ConfigMap: `agent.toml -> ..data/agent.toml`, `..data -> ..1`, and `..data` is replaced.
+    #[tokio::test]
+    async fn a_link_that_is_swapped_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for version in ["..1", "..2", "..3"] {
+            fs::create_dir(path(version)).unwrap();
+            fs::write(path(version).join("agent.toml"), version).unwrap();
+        }
+        symlink("..1", path("..data")).unwrap();
+        symlink("..data/agent.toml", path("agent.toml")).unwrap();
+        let mut watch = Watch::default();
+        for version in ["..2", "..3"] {
+            let file = path("agent.toml");
+            watch.look_at(Some([file.as_path()]));
+            symlink(version, path("..data_tmp")).unwrap();
+            fs::rename(path("..data_tmp"), path("..data")).unwrap();
+            is_noticed(&watch).await;
+            assert_eq!(fs::read_to_string(&file).unwrap(), version);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_comes_to_a_folder_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watch = Watch::default();
+        watch.look_at(Some([folder.path()]));
+        fs::write(folder.path().join("10-more.toml"), "1").unwrap();
+        is_noticed(&watch).await;
+    }
+}

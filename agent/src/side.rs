@@ -1,0 +1,182 @@
+//! What runs beside the pipelines: the metrics endpoint, the door for commands, and the extensions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::component::{BoxFuture, ComponentError, ExtensionContext, Shutdown};
+use crate::config::Settings;
+use crate::health::Health;
+use crate::pipeline::{Change, World};
+use crate::reload::{Door, Request, extension};
+use crate::telemetry::server;
+
+/// A health check or a scrape under way may finish.
+const GRACE: Duration = Duration::from_secs(2);
+
+const METRICS: &str = "the metrics endpoint";
+const DOOR: &str = "the door for commands";
+
+/// How one of them ended; whether it was told to.
+type End = (String, bool, Result<(), ComponentError>);
+
+/// What all of them are given.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) world: World,
+    pub(crate) health: Health,
+    pub(crate) requests: mpsc::Sender<Request>,
+    /// When the process began.
+    pub(crate) started: Instant,
+}
+
+/// What runs beside the pipelines.
+pub(crate) struct Side {
+    surroundings: Surroundings,
+    tasks: JoinSet<End>,
+    running: BTreeMap<String, Shutdown>,
+}
+
+/// Built, and not started.
+pub(crate) struct Prepared {
+    begin: Vec<(String, Begin)>,
+    kept: BTreeSet<String>,
+}
+
+type Begin = Box<dyn FnOnce(Shutdown) -> BoxFuture<'static, Result<(), ComponentError>> + Send>;
+
+impl Side {
+    pub(crate) fn new(surroundings: Surroundings) -> Self {
+        Self {
+            surroundings,
+            tasks: JoinSet::new(),
+            running: BTreeMap::new(),
+        }
+    }
+
+    /// Builds what `new` wants and `old` has not. Nothing that runs changes. Called on the runtime.
+    ///
+    /// # Errors
+    /// What cannot be built.
+    pub(crate) fn prepare(
+        &self,
+        old: Option<&Settings>,
+        new: &Settings,
+    ) -> Result<Prepared, ComponentError> {
+        let mut prepared = Prepared {
+            begin: Vec::new(),
+            kept: BTreeSet::new(),
+        };
+        let same = |same: fn(&Settings, &Settings) -> bool| old.is_some_and(|old| same(old, new));
+        if same(|old, new| old.telemetry.metrics_address == new.telemetry.metrics_address) {
+            prepared.kept.insert(METRICS.to_owned());
+        } else {
+            prepared.begin.extend(self.metrics(new)?);
+        }
+        if same(|old, new| old.admin == new.admin) {
+            prepared.kept.insert(DOOR.to_owned());
+        } else {
+            prepared.begin.extend(self.door(new)?);
+        }
+        for (id, settings) in &new.extensions {
+            let name = format!("extensions.{id}");
+            if old.is_some_and(|old| extension(old, new, id) == Change::Kept) {
+                prepared.kept.insert(name);
+                continue;
+            }
+            let built = settings.build(ExtensionContext {
+                id: id.clone(),
+                health: self.surroundings.health.clone(),
+                telemetry: self.surroundings.world.telemetry.clone(),
+                sockets: self.surroundings.world.sockets.clone(),
+            })?;
+            prepared
+                .begin
+                .push((name, Box::new(|shutdown| built.run(shutdown))));
+        }
+        Ok(prepared)
+    }
+
+    fn metrics(&self, settings: &Settings) -> Result<Option<(String, Begin)>, ComponentError> {
+        let Some(address) = &settings.telemetry.metrics_address else {
+            return Ok(None);
+        };
+        let Surroundings { world, started, .. } = self.surroundings.clone();
+        let endpoint = server::bind(&world.sockets, address).map_err(|cause| {
+            ComponentError::new(format!("bind the metrics endpoint {address}"), cause)
+        })?;
+        let begin: Begin = Box::new(move |shutdown| {
+            Box::pin(endpoint.run(world.telemetry, world.held, started, shutdown))
+        });
+        Ok(Some((METRICS.to_owned(), begin)))
+    }
+
+    fn door(&self, settings: &Settings) -> Result<Option<(String, Begin)>, ComponentError> {
+        let Some(endpoint) = &settings.admin else {
+            return Ok(None);
+        };
+        let Surroundings {
+            world,
+            health,
+            requests,
+            ..
+        } = self.surroundings.clone();
+        let door = Door::bind(&world.sockets, endpoint).map_err(|cause| {
+            ComponentError::new(format!("bind service.admin {endpoint}"), cause)
+        })?;
+        info!(address = door.address(), "commands are taken");
+        let begin: Begin = Box::new(move |shutdown| {
+            Box::pin(async move {
+                door.serve(requests, health, shutdown).await;
+                Ok(())
+            })
+        });
+        Ok(Some((DOOR.to_owned(), begin)))
+    }
+
+    /// Starts what was built, and ends what it takes the place of.
+    pub(crate) fn swap(&mut self, prepared: Prepared) {
+        let old = std::mem::take(&mut self.running);
+        let (kept, old): (BTreeMap<_, _>, BTreeMap<_, _>) = old
+            .into_iter()
+            .partition(|(name, _)| prepared.kept.contains(name));
+        self.running = kept;
+        for (name, begin) in prepared.begin {
+            let shutdown = Shutdown::default();
+            let work = begin(shutdown.clone());
+            self.running.insert(name.clone(), shutdown.clone());
+            self.tasks.spawn(async move {
+                let end = work.await;
+                (name, shutdown.is_triggered(), end)
+            });
+        }
+        old.values().for_each(Shutdown::trigger);
+    }
+
+    /// Waits until one of them fails. Never resolves where there is none.
+    pub(crate) async fn failed(&mut self) -> String {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok((name, true, Err(cause)))) => warn!(name, %cause, "did not end well"),
+                Some(Ok((_, true, Ok(())))) => {}
+                Some(Ok((name, false, Ok(())))) => {
+                    return format!("{name} ended although nobody asked it to");
+                }
+                Some(Ok((name, false, Err(cause)))) => return format!("{name}: {cause}"),
+                Some(Err(panic)) => return format!("a task failed: {panic}"),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.running.values().for_each(Shutdown::trigger);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, all).await.is_err() {
+            warn!("extensions did not end in time");
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Configurations that take each other's place in the running agent, good ones and bad ones, and what clients see of it.
+
+use std::fmt::{self, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use serde::Serialize;
+
+use super::sender::Record;
+
+/// This share of the configurations is bad in some way.
+const BAD: f64 = 0.2;
+/// This share of what can be changed is, each time.
+const CHANGED: f64 = 0.35;
+
+/// A configuration that is laid over the agent's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Overlay {
+    /// What is wrong with it, if anything is.
+    pub(super) flaw: Option<&'static str>,
+    pub(super) text: String,
+}
+
+/// Addresses and files that configurations are made with.
+#[derive(Debug)]
+pub(super) struct Places<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) clickhouse: String,
+    /// An address that is free.
+    pub(super) free: String,
+    /// An address that somebody else has.
+    pub(super) taken: String,
+}
+
+impl Overlay {
+    /// The next one, as `random` wants it.
+    pub(super) fn draw(places: &Places<'_>, random: &mut StdRng) -> Self {
+        let mut text = good(places, random);
+        let flaw = random
+            .random_bool(BAD)
+            .then(|| spoil(&mut text, places, random));
+        Self { flaw, text }
+    }
+}
+
+/// Everything that can be changed is changed now and then.
+fn good(places: &Places<'_>, random: &mut StdRng) -> String {
+    let mut tables: Vec<String> = Vec::new();
+    let is = |random: &mut StdRng| random.random_bool(CHANGED);
+    let number = |random: &mut StdRng, range| random.random_range::<u32, _>(range);
+    if is(random) {
+        let size = number(random, 4..9);
+        tables.push(format!(
+            "[receivers.otlp.protocols.grpc]\nmax_recv_msg_size_mib = {size}"
+        ));
+    }
+    if is(random) {
+        let size = number(random, 4..9);
+        tables.push(format!(
+            "[receivers.otlp.protocols.http]\nmax_request_body_size = \"{size}MiB\""
+        ));
+    }
+    if is(random) {
+        let (timeout, size) = (number(random, 20..200), number(random, 50..500));
+        tables.push(format!(
+            "[processors.batch]\ntimeout = \"{timeout}ms\"\nsend_batch_size = {size}"
+        ));
+    }
+    if is(random) {
+        let timeout = number(random, 2000..3000);
+        tables.push(format!("[exporters.clickhouse]\ntimeout = \"{timeout}ms\""));
+    }
+    if is(random) {
+        let level = ["info", "debug", "warn"]
+            .choose(random)
+            .copied()
+            .unwrap_or("info");
+        tables.push(format!("[service.telemetry.logs]\nlevel = \"{level}\""));
+    }
+    tables.push(queue(places, random));
+    tables.extend(service(places, random));
+    tables.join("\n\n") + "\n"
+}
+
+/// The queue on disk, on another disk, or in memory.
+fn queue(places: &Places<'_>, random: &mut StdRng) -> String {
+    let mut text = "[exporters.clickhouse.sending_queue]".to_owned();
+    let consumers = random.random_range(1..6);
+    let place = match random.random_range(0..8) {
+        0 => "storage = \"memory\"\nsizer = \"bytes\"\nqueue_size = 67108864".to_owned(),
+        1 => {
+            let other = places.dir.join("other");
+            format!("storage = \"wal\"\ndirectory = \"{}\"", other.display())
+        }
+        2 => "max_size = \"512MiB\"".to_owned(),
+        3 => "fsync = \"100ms\"".to_owned(),
+        _ => return text + &format!("\nnum_consumers = {consumers}"),
+    };
+    write!(text, "\nnum_consumers = {consumers}\n{place}").expect("a String takes everything");
+    text
+}
+
+/// Pipelines of another shape, and what runs beside them.
+fn service(places: &Places<'_>, random: &mut StdRng) -> Vec<String> {
+    let mut tables = vec![
+        "[exporters.debug]\nsampling_initial = 0\nsampling_thereafter = 0".to_owned(),
+        "[processors.memory_limiter]\nlimit_mib = 100000".to_owned(),
+        format!(
+            "[exporters.\"clickhouse/second\"]\nendpoint = \"http://{}\"\ntimeout = \"2s\"\n\
+             retry_on_failure = {{ initial_interval = \"50ms\", max_interval = \"500ms\" }}",
+            places.clickhouse
+        ),
+        format!("[extensions.health_check]\nendpoint = \"{}\"", places.free),
+    ];
+    let extensions = match random.random_bool(CHANGED) {
+        true => "\"health_check\"",
+        false => "",
+    };
+    let drain = random.random_range(50..60);
+    tables.push(format!(
+        "[service]\nextensions = [{extensions}]\ndrain_timeout = \"{drain}s\""
+    ));
+    for signal in ["traces", "metrics", "logs"] {
+        let exporters = match random.random_range(0..6) {
+            0 => "\"clickhouse\", \"debug\"",
+            1 => "\"clickhouse/second\"",
+            _ => "\"clickhouse\"",
+        };
+        let processors = match random.random_range(0..6) {
+            0 => "",
+            1 => "\"memory_limiter\", \"batch\"",
+            _ => "\"batch\"",
+        };
+        tables.push(format!(
+            "[service.pipelines.{signal}]\nreceivers = [\"otlp\"]\nprocessors = [{processors}]\nexporters = [{exporters}]"
+        ));
+    }
+    tables
+}
+
+/// Makes a configuration a bad one and says how.
+fn spoil(text: &mut String, places: &Places<'_>, random: &mut StdRng) -> &'static str {
+    let (flaw, more) = match random.random_range(0..5) {
+        0 => ("syntax", "this is no TOML".to_owned()),
+        1 => (
+            "unknown key",
+            "[receivers.otlp.protocols.tcp]\nx = 1".to_owned(),
+        ),
+        2 => (
+            "undefined component",
+            "[service.pipelines.\"logs/more\"]\nreceivers = [\"otlp\"]\nexporters = [\"nobody\"]"
+                .to_owned(),
+        ),
+        3 => (
+            "port in use",
+            format!(
+                "[receivers.\"otlp/more\".protocols.grpc]\nendpoint = \"{}\"\n[service.pipelines.\"logs/more\"]\n\
+                 receivers = [\"otlp/more\"]\nexporters = [\"clickhouse\"]",
+                places.taken
+            ),
+        ),
+        _ => (
+            "folder that cannot be",
+            format!(
+                "[exporters.\"clickhouse/more\"]\nendpoint = \"http://{}\"\n\
+                 sending_queue = {{ storage = \"wal\", directory = \"{}/queue\" }}\n[service.pipelines.\"logs/more\"]\n\
+                 receivers = [\"otlp\"]\nexporters = [\"clickhouse/more\"]",
+                places.clickhouse,
+                places.dir.join("agent.toml").display()
+            ),
+        ),
+    };
+    text.push('\n');
+    text.push_str(&more);
+    text.push('\n');
+    flaw
+}
+
+/// A reload that is over. Times are since the start of the run.
+#[derive(Debug, Clone)]
+pub(super) struct Reloaded {
+    pub(super) began: Duration,
+    pub(super) ended: Duration,
+    pub(super) flaw: Option<&'static str>,
+    /// What came of it, where that is not what had to.
+    pub(super) surprise: Option<String>,
+    pub(super) usage: Usage,
+}
+
+/// What the agent uses.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(super) struct Usage {
+    pub(super) memory_bytes: u64,
+    pub(super) files: u64,
+    pub(super) threads: u64,
+}
+
+/// What reloads did to clients and to the agent.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Reloads {
+    pub(super) reloaded: usize,
+    /// Bad configurations, which must be refused.
+    pub(super) refused: usize,
+    pub(super) surprises: Vec<String>,
+    /// Requests that were under way during a reload, and how long they took.
+    pub(super) beside: Times,
+    /// The others.
+    pub(super) apart: Times,
+    /// How long reloads took.
+    pub(super) took: Times,
+    /// After the first tenth of the reloads, and when all was over.
+    pub(super) usage: [Usage; 2],
+}
+
+/// How long something took.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Times {
+    pub(super) count: usize,
+    pub(super) p50: Duration,
+    pub(super) p99: Duration,
+    pub(super) max: Duration,
+}
+
+impl Times {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |share: f64| {
+            let place = (times.len() as f64 * share) as usize;
+            let place = place.min(times.len().saturating_sub(1));
+            times.get(place).copied().unwrap_or_default()
+        };
+        Self {
+            count: times.len(),
+            p50: at(0.5),
+            p99: at(0.99),
+            max: at(1.0),
+        }
+    }
+}
+
+/// More than these between the first tenth and the end is growth.
+const MEMORY_GROWTH_MAX: u64 = 96 << 20;
+const FILES_GROWTH_MAX: u64 = 24;
+const THREADS_GROWTH_MAX: u64 = 24;
+
+impl Reloads {
+    pub(super) fn new(reloads: &[Reloaded], records: &[Record], end: Usage) -> Self {
+        let (mut beside, mut apart) = (Vec::new(), Vec::new());
+        for sent in records.iter().flat_map(|record| &record.sent) {
+            let began = sent.known.saturating_sub(sent.took);
+            // In the order of time: the first that ends after the request began.
+            let next = reloads.partition_point(|reload| reload.ended < began);
+            let overlaps = reloads
+                .get(next)
+                .is_some_and(|reload| reload.began <= sent.known);
+            match overlaps {
+                true => beside.push(sent.took),
+                false => apart.push(sent.took),
+            }
+        }
+        let surprises = reloads.iter().filter_map(|reload| reload.surprise.clone());
+        let first = reloads.get(reloads.len() / 10);
+        Self {
+            reloaded: reloads
+                .iter()
+                .filter(|reload| reload.flaw.is_none())
+                .count(),
+            refused: reloads
+                .iter()
+                .filter(|reload| reload.flaw.is_some())
+                .count(),
+            surprises: surprises.collect(),
+            beside: Times::of(beside),
+            apart: Times::of(apart),
+            took: Times::of(
+                reloads
+                    .iter()
+                    .map(|reload| reload.ended - reload.began)
+                    .collect(),
+            ),
+            usage: [first.map(|reload| reload.usage).unwrap_or_default(), end],
+        }
+    }
+
+    pub(super) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "reloads    {} taken, {} refused as they had to be; p50 {:.1?} p99 {:.1?}",
+            self.reloaded, self.refused, self.took.p50, self.took.p99
+        )?;
+        for (what, times) in [
+            ("beside a reload", &self.beside),
+            ("apart from one", &self.apart),
+        ] {
+            let Times {
+                count,
+                p50,
+                p99,
+                max,
+            } = times;
+            writeln!(
+                f,
+                "           {count} requests {what}: p50 {p50:.1?} p99 {p99:.1?} max {max:.1?}"
+            )?;
+        }
+        let [first, end] = self.usage;
+        writeln!(
+            f,
+            "           early and in the end: {} and {} MiB, {} and {} open files, {} and {} threads",
+            first.memory_bytes >> 20,
+            end.memory_bytes >> 20,
+            first.files,
+            end.files,
+            first.threads,
+            end.threads
+        )
+    }
+
+    /// What breaks the promise.
+    pub(super) fn violations(&self) -> Vec<String> {
+        let [first, end] = self.usage;
+        let grown = [
+            (
+                "bytes of memory",
+                first.memory_bytes,
+                end.memory_bytes,
+                MEMORY_GROWTH_MAX,
+            ),
+            ("open files", first.files, end.files, FILES_GROWTH_MAX),
+            ("threads", first.threads, end.threads, THREADS_GROWTH_MAX),
+        ];
+        let grown = grown
+            .into_iter()
+            .filter(|(_, first, end, max)| *end > first + max)
+            .map(|(what, first, end, _)| format!("{what} grew from {first} to {end}"));
+        let surprises = self.surprises.iter().take(8);
+        let surprises =
+            surprises.map(|surprise| format!("a reload came out otherwise: {surprise}"));
+        grown.chain(surprises).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    #[test]
+    fn configurations_differ_and_some_are_bad() {
+        let places = Places {
+            dir: Path::new("/d"),
+            clickhouse: "c:1".to_owned(),
+            free: "f:1".to_owned(),
+            taken: "t:1".to_owned(),
+        };
+        let mut random = StdRng::seed_from_u64(7);
+        let drawn: Vec<_> = (0..200)
+            .map(|_| Overlay::draw(&places, &mut random))
+            .collect();
+        let bad = drawn
+            .iter()
+            .filter(|overlay| overlay.flaw.is_some())
+            .count();
+        assert!((20..80).contains(&bad), "{bad}");
+        let mut texts: Vec<_> = drawn.iter().map(|overlay| &overlay.text).collect();
+        texts.sort();
+        texts.dedup();
+        assert!(texts.len() > 150, "{}", texts.len());
+    }
+}
