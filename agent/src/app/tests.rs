@@ -373,8 +373,9 @@ async fn certificates_are_read_again_when_their_files_have_changed() {
     let folder = tempfile::tempdir().unwrap();
     let certificates = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otlp_receiver/certs");
     let file = |name: &str| folder.path().join(name);
-    let copy =
-        |from: &str, to: &str| drop(std::fs::copy(certificates.join(from), file(to)).unwrap());
+    let copy = |from: &str, to: &str| {
+        assert!(std::fs::copy(certificates.join(from), file(to)).unwrap() > 0)
+    };
     copy("server.crt", "server.crt");
     copy("server.key", "server.key");
     let tls = format!(

@@ -181,7 +181,7 @@ impl Writer {
             let wanted = state.oldest_wanted();
             let (oldest, fit) = match state.segments.front() {
                 Some(oldest) if state.segments.len() > 1 && oldest.end_seq <= wanted => {
-                    let fits = oldest.len <= self.shared.options.segment_bytes;
+                    let fits = oldest.len <= self.shared.options().segment_bytes;
                     (oldest.first_seq, fits && !oldest.failed)
                 }
                 _ => return,
@@ -228,7 +228,7 @@ impl Writer {
             shared.files.remove(&prepared).ok();
             return Err(error);
         }
-        match Prepared::reuse(&*shared.files, &shared.dir, shared.options.segment_bytes) {
+        match Prepared::reuse(&*shared.files, &shared.dir, shared.options().segment_bytes) {
             Ok(reused) => {
                 self.next = Some(reused);
                 shared.state().totals.recycled_segments += 1;
