@@ -15,7 +15,10 @@
 //!   lost with a torn end are not given again.
 //! - The files are always the end of history: the oldest is removed first, each removal is durable before the next,
 //!   and only what is synced counts as settled. So what settles some data is never gone before the data is.
-//! - A segment that a process did not begin is never written again. A segment says which number it follows: records
+//! - The file of a segment that is done with may become the next segment, once its name is durably gone. Behind the new
+//!   content then lie old records, all with lower numbers than the new segment's first; a blank header ends the content.
+//!   A file that may hold refused records is not used again, for their numbers were given to others.
+//! - A segment that a process did not begin is never written on. A segment says which number it follows: records
 //!   of the one before with this or a higher number were refused, and do not count even where they could not be cut.
 //! - After a failed sync nothing behind the last successful one is trusted: it is cut off, refused, and what nobody
 //!   waits for is written again in another segment.
