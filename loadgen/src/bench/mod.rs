@@ -265,26 +265,40 @@ fn measure_cell(
     }
     results.retain(|result| !result.runs.is_empty());
     for (peer, result) in pairs(&peers, &results) {
-        if *bench.stop.borrow() {
-            continue;
-        }
-        let measured = if peer.durable {
-            bench
-                .measure_durable(peer, result, build()?, args.queued_bytes())
-                .map(|durable| report.durable.push(durable))
-        } else if cell.work == Work::Overload {
-            bench
-                .measure_overload(peer, result, build()?)
-                .map(|overload| report.overload.push(overload))
-        } else {
-            continue;
-        };
-        if let Err(error) = measured {
-            progress(&format!("{cell}: {}: {error:#}", peer.name));
-            report.failures.push(Failure::new(peer, cell, &error));
+        if !*bench.stop.borrow() {
+            measure_besides(args, bench, peer, result, &build, report)?;
         }
     }
     report.results.extend(results);
+    Ok(())
+}
+
+/// What is measured of some work besides its throughput.
+fn measure_besides(
+    args: &Args,
+    bench: &Bench,
+    peer: &Peer,
+    result: &CellResult,
+    build: &impl Fn() -> anyhow::Result<Pool>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let measured = if peer.durable {
+        bench
+            .measure_durable(peer, result, build()?, args.queued_bytes())
+            .map(|durable| report.durable.push(durable))
+    } else if peer.work == Work::Overload {
+        bench
+            .measure_overload(peer, result, build()?)
+            .map(|overload| report.overload.push(overload))
+    } else {
+        return Ok(());
+    };
+    if let Err(error) = measured {
+        progress(&format!("{}: {}: {error:#}", result.cell, peer.name));
+        report
+            .failures
+            .push(Failure::new(peer, result.cell, &error));
+    }
     Ok(())
 }
 
