@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::testing::{eventually, http_get, metric, request};
+use crate::testing::{eventually, http_get, request};
 
 /// An agent whose configuration is a file.
 struct Bench {
@@ -52,8 +52,13 @@ impl Bench {
         report.difference.unwrap()
     }
 
+    /// The sum of all lines of a metric that begin so.
     fn metric(&self, name: &str) -> f64 {
-        metric(&self.agent.telemetry, name)
+        let text = String::from_utf8(self.agent.telemetry.encode().unwrap()).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
     }
 
     async fn all_is_delivered(&self, items: f64) {

@@ -82,10 +82,13 @@ impl Exporter {
             signals: Signal::ALL.to_vec(),
             telemetry: telemetry.clone(),
             cut: Shutdown::default(),
+            leave: Shutdown::default(),
+            inherited: Vec::new(),
         };
-        let senders = settings
+        let mut senders = settings
             .context("the settings are valid")?
             .build(&context)?;
+        senders.iter_mut().for_each(Sender::start);
         let ledger = Ledger::new(&telemetry, "test", "clickhouse", Signal::Traces);
         Ok(Self {
             telemetry,

@@ -10,7 +10,7 @@ mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -51,6 +51,8 @@ struct Inner {
     /// How batches are formed: as the queue was told itself, else as the first pipeline says.
     batching: Told,
     log: Log,
+    /// Appends whose outcome is not known yet: what they are about is in no figure of the log.
+    appending: AtomicUsize,
     /// Guards what was given back.
     returned: Returned,
     /// Guards what is read from the log and not in a batch: one worker at a time gathers.
@@ -195,6 +197,7 @@ impl Queue {
             settings: ArcSwap::from_pointee(settings.clone()),
             batching: Told::new(batching),
             log,
+            appending: AtomicUsize::new(0),
             returned: Mutex::default(),
             accounts: Mutex::new(Accounts {
                 ledgers: BTreeMap::new(),
@@ -230,8 +233,12 @@ impl Queue {
 
     /// Whether nothing is in the log, and nothing comes any more.
     pub(super) fn is_drained(&self) -> bool {
-        let stats = self.0.log.stats();
-        self.is_closed() && stats.unsettled.items() == 0 && stats.pending_bytes == 0
+        self.is_final() && self.0.log.stats().unsettled.items() == 0
+    }
+
+    /// Whether nothing comes any more: what there is can be read.
+    fn is_final(&self) -> bool {
+        self.is_closed() && self.0.appending.load(Ordering::Acquire) == 0
     }
 
     pub(super) fn tune(&self, settings: &DurableSettings, batching: Option<Batching>) {
@@ -311,17 +318,25 @@ impl Queue {
             !account.counted,
             "a pipeline with a log leaves the counting to its queues"
         );
-        let outcome = move |outcome: Result<u64, Error>| match outcome {
-            Ok(_) => {
-                ledger.accept(items);
-                queue.report_append(None);
-                ack.answer(Answer::Queued);
+        let outcome = move |outcome: Result<u64, Error>| {
+            match outcome {
+                Ok(_) => {
+                    ledger.accept(items);
+                    queue.report_append(None);
+                    ack.answer(Answer::Queued);
+                }
+                Err(cause) => {
+                    queue.report_append(Some(&cause));
+                    ack.answer(Answer::Refused(refusal(&cause)));
+                }
             }
-            Err(cause) => {
-                queue.report_append(Some(&cause));
-                ack.answer(Answer::Refused(refusal(&cause)));
+            queue.0.appending.fetch_sub(1, Ordering::AcqRel);
+            if queue.is_closed() {
+                // Workers wait for the last one.
+                queue.0.changed.notify_waiters();
             }
         };
+        self.0.appending.fetch_add(1, Ordering::AcqRel);
         self.0
             .log
             .append_then(account.origin, now_ms(), payload, Box::new(outcome));
@@ -389,12 +404,14 @@ impl Queue {
             if forming.former.is_due() {
                 return self.seal(forming).await;
             }
+            // Asked first: what was appended by then is found below.
+            let is_final = self.is_final();
             match forming.reader.try_next().await {
                 Ok(Some(item)) => {
                     self.gather(forming, item);
                     continue;
                 }
-                Ok(None) if self.is_closed() => return self.seal(forming).await,
+                Ok(None) if is_final => return self.seal(forming).await,
                 Ok(None) => {}
                 Err(cause) => {
                     error!(exporter = self.0.exporter, signal = %self.0.signal, %cause, "cannot read the queue, will try again");

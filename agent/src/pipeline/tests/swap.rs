@@ -419,6 +419,26 @@ async fn what_cannot_be_built_changes_nothing() {
     live.stop().await;
 }
 
+/// Submits one numbered item after the other; how many there were.
+async fn submit_until(stop: Shutdown, intake: Arc<dyn Intake>, held: HeldBytes) -> u32 {
+    let mut sent = 0u32;
+    while !stop.is_triggered() {
+        let (ack, answered) = Ack::channel();
+        let bytes = Bytes::from(sent.to_be_bytes().to_vec());
+        let chunk = Chunk::reserved(bytes, 1, held.reserve(4));
+        let batch = Batch {
+            signal: Signal::Traces,
+            payload: chunk.into(),
+            ack,
+        };
+        intake.submit(batch, Transport::Http);
+        assert_eq!(answered.await, Answer::Queued);
+        sent += 1;
+        tokio::task::yield_now().await;
+    }
+    sent
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_swaps_under_load_lose_and_double_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -442,33 +462,20 @@ async fn many_swaps_under_load_lose_and_double_nothing() {
             exporters.push(("second", &second));
         }
         let processors = [("batch", batches[round / 3 % 2])];
-        let processors = if round % 7 == 0 { &[][..] } else { &processors };
+        let processors = if round.is_multiple_of(7) {
+            &[][..]
+        } else {
+            &processors
+        };
         Shape::new(&tap, processors, &exporters)
     };
     let mut live = Live::start(shape(0));
     let stop = Shutdown::default();
-    let load = {
-        let (stop, intake) = (stop.clone(), tap.0.lock().unwrap().clone().unwrap());
-        let held = live.world.held.clone();
-        tokio::spawn(async move {
-            let mut sent = 0u32;
-            while !stop.is_triggered() {
-                let (ack, answered) = Ack::channel();
-                let bytes = Bytes::from(sent.to_be_bytes().to_vec());
-                let chunk = Chunk::reserved(bytes, 1, held.reserve(4));
-                let batch = Batch {
-                    signal: Signal::Traces,
-                    payload: chunk.into(),
-                    ack,
-                };
-                intake.submit(batch, Transport::Http);
-                assert_eq!(answered.await, Answer::Queued);
-                sent += 1;
-                tokio::task::yield_now().await;
-            }
-            sent
-        })
-    };
+    let load = tokio::spawn(submit_until(
+        stop.clone(),
+        tap.0.lock().unwrap().clone().unwrap(),
+        live.world.held.clone(),
+    ));
     for round in 1..=300 {
         live.swap(shape(round)).await;
         live.ledger();
