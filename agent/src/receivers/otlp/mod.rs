@@ -16,6 +16,7 @@ mod problem;
 mod room;
 mod settings;
 mod status;
+mod success;
 
 use std::sync::Arc;
 use std::time::Duration;
