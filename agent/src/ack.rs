@@ -16,8 +16,36 @@ pub enum Answer {
     Delivered,
     /// A queue has taken responsibility for it.
     Queued,
+    /// Some items were declined for good; a queue or the destination has the others.
+    Partial(Rejected),
     /// Nobody has it. The sender keeps it.
     Refused(Refusal),
+}
+
+/// Items that were declined because of what they are: sending them again cannot help.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// How many.
+    pub items: usize,
+    /// What is wrong with them, in words for the sender.
+    pub message: Cow<'static, str>,
+}
+
+impl Rejected {
+    /// What the sender is told of them is cut here, however many reasons there are.
+    const MESSAGE_MAX: usize = 600;
+
+    /// Adds items of the same batch that were declined later.
+    fn add(&mut self, other: Self) {
+        self.items += other.items;
+        if self.message == other.message || self.message.len() >= Self::MESSAGE_MAX {
+            return;
+        }
+        let message = self.message.to_mut();
+        message.push_str("; ");
+        message.push_str(&other.message);
+        message.truncate(message.floor_char_boundary(Self::MESSAGE_MAX));
+    }
 }
 
 /// Why a batch was refused.
@@ -114,6 +142,8 @@ enum State {
     Sender(oneshot::Sender<Answer>),
     Part(Arc<Joint>),
     Observed(Box<Observed>),
+    /// The sender hears of these too, if the others are taken.
+    Rejected(Box<(Ack, Rejected)>),
 }
 
 /// An obligation whose answer somebody looks at on its way.
@@ -160,12 +190,26 @@ impl Ack {
         })))
     }
 
+    /// Takes note of items that are declined: once the others are taken, the sender is told. Costs nothing where nothing
+    /// is declined.
+    pub fn reject(&mut self, rejected: Rejected) {
+        match &mut self.0 {
+            State::Settled => {}
+            State::Rejected(noted) => noted.1.add(rejected),
+            State::Sender(_) | State::Part(_) | State::Observed(_) => {
+                let inner = std::mem::take(self);
+                self.0 = State::Rejected(Box::new((inner, rejected)));
+            }
+        }
+    }
+
     /// Answers, once.
     pub fn answer(mut self, answer: Answer) {
         self.settle(answer);
     }
 
-    /// Splits the obligation into `parts`; the sender hears the worst of their answers.
+    /// Splits the obligation into `parts`; the sender hears the worst of their answers. Where several decline some items
+    /// they were given the same ones, so the greatest count is told, not the sum.
     pub fn split(self, parts: usize) -> Vec<Self> {
         if parts <= 1 || !self.is_open() {
             let mut whole = vec![self];
@@ -190,6 +234,18 @@ impl Ack {
                 let Observed { inner, look } = *observed;
                 look(&answer);
                 inner.answer(answer);
+            }
+            State::Rejected(noted) => {
+                let (inner, mut rejected) = *noted;
+                inner.answer(match answer {
+                    Answer::Delivered | Answer::Queued => Answer::Partial(rejected),
+                    Answer::Partial(others) => {
+                        rejected.add(others);
+                        Answer::Partial(rejected)
+                    }
+                    // The sender keeps all of it, and will hear of them when it comes again.
+                    Answer::Refused(refusal) => Answer::Refused(refusal),
+                });
             }
         }
     }
@@ -224,7 +280,10 @@ impl Drop for Joint {
 fn worse(left: Answer, right: Answer) -> Answer {
     match (&left, &right) {
         (Answer::Refused(_), _) => left,
-        (_, Answer::Refused(_)) | (Answer::Delivered, _) => right,
+        (_, Answer::Refused(_)) => right,
+        (Answer::Partial(one), Answer::Partial(other)) if other.items > one.items => right,
+        (Answer::Partial(_), _) => left,
+        (_, Answer::Partial(_)) | (Answer::Delivered, _) => right,
         _ => left,
     }
 }
@@ -282,6 +341,67 @@ mod tests {
             vec![Answer::Delivered, Answer::Delivered],
             Answer::Delivered,
         );
+    }
+
+    fn rejected(items: usize, message: &'static str) -> Rejected {
+        Rejected {
+            items,
+            message: message.into(),
+        }
+    }
+
+    #[test]
+    fn declined_items_are_told_with_the_answer_for_the_others() {
+        let check = |answer: Answer, expected: Answer| {
+            let (mut ack, answered) = Ack::channel();
+            ack.reject(rejected(2, "no name"));
+            ack.reject(rejected(1, "no name"));
+            ack.reject(rejected(4, "too old"));
+            ack.answer(answer);
+            assert_eq!(answer_of(answered), expected);
+        };
+        let all = Answer::Partial(rejected(7, "no name; too old"));
+        check(Answer::Delivered, all.clone());
+        check(Answer::Queued, all);
+        let refused = Answer::Refused(Refusal::permanent("no"));
+        check(refused.clone(), refused);
+    }
+
+    #[test]
+    fn of_the_items_that_several_parts_decline_the_most_are_told() {
+        let check = |declined: [usize; 2], last: Answer, expected: Answer| {
+            let (ack, answered) = Ack::channel();
+            let mut parts = ack.split(3).into_iter();
+            for items in declined {
+                let mut part = parts.next().unwrap();
+                part.reject(rejected(items, "no name"));
+                part.answer(Answer::Queued);
+            }
+            parts.next().unwrap().answer(last);
+            assert_eq!(answer_of(answered), expected);
+        };
+        let partial = |items| Answer::Partial(rejected(items, "no name"));
+        check([2, 5], Answer::Delivered, partial(5));
+        check([5, 2], Answer::Queued, partial(5));
+        let refused = Answer::Refused(Refusal::permanent("no"));
+        check([5, 2], refused.clone(), refused);
+    }
+
+    #[test]
+    fn what_is_told_of_declined_items_is_bounded() {
+        let (mut ack, answered) = Ack::channel();
+        for number in 0..1000 {
+            ack.reject(Rejected {
+                items: 1,
+                message: format!("reason {number} äöü").into(),
+            });
+        }
+        ack.answer(Answer::Queued);
+        let Answer::Partial(told) = answer_of(answered) else {
+            panic!("not partial")
+        };
+        assert_eq!(told.items, 1000);
+        assert!(told.message.len() <= Rejected::MESSAGE_MAX, "{told:?}");
     }
 
     #[test]

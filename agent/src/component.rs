@@ -1,6 +1,7 @@
 //! The contract between the agent and its components: one trait per kind, one factory type for all.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::future::Future;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use thiserror::Error;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::ack::{Refusal, RefusalReason};
+use crate::ack::{Ack, Refusal, RefusalReason, Rejected};
 use crate::batch::{Batch, Payload, Transport};
 use crate::claim::Claim;
 use crate::config::Section;
@@ -226,6 +227,10 @@ pub struct Output {
     pub batches: Vec<Batch>,
     /// Items given up, by a stable reason: `filtered`, `sampled`.
     pub dropped: Vec<(&'static str, usize)>,
+    /// Items declined, by a stable reason. Their senders hear of it through the acks of the batches they came in.
+    pub rejected: Vec<(&'static str, usize)>,
+    /// The senders to be answered `Queued`: the first without an allocation, then the others.
+    taken_over: (Option<Ack>, Vec<Ack>),
 }
 
 impl Output {
@@ -234,9 +239,42 @@ impl Output {
         self.batches.push(batch);
     }
 
-    /// Accounts for `items` that go no further.
+    /// Accounts for `items` that go no further, as the operator wants it. Their sender is not told.
     pub fn discard(&mut self, reason: &'static str, items: usize) {
         self.dropped.push((reason, items));
+    }
+
+    /// Declines `items` of the batch that `ack` is owed for: they are at fault, and their sender is told `message`. They
+    /// were never accepted. If the sender was answered before, all that is left is to discard them.
+    pub fn reject(
+        &mut self,
+        ack: &mut Ack,
+        reason: &'static str,
+        items: usize,
+        message: impl Into<Cow<'static, str>>,
+    ) {
+        if !ack.is_open() {
+            self.discard(reason, items);
+            return;
+        }
+        let message = message.into();
+        ack.reject(Rejected { items, message });
+        self.rejected.push((reason, items));
+    }
+
+    /// Takes over responsibility for a batch of which nothing is passed on under its ack, because what is not declined or
+    /// discarded is kept back. Its sender is answered as soon as the items are on the books.
+    pub fn take_over(&mut self, ack: Ack) {
+        match &mut self.taken_over {
+            (first @ None, _) => *first = Some(ack),
+            (Some(_), others) => others.push(ack),
+        }
+    }
+
+    /// The acks of the batches that were taken over.
+    pub fn into_taken_over(self) -> impl Iterator<Item = Ack> {
+        let (first, others) = self.taken_over;
+        first.into_iter().chain(others)
     }
 }
 
@@ -258,7 +296,8 @@ pub trait Processor: Send {
 
     /// Takes a batch and emits any number of batches.
     ///
-    /// A processor that keeps data back answers the batch's ack with `Queued`: from then on it is responsible.
+    /// Items that are at fault are declined with [`Output::reject`]. A processor that keeps the others back, or has none to
+    /// pass on, ends with [`Output::take_over`]: from then on it is responsible.
     fn process(&mut self, batch: Batch, output: &mut Output);
 
     /// When [`Processor::wake`] wants to be called, if at all.

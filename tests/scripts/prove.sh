@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make prove`: kills and faults for PROVE_ROUNDS rounds (200), then an overload of PROVE_OVERLOAD (60s); release binaries.
+# `make prove`: kills and faults for PROVE_ROUNDS rounds (200), then an overload of PROVE_OVERLOAD (60s), then a full disk; release binaries.
 # PROVE_SEED repeats a run, PROVE_STORAGE says where the agent queues (wal), arguments go to `loadgen prove`.
 . "$(dirname "$0")/lib.sh"
 need_rust
@@ -20,4 +20,8 @@ target/release/loadgen prove --storage "$storage" "${seed[@]}" --agent-kills $((
 say "Overload for ${PROVE_OVERLOAD:-60s}"
 target/release/loadgen prove overload --storage "$storage" "${seed[@]}" --duration "${PROVE_OVERLOAD:-60s}" \
     --json target/prove/overload.json || failed=1
+say "A full disk and a read-only one"
+for how in "" --restart; do
+    target/release/loadgen prove disk --storage wal "${seed[@]}" $how --size 40 --json "target/prove/disk$how.json" || failed=1
+done
 exit "$failed"

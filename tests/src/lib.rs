@@ -4,6 +4,7 @@
 
 pub mod http;
 pub mod localdb;
+pub mod prove;
 pub mod sdk;
 
 pub use localdb::LocalDb;

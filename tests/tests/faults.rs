@@ -2,63 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
-use std::process::Command;
 
-use e2e::binary;
-use serde_json::Value;
+use e2e::prove::Proof;
 
 /// What goes wrong between agent and database without either being killed.
 const PROXY_FAULTS: &str = "refuse,delay,cut-before,cut-request,cut-after,cut-answer,black-hole,black-hole:read,\
                             status:code=500,status:code=503:retry-after=1,status:code=503:forwarded,exception,\
                             exception:bare,exception:tagged,exception:tagged:split,exception:forwarded,slow:gap=1ms";
-
-/// What a proof has found.
-struct Proof {
-    status: i32,
-    text: String,
-    report: Value,
-}
-
-impl Proof {
-    fn run(folder: &Path, arguments: &[&str]) -> Self {
-        let json = folder.join("report.json");
-        let output = Command::new(binary("loadgen"))
-            .arg("prove")
-            .args(arguments)
-            .arg("--tidegate")
-            .arg(binary("tidegate"))
-            .arg("--dir")
-            .arg(folder.join("stage"))
-            .arg("--json")
-            .arg(&json)
-            .output()
-            .unwrap();
-        let text = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stderr),
-            String::from_utf8_lossy(&output.stdout)
-        );
-        let report = std::fs::read(&json).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        Self {
-            status: output.status.code().unwrap(),
-            report: serde_json::from_slice(&report).unwrap(),
-            text,
-        }
-    }
-
-    #[track_caller]
-    fn holds(&self) {
-        assert_eq!(self.status, 0, "{}", self.text);
-    }
-
-    /// A number of the report, such as `wrong.lost`.
-    #[track_caller]
-    fn number(&self, path: &str) -> u64 {
-        let pointer = format!("/{}", path.replace('.', "/"));
-        let found = self.report.pointer(&pointer).and_then(Value::as_u64);
-        found.unwrap_or_else(|| panic!("no {path} in the report\n{}", self.text))
-    }
-}
 
 #[test]
 fn faults_on_the_way_to_the_database_lose_and_double_nothing() {

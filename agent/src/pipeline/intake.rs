@@ -192,6 +192,10 @@ impl Intake for Inlet {
         let pipelines = Arc::clone(&route.pipelines);
         let ack = batch.ack.observed(move |answer| match answer {
             Answer::Delivered | Answer::Queued => counters.accept(items, bytes),
+            Answer::Partial(rejected) => {
+                counters.accept(items.saturating_sub(rejected.items), bytes);
+                counters.refused.inc_by(rejected.items as u64);
+            }
             Answer::Refused(refusal) => counters.refuse(&pipelines, items, refusal.reason),
         });
         // The batch's bytes are reserved already: no more are asked for.

@@ -23,7 +23,7 @@ pub use graph::{Ending, Running};
 pub use intake::Inlet;
 pub use plan::{Change, Node, Plan};
 
-use crate::ack::{Refusal, RefusalReason};
+use crate::ack::{Answer, Refusal, RefusalReason};
 use crate::batch::Batch;
 use crate::component::{Output, Processor};
 use crate::exporters::queue::{Account, Queue};
@@ -46,10 +46,13 @@ pub struct Pipeline {
     durable: bool,
     /// Woken when a deadline appears where there was none.
     deadline_set: Notify,
+    /// For what is declined, which is rare.
+    telemetry: Telemetry,
 }
 
 /// A processor with the edges' counters.
 struct Stage {
+    id: String,
     processor: Box<dyn Processor>,
     incoming: Counter,
     outgoing: Counter,
@@ -89,6 +92,7 @@ impl Pipeline {
                     processor,
                     incoming: telemetry.counter(&names::PROCESSOR_INCOMING, &labels),
                     outgoing: telemetry.counter(&names::PROCESSOR_OUTGOING, &labels),
+                    id: name,
                 }
             })
             .collect();
@@ -115,6 +119,7 @@ impl Pipeline {
             exits,
             durable,
             deadline_set: Notify::new(),
+            telemetry: telemetry.clone(),
         })
     }
 
@@ -171,20 +176,23 @@ impl Pipeline {
 
     /// Takes a batch. The caller has asked [`Pipeline::ready`].
     pub fn accept(&self, batch: Batch) {
-        if !self.durable {
-            for exit in &self.exits {
-                exit.ledger.accept(batch.items());
-            }
-        }
+        let items = batch.items();
+        let mut output = Output::default();
+        output.emit(batch);
         let mut stages = self.stages();
         if self.follows.load(Ordering::Acquire) {
             self.overtake();
         }
         let idle = next_deadline(&stages).is_none();
-        let batches = self.pass(&mut stages, vec![batch]);
+        let rejected = self.pass(&mut stages, &mut output);
         let armed = next_deadline(&stages).is_some();
+        if !self.durable {
+            for exit in &self.exits {
+                exit.ledger.accept(items.saturating_sub(rejected));
+            }
+        }
         // The queues are filled under the lock, so that batches keep their order.
-        self.leave(batches);
+        self.leave(output);
         drop(stages);
         if idle && armed {
             self.deadline_set.notify_one();
@@ -241,27 +249,43 @@ impl Pipeline {
             };
             let mut output = Output::default();
             call(stage.processor.as_mut(), &mut output);
-            let batches = self.settle(stage, output);
-            let batches = self.pass(behind, batches);
-            self.leave(batches);
+            let rejected = self.count(stage, &mut output) + self.pass(behind, &mut output);
+            debug_assert_eq!(rejected, 0, "nobody waits for what was kept back");
+            self.leave(output);
         }
     }
 
-    fn pass(&self, stages: &mut [Stage], mut batches: Vec<Batch>) -> Vec<Batch> {
+    /// Passes the batches of `output` through the stages, one after the other. Returns how many items were declined.
+    fn pass(&self, stages: &mut [Stage], output: &mut Output) -> usize {
+        let mut rejected = 0;
         for stage in stages {
-            let mut output = Output::default();
-            for batch in batches {
+            for batch in std::mem::take(&mut output.batches) {
                 stage.incoming.inc_by(batch.items() as u64);
-                stage.processor.process(batch, &mut output);
+                stage.processor.process(batch, output);
             }
-            batches = self.settle(stage, output);
+            rejected += self.count(stage, output);
         }
-        batches
+        rejected
     }
 
-    /// Counts what a processor emitted and gave up.
-    fn settle(&self, stage: &Stage, output: Output) -> Vec<Batch> {
-        for (reason, items) in output.dropped {
+    /// Counts what a processor emitted and declined. Returns how many items it declined.
+    fn count(&self, stage: &Stage, output: &mut Output) -> usize {
+        for batch in &output.batches {
+            stage.outgoing.inc_by(batch.items() as u64);
+        }
+        let mut rejected = 0;
+        for (reason, items) in output.rejected.drain(..) {
+            let labels = [stage.id.as_str(), self.signal.name(), reason];
+            let counter = self.telemetry.counter(&names::PROCESSOR_REJECTED, &labels);
+            counter.inc_by(items as u64);
+            rejected += items;
+        }
+        rejected
+    }
+
+    /// Books what processors gave up, puts their batches into every exporter's queue, and answers for what they keep back.
+    fn leave(&self, mut output: Output) {
+        for (reason, items) in output.dropped.drain(..) {
             for exit in &self.exits {
                 if self.durable {
                     exit.ledger.accept(items);
@@ -269,19 +293,14 @@ impl Pipeline {
                 exit.ledger.drop_items(items, reason);
             }
         }
-        for batch in &output.batches {
-            stage.outgoing.inc_by(batch.items() as u64);
-        }
-        output.batches
-    }
-
-    /// Puts batches into every exporter's queue.
-    fn leave(&self, batches: Vec<Batch>) {
-        for batch in batches {
+        for batch in output.batches.drain(..) {
             let acks = batch.ack.split(self.exits.len());
             for (exit, ack) in self.exits.iter().zip(acks) {
                 exit.queue.push(&exit.account, batch.payload.clone(), ack);
             }
+        }
+        for ack in output.into_taken_over() {
+            ack.answer(Answer::Queued);
         }
     }
 

@@ -23,6 +23,8 @@ use crate::memory::HeldBytes;
 use crate::processors::PROCESSORS;
 use crate::units::HumanDuration;
 
+mod partial;
+
 /// An exporter that keeps what it is sent; each batch needs a permit.
 #[derive(Debug, Clone)]
 struct Keeper {
@@ -129,6 +131,9 @@ impl ExporterSettings for Keeper {
 }
 
 fn processor(kind: &str, text: &str) -> Box<dyn ProcessorSettings> {
+    if kind == "picky" {
+        return Box::new(partial::Picky);
+    }
     let factory: &Factory<dyn ProcessorSettings> = PROCESSORS
         .iter()
         .find(|factory| factory.kind == kind)
@@ -204,9 +209,15 @@ fn start(processors: &[(&str, &str)], exporters: &[(&str, &Keeper)]) -> Bench {
 impl Bench {
     /// Submits `items` one-byte items, all of value `byte`; bytes count as items here.
     fn submit(&self, byte: u8, items: usize) -> Answered {
+        self.submit_bytes(vec![byte; items])
+    }
+
+    /// Submits an item for each byte.
+    fn submit_bytes(&self, bytes: Vec<u8>) -> Answered {
         let (ack, answered) = Ack::channel();
+        let items = bytes.len();
         let reservation = self.held.reserve(items);
-        let chunk = Chunk::reserved(Bytes::from(vec![byte; items]), items, reservation);
+        let chunk = Chunk::reserved(Bytes::from(bytes), items, reservation);
         self.inlet.submit(
             Batch {
                 signal: Signal::Traces,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ack::{Ack, Answer};
+use crate::ack::Ack;
 use crate::batch::Batch;
 use crate::component::{
     ComponentError, Factory, Output, Processor, ProcessorContext, ProcessorSettings,
@@ -124,7 +124,7 @@ struct Batcher {
 impl Processor for Batcher {
     fn process(&mut self, batch: Batch, output: &mut Output) {
         self.pending.append(batch.payload);
-        batch.ack.answer(Answer::Queued);
+        output.take_over(batch.ack);
         if self.settings.timeout.is_zero() {
             self.emit_all(output);
             return;

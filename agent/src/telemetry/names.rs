@@ -61,12 +61,13 @@ macro_rules! table {
 
 table! {
     RECEIVER_ACCEPTED = counter("otelcol_receiver_accepted_{items}", &["receiver", "transport"], "Number of items successfully pushed into the pipeline.");
-    RECEIVER_REFUSED = counter("otelcol_receiver_refused_{items}", &["receiver", "transport"], "Number of items that could not be pushed into the pipeline. Of a request that was refused unread they are estimated, by its length and the items so far; at least one.");
+    RECEIVER_REFUSED = counter("otelcol_receiver_refused_{items}", &["receiver", "transport"], "Number of items that could not be pushed into the pipeline, those included that were declined of a request that was taken. Of a request that was refused unread they are estimated, by its length and the items so far; at least one.");
     RECEIVER_BYTES = counter("tidegate_receiver_accepted_bytes", &["receiver", "transport", "otel_signal"], "Bytes of accepted OTLP requests, decompressed.");
     RECEIVER_REQUESTS = counter("otelcol_receiver_requests", &["receiver", "transport", "otel_signal", "outcome"], "Requests by outcome: success, refused (retryable) or failure (bad request).");
     RECEIVER_REPAIRED = counter("tidegate_receiver_repaired_strings", &["receiver", "transport", "otel_signal"], "Strings that were not UTF-8 and had their invalid bytes replaced by U+FFFD.");
     PROCESSOR_INCOMING = counter("otelcol_processor_incoming_items", &["processor", "otel_signal"], "Number of items passed to the processor.");
     PROCESSOR_OUTGOING = counter("otelcol_processor_outgoing_items", &["processor", "otel_signal"], "Number of items emitted from the processor.");
+    PROCESSOR_REJECTED = counter("tidegate_processor_rejected_items", &["processor", "otel_signal", "reason"], "Items that the processor declined because of what they are, by reason; every time they are sent. The sender is told (OTLP partial success); the ledger never has them.");
     LIMITER_ACCEPTED = counter("otelcol_processor_memory_limiter_accepted_{items}", &["processor"], "Number of items that the memory limiter let pass.");
     LIMITER_REFUSED = counter("otelcol_processor_memory_limiter_refused_{items}", &["processor"], "Number of items that the memory limiter refused, estimated where a request was refused unread.");
     BATCH_SEND_SIZE = Spec { name: "otelcol_processor_batch_batch_send_size", kind: Kind::Histogram(BATCH_ITEMS), labels: &["processor"], help: "Number of items in the batch." };

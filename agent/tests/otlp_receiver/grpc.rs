@@ -10,12 +10,12 @@ use tidegate::signal::Signal;
 use crate::encodings::{gzip, snappy_framed, zstd};
 use crate::support::{Grpc, Harness, RpcStatus, logs, metrics, traces};
 
-const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
-const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
-const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+pub(crate) const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+pub(crate) const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+pub(crate) const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
 /// A message with its prefix.
-fn message(compressed: bool, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn message(compressed: bool, bytes: &[u8]) -> Vec<u8> {
     let mut framed = vec![u8::from(compressed)];
     framed.extend((bytes.len() as u32).to_be_bytes());
     framed.extend_from_slice(bytes);

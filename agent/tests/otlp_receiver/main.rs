@@ -6,5 +6,6 @@ mod grpc;
 mod http;
 mod lifecycle;
 mod options;
+mod partial;
 mod support;
 mod tls;

@@ -122,21 +122,31 @@ impl Harness {
     }
 
     pub(crate) fn start_with(text: &str, signals: &[Signal]) -> Self {
+        let capture = Arc::new(Capture::default());
+        let intakes = PerSignal::from_fn(|signal| {
+            signals
+                .contains(&signal)
+                .then(|| Arc::clone(&capture) as Arc<dyn Intake>)
+        });
+        Self::start_into(text, capture, intakes)
+    }
+
+    /// Feeds other intakes than the one that captures.
+    pub(crate) fn start_into(
+        text: &str,
+        capture: Arc<Capture>,
+        intakes: PerSignal<Option<Arc<dyn Intake>>>,
+    ) -> Self {
         let mut found = Diagnostics::default();
         let settings = {
             let mut section = Section::from_text("receivers.otlp", text, &mut found).unwrap();
             OtlpSettings::parse(&mut section)
         };
         let settings = settings.unwrap_or_else(|| panic!("{found}"));
-        let capture = Arc::new(Capture::default());
         let receiver = settings
             .bind(ReceiverContext {
                 id: "otlp".to_owned(),
-                intakes: PerSignal::from_fn(|signal| {
-                    signals
-                        .contains(&signal)
-                        .then(|| Arc::clone(&capture) as Arc<dyn Intake>)
-                }),
+                intakes,
                 telemetry: Telemetry::default(),
                 sockets: Sockets::default(),
             })

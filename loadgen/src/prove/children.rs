@@ -132,6 +132,21 @@ impl Program {
         }
     }
 
+    /// Waits until it ends by itself, and returns the end of its log.
+    ///
+    /// # Errors
+    /// When it does not, within a minute.
+    pub(super) async fn fails(&mut self) -> anyhow::Result<String> {
+        let deadline = Instant::now() + START_MAX;
+        while self.check_alive().is_ok() {
+            if Instant::now() > deadline {
+                bail!("{} has not ended after {START_MAX:?}", self.name);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(self.log_end())
+    }
+
     /// Kills it (SIGKILL) and waits until it is gone. It must have been alive.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 mod children;
 mod crowd;
+mod disk;
 mod http;
 mod items;
 mod ledger;
@@ -11,6 +12,7 @@ mod reloads;
 mod report;
 mod rounds;
 mod sender;
+mod small_disk;
 mod stage;
 mod tables;
 mod verdict;
@@ -64,6 +66,8 @@ pub(crate) struct Args {
 enum Mode {
     /// Offer more than the destination takes: memory stays bounded, refusals carry hints, everything arrives in the end
     Overload(overload::Args),
+    /// Fill the disk of the queue and make it read-only: refusals carry hints, what was accepted arrives in the end
+    Disk(disk::Args),
 }
 
 /// What every proof needs.
@@ -140,6 +144,7 @@ struct FaultArgs {
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.mode {
         Some(Mode::Overload(args)) => overload::run(args).await,
+        Some(Mode::Disk(args)) => disk::run(args).await,
         None => kill_and_disturb(args.faults).await,
     }
 }
@@ -168,6 +173,8 @@ impl CommonArgs {
             config,
             storage: self.storage,
             memory_queue_bytes: 64 << 20,
+            wal_mib: 1024,
+            within: Vec::new(),
             consumers: 10,
             timeout: Duration::from_secs(2),
             memory_mib: 0,

@@ -33,6 +33,8 @@ const EMPTY_SCRAPES: u32 = 3;
 
 /// The configuration that is laid over the agent's own.
 const OVERLAY: &str = "overlay.toml";
+/// The folder of the queue on disk, in that of the run.
+pub(super) const QUEUE: &str = "queue";
 
 /// Where the agent keeps what is not delivered yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
@@ -46,12 +48,14 @@ pub(super) enum Storage {
 
 impl Storage {
     /// The lines of `sending_queue`.
-    fn lines(self, dir: &Path, memory_queue_bytes: u64) -> String {
+    fn lines(self, setting: &Setting) -> String {
+        let (dir, memory_queue_bytes) = (&setting.dir, setting.memory_queue_bytes);
+        let wal_mib = setting.wal_mib;
         match self {
             Self::Memory => format!("sizer = \"bytes\"\nqueue_size = {memory_queue_bytes}"),
             Self::Wal => format!(
-                "storage = \"wal\"\ndirectory = \"{}\"\nmax_size = \"1GiB\"\non_full = \"refuse\"\nfsync = \"always\"",
-                dir.join("queue").display()
+                "storage = \"wal\"\ndirectory = \"{}\"\nmax_size = \"{wal_mib}MiB\"\non_full = \"refuse\"\nfsync = \"always\"",
+                dir.join(QUEUE).display()
             ),
         }
     }
@@ -65,6 +69,10 @@ pub(super) struct Setting {
     pub(super) config: String,
     pub(super) storage: Storage,
     pub(super) memory_queue_bytes: u64,
+    /// MiB that the log of each signal may take on disk.
+    pub(super) wal_mib: u64,
+    /// The command that runs the agent's, given as its arguments; none if it runs by itself.
+    pub(super) within: Vec<String>,
     pub(super) consumers: u32,
     pub(super) timeout: Duration,
     pub(super) memory_mib: u64,
@@ -126,18 +134,24 @@ impl Stage {
             .replace("{consumers}", &setting.consumers.to_string())
             .replace("{timeout}", &format!("{}ms", setting.timeout.as_millis()))
             .replace("{memory_mib}", &setting.memory_mib.to_string())
-            .replace(
-                "{queue}",
-                &setting.storage.lines(dir, setting.memory_queue_bytes),
-            );
+            .replace("{queue}", &setting.storage.lines(setting));
         let path = dir.join("agent.toml");
         fs::write(&path, config).with_context(|| format!("cannot write {}", path.display()))?;
         let overlay = dir.join(OVERLAY);
         fs::write(&overlay, "").with_context(|| format!("cannot write {}", overlay.display()))?;
-        let (path, overlay) = (path.display().to_string(), overlay.display().to_string());
-        let arguments = ["run", "--config", &path, "--config", &overlay].map(str::to_owned);
+        let mut command = setting.within.clone();
+        let own = [
+            &setting.tidegate,
+            Path::new("run"),
+            Path::new("--config"),
+            &path,
+            Path::new("--config"),
+            &overlay,
+        ];
+        command.extend(own.map(|part| part.display().to_string()));
         let ports = vec![otlp_http, otlp_grpc, metrics];
-        let mut agent = Program::new("agent", &setting.tidegate, arguments.to_vec(), dir, ports);
+        let binary = PathBuf::from(command.remove(0));
+        let mut agent = Program::new("agent", &binary, command, dir, ports);
         agent.start()?;
         agent.serves().await?;
         Ok(Self {

@@ -320,6 +320,8 @@ impl Running {
         }
         match answer {
             Answer::Refused(refusal) => Err(unsent(&refusal)),
+            // Letters pass no processor, so nothing is declined here; were it, the letter must stay.
+            Answer::Partial(rejected) => Err(Unsent::Rejected(rejected.message.into_owned())),
             Answer::Delivered | Answer::Queued if declined.get() > before => {
                 Err(Unsent::Rejected(format!(
                     "the far side took the request and declined {} in it (partial success); the dead letter stays",

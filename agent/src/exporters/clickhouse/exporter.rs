@@ -221,7 +221,7 @@ struct Encoders {
     /// As many as there are threads: who rests amid a batch keeps its turn, or each batch under way would have buffers.
     turns: Semaphore,
     /// Guards the idle ones.
-    idle: Mutex<Vec<Encoder>>,
+    idle: Mutex<Vec<Box<Encoder>>>,
 }
 
 /// Idle encoders beyond this many are dropped.
@@ -233,7 +233,7 @@ impl Encoders {
         Ok(Self {
             method,
             turns: Semaphore::new(available_parallelism().map_or(1, usize::from)),
-            idle: Mutex::new(vec![first]),
+            idle: Mutex::new(vec![Box::new(first)]),
         })
     }
 
@@ -241,16 +241,17 @@ impl Encoders {
         self.turns.acquire().await.expect("nobody closes it")
     }
 
-    fn take(&self) -> std::io::Result<Encoder> {
+    /// In a box: it is 17 KiB long, and workers' futures would be that much longer.
+    fn take(&self) -> std::io::Result<Box<Encoder>> {
         let idle = self
             .idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
-        idle.map_or_else(|| Encoder::new(self.method), Ok)
+        idle.map_or_else(|| Encoder::new(self.method).map(Box::new), Ok)
     }
 
-    fn put_back(&self, encoder: Encoder) {
+    fn put_back(&self, encoder: Box<Encoder>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE_ENCODERS_MAX {
             idle.push(encoder);

@@ -10,7 +10,7 @@ use super::encoding::Encoding;
 use super::heavy::{self, is_heavy};
 use super::problem::Problem;
 use super::room::{DecodeRoom, Room};
-use crate::ack::{Ack, Answer};
+use crate::ack::{Ack, Answer, Rejected};
 use crate::batch::{Batch, Chunk, Transport};
 use crate::component::{Intake, RequestFailure};
 use crate::memory::Reservation;
@@ -44,7 +44,8 @@ impl Door {
         Room::new(self.intake.as_ref(), self.size_max)
     }
 
-    /// Takes the request that `read` gathers, of `declared` bytes if it told them, and resolves when somebody has taken responsibility for it.
+    /// Takes the request that `read` gathers, of `declared` bytes if it told them, and resolves when somebody has taken
+    /// responsibility for it: to what was declined of it, if anything.
     ///
     /// Dropping the future before the request is complete loses nothing: nobody was told that it was accepted. Dropping it
     /// afterwards leaves the batch on its way.
@@ -56,7 +57,7 @@ impl Door {
         read: impl Future<Output = Result<(Held, Encoding), Problem>>,
         format: Format,
         declared: Option<usize>,
-    ) -> Result<(), Problem> {
+    ) -> Result<Option<Rejected>, Problem> {
         let attempt = Attempt::new(self);
         let understood = match read.await {
             Ok((held, encoding)) if is_heavy(&held.0, encoding, format, self.size_max) => {
@@ -121,12 +122,12 @@ impl Door {
         }
     }
 
-    async fn hand_over(&self, request: Request) -> Result<(), Problem> {
+    async fn hand_over(&self, request: Request) -> Result<Option<Rejected>, Problem> {
         if request.repaired > 0 {
             self.intake.count_repaired(self.transport, request.repaired);
         }
         if request.chunk.items() == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let (ack, answered) = Ack::channel();
         let batch = Batch {
@@ -136,7 +137,8 @@ impl Door {
         };
         self.intake.submit(batch, self.transport);
         match answered.await {
-            Answer::Delivered | Answer::Queued => Ok(()),
+            Answer::Delivered | Answer::Queued => Ok(None),
+            Answer::Partial(rejected) => Ok(Some(rejected)),
             Answer::Refused(refusal) => Err(Problem::Refused(refusal)),
         }
     }

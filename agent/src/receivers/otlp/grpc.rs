@@ -25,13 +25,14 @@ use super::door::{Door, Format, Held};
 use super::encoding::Encoding;
 use super::lane::Place;
 use super::problem::Problem;
-use super::status;
+use super::{status, success};
+use crate::ack::Rejected;
 use crate::signal::{PerSignal, Signal};
 
 /// The compression flag and the length of a message.
 const PREFIX: usize = 5;
 
-/// A message without bytes, not compressed: an empty `Export*ServiceResponse`.
+/// A message without bytes, not compressed: an `Export*ServiceResponse` that says all was taken.
 const EMPTY_MESSAGE: &[u8] = &[0; PREFIX];
 
 /// Encodings accepted, as the client is told.
@@ -69,8 +70,8 @@ where
         return bare(StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
     match export(doors, request).await {
-        Ok(()) => {
-            let mut response = Response::new(Reply::Success { sent: false });
+        Ok(rejected) => {
+            let mut response = Response::new(Reply::Success(message(rejected.as_ref())));
             response.headers_mut().insert(CONTENT_TYPE, GRPC);
             response
         }
@@ -78,7 +79,20 @@ where
     }
 }
 
-async fn export<B>(doors: &PerSignal<Option<Arc<Door>>>, request: Request<B>) -> Result<(), Status>
+/// An `Export*ServiceResponse` with its prefix.
+fn message(rejected: Option<&Rejected>) -> Bytes {
+    if rejected.is_none() {
+        return Bytes::from_static(EMPTY_MESSAGE);
+    }
+    let response = success::to_protobuf(rejected);
+    let length = u32::try_from(response.len()).expect("what is told of declined items is bounded");
+    [&[0], &length.to_be_bytes()[..], &response].concat().into()
+}
+
+async fn export<B>(
+    doors: &PerSignal<Option<Arc<Door>>>,
+    request: Request<B>,
+) -> Result<Option<Rejected>, Status>
 where
     B: Body,
     B::Error: std::fmt::Display,
@@ -264,11 +278,10 @@ pub(super) enum Reply {
     /// Nothing: errors are all in the headers.
     #[default]
     Empty,
-    /// An empty message, then the trailers that say success.
-    Success {
-        /// Whether the message was sent.
-        sent: bool,
-    },
+    /// A message, then the trailers that say success.
+    Success(Bytes),
+    /// Those trailers.
+    Trailers,
 }
 
 impl Body for Reply {
@@ -279,14 +292,13 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         _cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match *self {
+        match std::mem::take(&mut *self) {
             Self::Empty => Poll::Ready(None),
-            Self::Success { sent: false } => {
-                *self = Self::Success { sent: true };
-                Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(EMPTY_MESSAGE)))))
+            Self::Success(message) => {
+                *self = Self::Trailers;
+                Poll::Ready(Some(Ok(Frame::data(message))))
             }
-            Self::Success { sent: true } => {
-                *self = Self::Empty;
+            Self::Trailers => {
                 let mut trailers = HeaderMap::with_capacity(1);
                 trailers.insert("grpc-status", HeaderValue::from_static("0"));
                 Poll::Ready(Some(Ok(Frame::trailers(trailers))))
@@ -300,8 +312,8 @@ impl Body for Reply {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Success { sent: false } => SizeHint::with_exact(PREFIX as u64),
-            Self::Empty | Self::Success { sent: true } => SizeHint::with_exact(0),
+            Self::Success(message) => SizeHint::with_exact(message.len() as u64),
+            Self::Empty | Self::Trailers => SizeHint::with_exact(0),
         }
     }
 }

@@ -24,16 +24,14 @@ use super::door::{Door, Format, Held};
 use super::encoding::Encodings;
 use super::problem::Problem;
 use super::settings::HttpSettings;
-use super::status;
+use super::{status, success};
+use crate::ack::Rejected;
 use crate::net::Connection;
 use crate::signal::{PerSignal, Signal};
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
-
-/// An empty `Export*ServiceResponse` as JSON, as the Collector writes it.
-const EMPTY_JSON: &[u8] = br#"{"partialSuccess":{}}"#;
 
 /// What is left of a refused body is read and thrown away up to this size, so that the connection lives on: reading it costs
 /// less than a new connection. Past that the connection is closed.
@@ -94,7 +92,7 @@ async fn post(route: Arc<Route>, request: Request) -> Response {
         );
     };
     match receive(&route, &parts.headers, &mut body, format).await {
-        Ok(()) => success(format),
+        Ok(rejected) => success(format, route.door.signal, rejected.as_ref()),
         Err(problem) => {
             discard(&parts.headers, &mut body).await;
             if let Some(connection) = parts.extensions.get::<Connection>()
@@ -112,7 +110,7 @@ async fn receive(
     headers: &HeaderMap,
     body: &mut Body,
     format: Format,
-) -> Result<(), Problem> {
+) -> Result<Option<Rejected>, Problem> {
     let read = async {
         let encoding = route.encodings.of(headers).map_err(Problem::Encoding)?;
         let held = match route.read_timeout {
@@ -162,10 +160,10 @@ fn format_of(headers: &HeaderMap) -> Option<Format> {
         .then_some(Format::Json)
 }
 
-fn success(format: Format) -> Response {
+fn success(format: Format, signal: Signal, rejected: Option<&Rejected>) -> Response {
     match format {
-        Format::Protobuf => respond(StatusCode::OK, PROTOBUF, Bytes::new()),
-        Format::Json => respond(StatusCode::OK, JSON, Bytes::from_static(EMPTY_JSON)),
+        Format::Protobuf => respond(StatusCode::OK, PROTOBUF, success::to_protobuf(rejected)),
+        Format::Json => respond(StatusCode::OK, JSON, success::to_json(signal, rejected)),
     }
 }
 

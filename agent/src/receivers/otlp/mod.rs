@@ -17,6 +17,7 @@ mod problem;
 mod room;
 mod settings;
 mod status;
+mod success;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -61,7 +61,7 @@ fn retry_info(delay: Duration) -> Vec<u8> {
     info
 }
 
-fn nested(field: u32, message: &[u8], out: &mut Vec<u8>) {
+pub(super) fn nested(field: u32, message: &[u8], out: &mut Vec<u8>) {
     encode_key(field, WireType::LengthDelimited, out);
     encode_varint(message.len() as u64, out);
     out.extend_from_slice(message);
