@@ -197,6 +197,7 @@ const WITHOUT_DEFAULT: &[&str] = &[
     "client_ca_file",
     "compression_algorithms",
     "directory",
+    "endpoint",
     "key_file",
     "key_pem",
     "max_version",
