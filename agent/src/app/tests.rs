@@ -117,11 +117,11 @@ impl Kept {
 /// A new connection is served at `address` once the socket that was there has made way for another: until then, one that
 /// the old socket has not accepted yet may be reset.
 async fn is_served(address: SocketAddr) {
-    let deadline = std::time::Instant::now() + crate::testing::DEADLINE;
+    let deadline = Instant::now() + crate::testing::DEADLINE;
     loop {
         match Kept::connect(address).await.try_post("/v1/logs").await {
             Ok(status) => return assert_eq!(status, 200),
-            Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
     }
 }
