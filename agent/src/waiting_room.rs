@@ -34,7 +34,8 @@ impl WaitingRoom {
     }
 }
 
-/// Asks `intake` for `bytes`, and waits for a while where memory is short or a queue is full.
+/// Asks `intake` for `bytes`, and waits for a while where memory is short, if what is held could make room, or a queue is
+/// full.
 ///
 /// # Errors
 /// The last refusal.
@@ -51,11 +52,13 @@ pub async fn admit(intake: &dyn Intake, bytes: usize) -> Result<Reservation, Ref
             Ok(reserved) => return Ok(reserved),
             Err(refusal) => refusal,
         };
-        let passes = matches!(
-            refusal.reason,
-            RefusalReason::MemoryLimit | RefusalReason::QueueFull
-        );
-        if !passes || Instant::now() >= deadline {
+        let may_pass = match refusal.reason {
+            // All that is held would not be room enough: what never fits must not hold up those behind it.
+            RefusalReason::MemoryLimit => room.held.bytes() > bytes,
+            RefusalReason::QueueFull => true,
+            _ => false,
+        };
+        if !may_pass || Instant::now() >= deadline {
             return Err(refusal);
         }
         room.held.released(LOOK_AGAIN).await;
@@ -129,6 +132,18 @@ mod tests {
                 assert_eq!(news.recv().await, Some(2));
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_fits_is_refused_at_once_and_holds_nobody_up() {
+        let door = Door::new();
+        let some = admit(&*door, 40).await.unwrap();
+        let started = Instant::now();
+        let (large, small) = tokio::join!(admit(&*door, LIMIT + 1), admit(&*door, 40));
+        assert_eq!(large.unwrap_err().reason, RefusalReason::MemoryLimit);
+        assert!(small.is_ok());
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        drop(some);
     }
 
     #[tokio::test(start_paused = true)]

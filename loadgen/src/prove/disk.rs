@@ -15,7 +15,7 @@ use super::rounds::Done;
 use super::sender::Manner;
 use super::small_disk::SmallDisk;
 use super::stage::{QUEUE, Stage, Storage};
-use super::{ANSWER_MAX, CommonArgs, announce, conclude};
+use super::{CommonArgs, announce, conclude};
 use crate::faults::fault::Rule;
 use crate::otlp::parse_rate;
 
@@ -100,15 +100,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 impl Args {
     fn manner(&self) -> Manner {
-        Manner {
-            items_max: 200,
-            full: false,
-            rate: self.rate / f64::from(self.connections),
-            resends: false,
-            catches_up: false,
-            patience: Duration::ZERO,
-            timeout: ANSWER_MAX,
-        }
+        Manner::steady(200, self.rate / f64::from(self.connections))
     }
 }
 

@@ -236,15 +236,7 @@ impl FaultArgs {
     }
 
     fn manner(&self) -> Manner {
-        Manner {
-            items_max: self.batch_size,
-            full: false,
-            rate: self.rate / f64::from(self.connections),
-            resends: false,
-            catches_up: false,
-            patience: Duration::ZERO,
-            timeout: ANSWER_MAX,
-        }
+        Manner::steady(self.batch_size, self.rate / f64::from(self.connections))
     }
 }
 

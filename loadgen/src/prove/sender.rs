@@ -83,6 +83,21 @@ pub(super) struct Manner {
     pub(super) timeout: Duration,
 }
 
+impl Manner {
+    /// Requests of up to `items_max` items at `rate` items per second, each sent once.
+    pub(super) const fn steady(items_max: u32, rate: f64) -> Self {
+        Self {
+            items_max,
+            full: false,
+            rate,
+            resends: false,
+            catches_up: false,
+            patience: Duration::ZERO,
+            timeout: super::ANSWER_MAX,
+        }
+    }
+}
+
 /// When clients stop; unset until then.
 pub(super) type End = watch::Receiver<Option<Instant>>;
 
