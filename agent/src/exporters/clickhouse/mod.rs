@@ -14,6 +14,7 @@ mod post;
 mod schema;
 mod servers;
 mod settings;
+mod token;
 
 use crate::component::{ComponentError, ExporterContext, ExporterSettings, Factory, Sender};
 use crate::config::Section;
