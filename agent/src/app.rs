@@ -6,7 +6,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
@@ -14,13 +14,14 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use crate::component::ComponentError;
-use crate::config::{self, ConfigSources, Configuration, LogEncoding, LogSettings, Source};
-use crate::health::{Health, Phase, Reloaded};
+use crate::config::{self, ConfigSources, Configuration, Format, LogEncoding, LogSettings, Source};
+use crate::health::{Health, Phase, Reloaded, Shown};
 use crate::pipeline::{Built, Change, Ending, Running, World};
 use crate::process;
 use crate::reload::{Difference, Loaded, Outcome, Report, Request, Watch};
 use crate::side::{Prepared, Side, Surroundings};
 use crate::telemetry::logs::Logs;
+use crate::telemetry::spans::SpanKind;
 use crate::telemetry::{Telemetry, names};
 
 /// Runs the agent until it is told to stop, or cannot go on.
@@ -53,6 +54,9 @@ pub async fn run(
 /// Commands that wait while one is carried out.
 const REQUESTS_MAX: usize = 16;
 
+/// How often it is tried to forget what was removed, which may drain for as long as `drain_timeout`.
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What runs, and what it was made from.
 struct Agent {
     sources: ConfigSources,
@@ -64,8 +68,11 @@ struct Agent {
     logs: Logs,
     health: Health,
     telemetry: Telemetry,
+    reloads: SpanKind,
     /// The most bytes of telemetry to hold.
     held_max: usize,
+    /// Whether there may be metrics of what does not run any more.
+    untidy: bool,
 }
 
 /// What the agent waits for besides its end.
@@ -92,6 +99,7 @@ impl Agent {
         });
         let held_max = held_max(process::memory_available());
         let loaded = Arc::new(Loaded::new(configuration));
+        health.show(shown(&loaded));
         side.swap(side.prepare(None, loaded.settings())?);
         let built = {
             let (loaded, world) = (Arc::clone(&loaded), world.clone());
@@ -109,8 +117,10 @@ impl Agent {
             watch: Watch::default(),
             logs,
             health,
+            reloads: world.telemetry.spans().kind("reload"),
             telemetry: world.telemetry,
             held_max,
+            untidy: false,
         };
         agent.look_at_files();
         agent.note_success();
@@ -130,6 +140,10 @@ impl Agent {
                 problem = self.side.failed() => return Some(problem),
                 _ = signals.hangup.recv() => Wish::Hangup,
                 () = self.watch.changed(quiet) => Wish::Files,
+                () = tokio::time::sleep(TIDY_INTERVAL), if self.untidy => {
+                    self.untidy = !self.running.tidy();
+                    continue;
+                }
                 // The sender is in the side tasks, which outlive this.
                 Some(request) = self.requests.recv() => Wish::Request(request),
             };
@@ -149,7 +163,13 @@ impl Agent {
     async fn reload(&mut self, dry_run: bool, trigger: &'static str) -> Report {
         let started = Instant::now();
         let before = self.watch.stamp();
+        let mut span = self.reloads.start();
         let report = self.try_reload(dry_run).await;
+        if report.outcome == Outcome::Refused {
+            let problem = report.problems.first();
+            span.fails(|| problem.map_or_else(String::new, ToString::to_string));
+        }
+        drop(span);
         if !dry_run {
             // Also after a refusal: what is mended has to be noticed.
             self.look_at_files();
@@ -185,11 +205,13 @@ impl Agent {
             },
         };
         self.loaded = new;
+        self.health.show(shown(&self.loaded));
         Report::new(outcome, difference, &warnings)
     }
 
     /// Builds everything new beside what runs.
     async fn build(&mut self, new: &Arc<Loaded>) -> Result<(Built, Prepared), ComponentError> {
+        self.untidy = true;
         let prepared = self
             .side
             .prepare(Some(self.loaded.settings()), new.settings())?;
@@ -339,6 +361,19 @@ async fn drain(running: Running, loaded: &Loaded, signals: &mut Signals) -> bool
         info!("drained, everything accepted was delivered");
     }
     true
+}
+
+/// The configuration as the pages show it.
+fn shown(loaded: &Loaded) -> Shown {
+    let tree = &loaded.configuration.tree;
+    let render = |format| {
+        config::render(tree, format, true)
+            .unwrap_or_else(|problem| format!("the configuration cannot be written: {problem}"))
+    };
+    Shown {
+        toml: render(Format::Toml),
+        json: render(Format::Json),
+    }
 }
 
 /// Runs `work` where it may wait for the disk.

@@ -24,6 +24,7 @@ use crate::gather::Batching;
 use crate::memory::Reservation;
 use crate::net::sockets::Sockets;
 use crate::signal::{PerSignal, Signal};
+use crate::status::{Reporter, Statuses};
 use crate::telemetry::Telemetry;
 use crate::waiting_room::WaitingRoom;
 
@@ -141,6 +142,8 @@ pub struct ReceiverContext {
     pub intakes: PerSignal<Option<Arc<dyn Intake>>>,
     /// For the receiver's own metrics.
     pub telemetry: Telemetry,
+    /// Where it tells how it is.
+    pub status: Reporter,
     /// The sockets that the process listens on.
     pub sockets: Sockets,
 }
@@ -216,6 +219,8 @@ pub struct ProcessorContext {
     pub signal: Signal,
     /// For the processor's own metrics.
     pub telemetry: Telemetry,
+    /// Where it tells how it is.
+    pub status: Reporter,
     /// Bytes that the process holds, and what the process may use.
     pub held: crate::memory::HeldBytes,
 }
@@ -358,6 +363,8 @@ pub struct ExporterContext {
     pub signals: Vec<Signal>,
     /// For the exporter's own metrics.
     pub telemetry: Telemetry,
+    /// Where it tells how it is, for each signal.
+    pub status: PerSignal<Reporter>,
     /// Triggered when the time to drain is over: attempts and waits end, and what is not delivered is given up.
     pub cut: Shutdown,
     /// Triggered when another exporter takes the queues over: attempts under way end, and what is not delivered goes back.
@@ -393,6 +400,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What went wrong, if something did.
+    pub fn cause(&self) -> Option<&str> {
+        match self {
+            Self::Delivered => None,
+            Self::Retry { cause, .. } | Self::TooLarge { cause } | Self::Rejected { cause, .. } => {
+                Some(cause)
+            }
+        }
+    }
+
     /// All of it rejected.
     pub fn rejected(cause: String) -> Self {
         Self::Rejected { cause, items: None }
@@ -443,6 +460,8 @@ pub struct Sender {
     /// Workers and what looks after them; they end when the queue is closed and empty, when they are to leave, or when
     /// the drain is cut short.
     pub workers: Vec<JoinHandle<()>>,
+    /// Where it tells how it is.
+    pub status: Reporter,
     /// Has the workers give back what they have and end.
     pub leave: Shutdown,
     /// Cuts the drain short.
@@ -469,6 +488,9 @@ impl Sender {
 
     /// Lets the workers begin once `others`, who had the queue before, have ended: what they give back keeps its place.
     pub fn start_after(&mut self, others: Vec<JoinHandle<()>>) {
+        for queue in self.queues() {
+            queue.report_to(&self.status);
+        }
         let waiting = std::mem::take(&mut self.waiting);
         let exporter = self.exporter.clone();
         let all_ended = self.ended.clone();
@@ -526,6 +548,8 @@ pub struct ExtensionContext {
     pub health: crate::health::Health,
     /// For the extension's own metrics.
     pub telemetry: Telemetry,
+    /// How all components are.
+    pub statuses: Statuses,
     /// The sockets that the process listens on.
     pub sockets: Sockets,
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 /// Where the agent is in its life.
@@ -27,11 +28,21 @@ pub struct Reloaded {
     pub problems: Vec<String>,
 }
 
+/// The configuration that runs, as it may be shown: without secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// As it is written.
+    pub toml: String,
+    /// For programs.
+    pub json: String,
+}
+
 /// The agent's phase, shared.
 #[derive(Debug, Clone)]
 pub struct Health {
     phase: Arc<watch::Sender<Phase>>,
     reloaded: Arc<watch::Sender<Option<Reloaded>>>,
+    shown: Arc<ArcSwapOption<Shown>>,
     since: Instant,
 }
 
@@ -40,6 +51,7 @@ impl Default for Health {
         Self {
             phase: Arc::new(watch::Sender::new(Phase::Starting)),
             reloaded: Arc::default(),
+            shown: Arc::default(),
             since: Instant::now(),
         }
     }
@@ -64,6 +76,16 @@ impl Health {
     /// Notes how the configuration was read again.
     pub fn note_reload(&self, reloaded: Reloaded) {
         self.reloaded.send_replace(Some(reloaded));
+    }
+
+    /// The configuration that runs, once it does.
+    pub fn shown(&self) -> Option<Arc<Shown>> {
+        self.shown.load_full()
+    }
+
+    /// Notes which configuration runs.
+    pub fn show(&self, shown: Shown) {
+        self.shown.store(Some(Arc::new(shown)));
     }
 
     /// When the agent started.

@@ -3,6 +3,11 @@
 //! Telemetry stays the bytes it arrived as: a [`batch::Batch`] is a validated OTLP request in wire format with an
 //! obligation to answer, and no stage builds per-item objects. `docs/architecture.md` is the map.
 
+/// As in the binary, so that its tests have something to see.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: profile::heap::Sampling = profile::heap::Sampling;
+
 pub mod ack;
 mod admin;
 pub mod allocator;
@@ -27,11 +32,13 @@ pub mod otlp;
 pub mod pipeline;
 pub mod process;
 pub mod processors;
+pub mod profile;
 pub mod receivers;
 pub mod reload;
 pub mod secret;
 mod side;
 pub mod signal;
+pub mod status;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

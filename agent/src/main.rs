@@ -11,6 +11,10 @@ use tidegate::telemetry::logs::{self, Logs};
 use tidegate::{allocator, app, localdb};
 use tracing::{error, warn};
 
+/// The C library's, which notes who has its memory when somebody wants to know.
+#[global_allocator]
+static ALLOCATOR: tidegate::profile::heap::Sampling = tidegate::profile::heap::Sampling;
+
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(config) => run(&config.sources()),

@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::health::Health;
 use crate::pipeline::{Change, World};
 use crate::reload::{Door, Request, extension};
+use crate::status::Reporter;
 use crate::telemetry::server;
 
 /// A health check or a scrape under way may finish.
@@ -19,6 +20,11 @@ const GRACE: Duration = Duration::from_secs(2);
 
 const METRICS: &str = "the metrics endpoint";
 const DOOR: &str = "the door for commands";
+const EXTENSIONS: &str = "extensions.";
+
+fn extension_name(id: &str) -> String {
+    format!("{EXTENSIONS}{id}")
+}
 
 /// How one of them ended; whether it was told to.
 type End = (String, bool, Result<(), ComponentError>);
@@ -44,6 +50,8 @@ pub(crate) struct Side {
 pub(crate) struct Prepared {
     begin: Vec<(String, Begin)>,
     kept: BTreeSet<String>,
+    /// Of the extensions that begin, by id.
+    statuses: Vec<(String, Reporter)>,
 }
 
 type Begin = Box<dyn FnOnce(Shutdown) -> BoxFuture<'static, Result<(), ComponentError>> + Send>;
@@ -69,6 +77,7 @@ impl Side {
         let mut prepared = Prepared {
             begin: Vec::new(),
             kept: BTreeSet::new(),
+            statuses: Vec::new(),
         };
         let same = |same: fn(&Settings, &Settings) -> bool| old.is_some_and(|old| same(old, new));
         if same(|old, new| old.telemetry.metrics_address == new.telemetry.metrics_address) {
@@ -82,7 +91,7 @@ impl Side {
             prepared.begin.extend(self.door(new)?);
         }
         for (id, settings) in &new.extensions {
-            let name = format!("extensions.{id}");
+            let name = extension_name(id);
             if old.is_some_and(|old| extension(old, new, id) == Change::Kept) {
                 prepared.kept.insert(name);
                 continue;
@@ -91,11 +100,14 @@ impl Side {
                 id: id.clone(),
                 health: self.surroundings.health.clone(),
                 telemetry: self.surroundings.world.telemetry.clone(),
+                statuses: self.surroundings.world.statuses.clone(),
                 sockets: self.surroundings.world.sockets.clone(),
             })?;
             prepared
                 .begin
                 .push((name, Box::new(|shutdown| built.run(shutdown))));
+            let status = self.surroundings.world.statuses.reporter();
+            prepared.statuses.push((id.clone(), status));
         }
         Ok(prepared)
     }
@@ -144,6 +156,10 @@ impl Side {
             .into_iter()
             .partition(|(name, _)| prepared.kept.contains(name));
         self.running = kept;
+        let statuses = &self.surroundings.world.statuses;
+        statuses.adopt_extensions(prepared.statuses, |id| {
+            prepared.kept.contains(&extension_name(id))
+        });
         for (name, begin) in prepared.begin {
             let shutdown = Shutdown::default();
             let work = begin(shutdown.clone());
@@ -162,10 +178,17 @@ impl Side {
             match self.tasks.join_next().await {
                 Some(Ok((name, true, Err(cause)))) => warn!(name, %cause, "did not end well"),
                 Some(Ok((_, true, Ok(())))) => {}
-                Some(Ok((name, false, Ok(())))) => {
-                    return format!("{name} ended although nobody asked it to");
+                Some(Ok((name, false, end))) => {
+                    let problem = match end {
+                        Ok(()) => format!("{name} ended although nobody asked it to"),
+                        Err(cause) => format!("{name}: {cause}"),
+                    };
+                    let id = name.strip_prefix(EXTENSIONS).unwrap_or_default();
+                    if let Some(status) = self.surroundings.world.statuses.extension(id) {
+                        status.fatal(&problem);
+                    }
+                    return problem;
                 }
-                Some(Ok((name, false, Err(cause)))) => return format!("{name}: {cause}"),
                 Some(Err(panic)) => return format!("a task failed: {panic}"),
                 None => std::future::pending().await,
             }

@@ -26,7 +26,7 @@ use crate::component::{
 };
 use crate::config::{Diagnostics, Section};
 use crate::ledger::Ledger;
-use crate::signal::Signal;
+use crate::signal::{PerSignal, Signal};
 use crate::telemetry::Telemetry;
 
 /// How long anything in a test may take before it counts as hanging.
@@ -267,6 +267,7 @@ pub(crate) fn exporter_context(signals: &[Signal]) -> ExporterContext {
         id: "test".to_owned(),
         signals: signals.to_vec(),
         telemetry: Telemetry::default(),
+        status: PerSignal::default(),
         cut: Shutdown::default(),
         leave: Shutdown::default(),
         inherited: Vec::new(),
@@ -313,6 +314,7 @@ mod conformance {
     use crate::net::sockets::Sockets;
     use crate::processors::PROCESSORS;
     use crate::receivers::RECEIVERS;
+    use crate::status::Statuses;
 
     /// Whether anything that the component spawned is still there.
     async fn assert_no_task_left(kind: &str) {
@@ -402,6 +404,7 @@ mod conformance {
                     id: "test".to_owned(),
                     health: Health::default(),
                     telemetry: Telemetry::default(),
+                    statuses: Statuses::default(),
                     sockets: Sockets::default(),
                 };
                 settings.build(context).unwrap()

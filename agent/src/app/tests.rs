@@ -71,7 +71,7 @@ impl Bench {
 
     async fn stop(self) {
         let Agent { running, side, .. } = self.agent;
-        running.stop(std::time::Duration::from_secs(5)).await;
+        running.stop(Duration::from_secs(5)).await;
         side.stop().await;
     }
 }

@@ -15,6 +15,7 @@ use super::retry::{RetryOptions, RetrySettings};
 use crate::component::{BoxFuture, ComponentError, Exporter, ExporterContext, Sender, Shutdown};
 use crate::config::Section;
 use crate::signal::Signal;
+use crate::telemetry::spans::SpanKind;
 use crate::telemetry::{Counter, Gauge, names};
 use crate::units::HumanDuration;
 use letters::Letters;
@@ -135,6 +136,7 @@ pub fn spawn<E: Exporter>(
             cut: cut.clone(),
             leave: leave.clone(),
             metrics: Metrics::register(context, signal),
+            status: context.status[signal].clone(),
             failing: false,
         };
         Box::pin(worker.run()) as BoxFuture<'static, ()>
@@ -147,6 +149,7 @@ pub fn spawn<E: Exporter>(
         settings: settings.queue.clone(),
         leftovers,
         workers: upkeep.into_iter().collect(),
+        status: context.status[signal].clone(),
         leave,
         cut,
         ended: Shutdown::default(),
@@ -161,6 +164,8 @@ struct Metrics {
     attempts_retry: Counter,
     attempts_rejected: Counter,
     splits: Counter,
+    preparing: SpanKind,
+    sending: SpanKind,
 }
 
 impl Metrics {
@@ -177,6 +182,12 @@ impl Metrics {
             attempts_retry: attempts("retry"),
             attempts_rejected: attempts("rejected"),
             splits: attempts("split"),
+            preparing: telemetry
+                .spans()
+                .kind(&format!("exporter {id} {signal} prepare")),
+            sending: telemetry
+                .spans()
+                .kind(&format!("exporter {id} {signal} send")),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::ledger::Ledger;
 use crate::memory::HeldBytes;
 use crate::net::sockets::Sockets;
 use crate::signal::{PerSignal, Signal};
+use crate::status::{Draft, Instance, Statuses};
 use crate::telemetry::Telemetry;
 
 /// What all components of a process share.
@@ -29,6 +30,8 @@ pub struct World {
     pub held: HeldBytes,
     /// The sockets that it listens on.
     pub sockets: Sockets,
+    /// How its components are.
+    pub statuses: Statuses,
 }
 
 /// A sender that is leaving, until it is taken back or gone. Whoever holds the lock keeps it as it is.
@@ -85,6 +88,7 @@ pub struct Built {
     pub(super) taken: Vec<OwnedMutexGuard<Option<Sender>>>,
     pub(super) tunings: Vec<Tuning>,
     pub(super) ledgers: Ledgers,
+    pub(super) statuses: Draft,
     pub(super) cut: Shutdown,
 }
 
@@ -134,6 +138,7 @@ impl Plan<'_> {
                 taken: Vec::new(),
                 tunings: Vec::new(),
                 ledgers: Ledgers::default(),
+                statuses: world.statuses.draft(),
                 cut: Shutdown::default(),
             },
         };
@@ -169,6 +174,9 @@ impl Builder<'_> {
         }
         if self.plan.exporter(self.old, id) == Change::Kept {
             self.built.kept_exporters.insert(id.to_owned());
+            for signal in signals {
+                self.built.statuses.keep(Instance::exporter(id, signal));
+            }
             let senders = self.prior.senders.iter().filter(|old| old.exporter == id);
             self.built.tunings.extend(senders.map(|old| Tuning {
                 exporter: id.to_owned(),
@@ -179,10 +187,15 @@ impl Builder<'_> {
             }));
             return Ok(());
         }
+        let mut status = PerSignal::default();
+        for signal in &signals {
+            status[*signal] = self.built.statuses.begin(Instance::exporter(id, *signal));
+        }
         let context = ExporterContext {
             id: id.to_owned(),
             signals,
             telemetry: self.built.world.telemetry.clone(),
+            status,
             cut: self.built.cut.child(),
             leave: Shutdown::default(),
             inherited: self.inherited(id),
@@ -243,18 +256,24 @@ impl Builder<'_> {
             if durable && let Some(batching) = settings.batching(id) {
                 // What is accepted has to be on disk first: it is gathered behind the queues.
                 self.form(&exits, &batching);
+                self.built.statuses.keep(Instance::processor(id, &node.id));
                 continue;
             }
-            if kept.is_none() {
+            let instance = Instance::processor(id, &node.id);
+            if kept.is_some() {
+                self.built.statuses.keep(instance);
+            } else {
                 let context = ProcessorContext {
                     id: id.clone(),
                     signal: node.signal,
                     telemetry: self.built.world.telemetry.clone(),
+                    status: self.built.statuses.begin(instance),
                     held: self.built.world.held.clone(),
                 };
                 processors.push((id.clone(), settings.build(context)?));
             }
         }
+        self.built.statuses.pipeline(&node.id, instances(node));
         let is_new = kept.is_none();
         let pipeline = kept.unwrap_or_else(|| self.new_pipeline(node, processors, exits));
         self.built.pipelines.push(Placed {
@@ -325,6 +344,7 @@ impl Builder<'_> {
         };
         if self.plan.receiver(self.old, id) == Change::Kept {
             self.built.kept_receivers.insert(id.to_owned());
+            self.built.statuses.keep(Instance::receiver(id));
             return Ok(());
         }
         let intake = |signal| {
@@ -335,6 +355,7 @@ impl Builder<'_> {
             id: id.to_owned(),
             intakes: PerSignal::from_fn(intake),
             telemetry: self.built.world.telemetry.clone(),
+            status: self.built.statuses.begin(Instance::receiver(id)),
             sockets: self.built.world.sockets.clone(),
         };
         let receiver = settings.build(context)?;
@@ -380,6 +401,16 @@ fn ledger(
         .entry(key)
         .or_insert_with(|| Ledger::new(telemetry, pipeline, exporter, signal));
     ledger.clone()
+}
+
+/// What a pipeline is made of.
+fn instances(node: &Node) -> Vec<Instance> {
+    let receivers = node.receivers.iter().map(|id| Instance::receiver(id));
+    let processors = node.processors.iter();
+    let processors = processors.map(|id| Instance::processor(id, &node.id));
+    let exporters = node.exporters.iter();
+    let exporters = exporters.map(|id| Instance::exporter(id, node.signal));
+    receivers.chain(processors).chain(exporters).collect()
 }
 
 fn missing(kind: &str, id: &str, pipeline: &str) -> ComponentError {

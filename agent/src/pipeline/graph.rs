@@ -12,6 +12,8 @@ use super::plan::{Node, Plan};
 use super::retire::{Departure, Retirement, end_workers, wait_for_workers};
 use super::{Inlet, Pipeline};
 use crate::component::{ComponentError, Receiver, Sender, Shutdown};
+use crate::status::Status;
+use crate::telemetry::Live;
 
 /// A receiver's id and how it ended; whether it was told to.
 type ReceiverEnd = (String, bool, Result<(), ComponentError>);
@@ -25,6 +27,8 @@ pub struct Running {
     pipelines: Vec<LivePipeline>,
     senders: Vec<Sender>,
     ledgers: Ledgers,
+    /// Items that exporters gave up whose accounts are forgotten.
+    given_up_before: u64,
     /// Cuts every drain short.
     cut: Shutdown,
     /// What an earlier swap has left behind, and who sees to it.
@@ -58,6 +62,7 @@ impl Running {
             pipelines: Vec::new(),
             senders: Vec::new(),
             ledgers: Arc::clone(&built.ledgers),
+            given_up_before: 0,
             cut: built.cut.clone(),
             departures: Vec::new(),
             retirements: JoinSet::new(),
@@ -70,8 +75,8 @@ impl Running {
     pub fn builder(
         &mut self,
     ) -> impl FnOnce(&Plan<'_>, &Plan<'_>) -> Result<Built, ComponentError> + Send + use<> {
-        while self.retirements.try_join_next().is_some() {}
-        self.departures.retain(|departure| !departure.is_over());
+        // What is built may be what was removed before: it begins anew.
+        self.tidy();
         let world = self.world.clone();
         let prior = self.prior();
         move |old, new| new.build_upon(&world, old, prior)
@@ -124,6 +129,7 @@ impl Running {
             kept_exporters,
             taken,
             tunings,
+            statuses,
             ..
         } = built;
         for placed in &pipelines {
@@ -142,6 +148,7 @@ impl Running {
         let ways = self.replace_pipelines(pipelines, &mut retirement);
         self.redirect(inlets, &ways, &mut retirement);
         self.replace_receivers(receivers, &kept_receivers, &mut retirement);
+        self.world.statuses.adopt(statuses);
         if !retirement.is_empty() {
             let (departure, work) = retirement.begin();
             self.departures.push(departure);
@@ -261,6 +268,58 @@ impl Running {
         }
     }
 
+    /// Forgets the metrics and accounts of what has been removed, or was built and never ran. Nothing may be under
+    /// construction meanwhile. Returns whether that was all: not while something removed still drains, or another
+    /// exporter has items of a removed pipeline.
+    pub fn tidy(&mut self) -> bool {
+        while self.retirements.try_join_next().is_some() {}
+        self.departures.retain(|departure| !departure.is_over());
+        if !self.departures.is_empty() {
+            return false;
+        }
+        let mut live = self.live();
+        let wanted = live.accounts.len();
+        let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut forgotten = 0;
+        ledgers.retain(|account, ledger| {
+            let (_, exporter) = account;
+            let mut exporters = live.exporters.iter();
+            let is_there = exporters.any(|(id, _)| id == exporter);
+            if live.accounts.contains(account) || is_there && ledger.queued() != 0 {
+                live.accounts.insert(account.clone());
+                return true;
+            }
+            forgotten += ledger.given_up();
+            false
+        });
+        drop(ledgers);
+        self.given_up_before += forgotten;
+        self.world.telemetry.retain(&live);
+        live.accounts.len() == wanted
+    }
+
+    /// What runs, by the labels of its metrics.
+    fn live(&self) -> Live {
+        let mut live = Live::default();
+        for Node {
+            id: pipeline,
+            signal,
+            receivers,
+            processors,
+            exporters,
+        } in self.pipelines.iter().map(|live| &live.node)
+        {
+            let with_signal = |id: &String| (id.clone(), *signal);
+            live.receivers.extend(receivers.iter().map(with_signal));
+            live.processors.extend(processors.iter().map(with_signal));
+            live.exporters.extend(exporters.iter().map(with_signal));
+            let accounts = exporters.iter();
+            let accounts = accounts.map(|exporter| (pipeline.clone(), exporter.clone()));
+            live.accounts.extend(accounts);
+        }
+        live
+    }
+
     /// What swaps have left behind and is not gone yet.
     #[cfg(test)]
     pub(super) fn leaving(&self) -> usize {
@@ -278,9 +337,14 @@ impl Running {
                     }
                 }
                 Some(ended) => {
-                    return describe_end(ended).unwrap_or_else(|| {
+                    let id = ended.as_ref().ok().map(|(id, ..)| id.clone());
+                    let problem = describe_end(ended).unwrap_or_else(|| {
                         "a receiver ended although nobody asked it to".to_owned()
                     });
+                    if let Some(status) = id.and_then(|id| self.world.statuses.receiver(&id)) {
+                        status.fatal(&problem);
+                    }
+                    return problem;
                 }
                 None => std::future::pending().await,
             }
@@ -291,6 +355,7 @@ impl Running {
     /// `drain_timeout` stays in the logs of durable queues; from memory it is given up, counted and logged.
     pub async fn stop(mut self, drain_timeout: Duration) -> Ending {
         let deadline = tokio::time::Instant::now() + drain_timeout;
+        self.world.statuses.all_enter(Status::Stopping);
         for receiver in self.receivers.values() {
             receiver.shutdown.trigger();
         }
@@ -331,6 +396,7 @@ impl Running {
             queue.finish().await;
         }
         while self.retirements.join_next().await.is_some() {}
+        self.world.statuses.all_enter(Status::Stopped);
         let given_up = self.given_up();
         Ending {
             given_up,
@@ -349,7 +415,8 @@ impl Running {
 
     fn given_up(&self) -> u64 {
         let ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
-        ledgers.values().map(crate::ledger::Ledger::given_up).sum()
+        let given_up = ledgers.values().map(crate::ledger::Ledger::given_up);
+        self.given_up_before + given_up.sum::<u64>()
     }
 }
 

@@ -29,6 +29,7 @@ use crate::component::{Output, Processor};
 use crate::exporters::queue::{Account, Queue};
 use crate::ledger::Ledger;
 use crate::signal::Signal;
+use crate::telemetry::spans::SpanKind;
 use crate::telemetry::{Counter, Telemetry, names};
 
 /// One pipeline: its processors in order and the queues it ends in.
@@ -48,6 +49,7 @@ pub struct Pipeline {
     deadline_set: Notify,
     /// For what is declined, which is rare.
     telemetry: Telemetry,
+    spans: SpanKind,
 }
 
 /// A processor with the edges' counters.
@@ -120,6 +122,7 @@ impl Pipeline {
             durable,
             deadline_set: Notify::new(),
             telemetry: telemetry.clone(),
+            spans: telemetry.spans().kind(&format!("pipeline {id}")),
         })
     }
 
@@ -177,6 +180,8 @@ impl Pipeline {
     /// Takes a batch. The caller has asked [`Pipeline::ready`].
     pub fn accept(&self, batch: Batch) {
         let items = batch.items();
+        let mut span = self.spans.start();
+        span.carries(items, batch.payload.byte_len());
         let mut output = Output::default();
         output.emit(batch);
         let mut stages = self.stages();

@@ -194,6 +194,7 @@ mod tests {
     use super::*;
     use crate::batch::Chunk;
     use crate::memory::HeldBytes;
+    use crate::status::Reporter;
     use crate::telemetry::Telemetry;
 
     fn request(names: std::ops::Range<usize>) -> Batch {
@@ -242,6 +243,7 @@ mod tests {
                 id: "batch".to_owned(),
                 signal: Signal::Traces,
                 telemetry: Telemetry::default(),
+                status: Reporter::default(),
                 held: HeldBytes::default(),
             })
             .unwrap();

@@ -21,6 +21,7 @@ use crate::config::Section;
 use crate::memory::HeldBytes;
 use crate::process;
 use crate::signal::Signal;
+use crate::status::{Condition, Reporter};
 use crate::telemetry::{Counter, names};
 use crate::units::HumanDuration;
 
@@ -146,6 +147,7 @@ impl ProcessorSettings for Settings {
             accepted: counter(&names::LIMITER_ACCEPTED),
             refused: counter(&names::LIMITER_REFUSED),
             held: context.held,
+            status: context.status,
             sample: Mutex::default(),
             read_resident: process::resident_bytes,
         }))
@@ -157,6 +159,7 @@ struct MemoryLimiter {
     accepted: Counter,
     refused: Counter,
     held: HeldBytes,
+    status: Reporter,
     /// Guards the last reading.
     sample: Mutex<Sample>,
     /// Bytes resident now; a function so that tests can be short of memory.
@@ -176,6 +179,9 @@ struct Sample {
 /// Under a load that is too high, memory is short and not short by turns, many times a second.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// What refused clients are told.
+const SHORT: &str = "data refused due to high memory usage";
+
 /// While data is refused, memory is read again after this long.
 const READ_AGAIN: Duration = Duration::from_millis(50);
 
@@ -194,11 +200,13 @@ impl Processor for MemoryLimiter {
         let short = is_short(besides);
         self.log_change(short, held, besides);
         if !short {
+            self.status.works(Condition::Memory);
             return Ok(());
         }
+        self.status.fails(Condition::Memory, SHORT);
         Err(Refusal::retry(
             RefusalReason::MemoryLimit,
-            "data refused due to high memory usage",
+            SHORT,
             self.settings
                 .check_interval
                 .max(Refusal::DEFAULT_RETRY_AFTER),
@@ -323,6 +331,7 @@ mod tests {
             accepted: counter.clone(),
             refused: counter,
             held: held.clone(),
+            status: Reporter::default(),
             sample: Mutex::default(),
             read_resident,
         }

@@ -5,5 +5,6 @@ pub mod names;
 pub mod reference;
 mod registry;
 pub mod server;
+pub mod spans;
 
-pub use registry::{Counter, Gauge, Histogram, Telemetry};
+pub use registry::{Counter, Gauge, Histogram, Live, Telemetry};

@@ -1,15 +1,17 @@
 //! The registry: hands out handles for rows of the name table and writes the Prometheus text format.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{LabelPair, Metric, MetricType};
 use prometheus::{
     CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts,
     TextEncoder,
 };
 
 use super::names::{Kind, Spec};
+use super::spans::Spans;
 use crate::signal::Signal;
 
 /// A counter of whole things.
@@ -27,7 +29,8 @@ pub struct Telemetry(Arc<Inner>);
 struct Inner {
     registry: prometheus::Registry,
     /// Guards the families by full name, so that a family is registered once.
-    families: Mutex<BTreeMap<String, Family>>,
+    families: Mutex<BTreeMap<String, (Family, Option<Signal>)>>,
+    spans: Spans,
     /// Held shared while figures that belong together change, and alone while they are read.
     moment: RwLock<()>,
 }
@@ -61,7 +64,7 @@ impl Telemetry {
 
     /// The counter `spec` of this signal's items with these label values.
     pub fn item_counter(&self, spec: &Spec, signal: Signal, labels: &[&str]) -> Counter {
-        match self.family(spec, spec.name.replace("{items}", signal.items()), false) {
+        match self.family_of(spec, name_of(spec, Some(signal)), false, Some(signal)) {
             Family::Counter(family) => family.with_label_values(labels),
             _ => unreachable!("{INVARIANT}"),
         }
@@ -119,13 +122,95 @@ impl Telemetry {
         Ok(text)
     }
 
-    fn family(&self, spec: &Spec, name: String, float: bool) -> Family {
-        let mut families = self
+    /// The agent's own work.
+    pub fn spans(&self) -> &Spans {
+        &self.0.spans
+    }
+
+    /// The sum of a counter or gauge over all series with these labels, if there is one.
+    pub fn sum(&self, spec: &Spec, signal: Option<Signal>, labels: &[(&str, &str)]) -> Option<f64> {
+        let families = self.families();
+        let (family, _) = families.get(&name_of(spec, signal))?;
+        let family = family.clone();
+        drop(families);
+        let mut sum = None;
+        for metric in family.series() {
+            let has = |(name, value): &(&str, &str)| {
+                let mut pairs = metric.get_label().iter();
+                pairs.any(|pair| pair.name() == *name && pair.value() == *value)
+            };
+            if labels.iter().all(has) {
+                *sum.get_or_insert(0.0) += value_of(&metric);
+            }
+        }
+        sum
+    }
+
+    /// All counters and gauges by name and labels, as Prometheus writes them.
+    pub fn figures(&self) -> BTreeMap<String, f64> {
+        let moment = self
             .0
+            .moment
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let families = self.0.registry.gather();
+        drop(moment);
+        let mut figures = BTreeMap::new();
+        for family in &families {
+            if family.get_field_type() == MetricType::HISTOGRAM {
+                continue;
+            }
+            for metric in family.get_metric() {
+                let pairs = metric.get_label().iter();
+                let pairs: Vec<_> = pairs
+                    .map(|pair| format!("{}={:?}", pair.name(), pair.value()))
+                    .collect();
+                let name = format!("{}{{{}}}", family.name(), pairs.join(","));
+                figures.insert(name, value_of(metric));
+            }
+        }
+        figures
+    }
+
+    /// Forgets the series of everything that does not run any more: all of them at once, so that no reading of the metrics
+    /// has one column of an account and lacks another. Whoever still counts there counts for nobody; who comes back begins
+    /// anew.
+    pub fn retain(&self, live: &Live) {
+        let moment = self
+            .0
+            .moment
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (family, signal) in self.families().values() {
+            for metric in family.series() {
+                let pairs = metric.get_label();
+                let value_of = |name: &str| {
+                    let mut pairs = pairs.iter();
+                    pairs.find(|pair| pair.name() == name).map(LabelPair::value)
+                };
+                if !live.has(*signal, value_of) {
+                    family.remove(&value_of);
+                }
+            }
+        }
+        drop(moment);
+    }
+
+    fn families(&self) -> MutexGuard<'_, BTreeMap<String, (Family, Option<Signal>)>> {
+        self.0
             .families
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(family) = families.get(&name) {
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn family(&self, spec: &Spec, name: String, float: bool) -> Family {
+        self.family_of(spec, name, float, None)
+    }
+
+    /// `signal`: whose items it is about, if its name tells.
+    fn family_of(&self, spec: &Spec, name: String, float: bool, signal: Option<Signal>) -> Family {
+        let mut families = self.families();
+        if let Some((family, _)) = families.get(&name) {
             return family.clone();
         }
         let family = new_family(spec, &name, float);
@@ -137,9 +222,105 @@ impl Telemetry {
             Family::Histogram(family) => Box::new(family),
         };
         self.0.registry.register(collector).expect(INVARIANT);
-        families.insert(name, family.clone());
+        families.insert(name, (family.clone(), signal));
         family
     }
+}
+
+/// Of a counter or gauge: what it is not is 0.
+fn value_of(metric: &Metric) -> f64 {
+    metric.get_counter().get_value() + metric.get_gauge().get_value()
+}
+
+fn name_of(spec: &Spec, signal: Option<Signal>) -> String {
+    match signal {
+        Some(signal) => spec.name.replace("{items}", signal.items()),
+        None => spec.name.to_owned(),
+    }
+}
+
+/// What runs, as far as labels tell of it.
+#[derive(Debug, Clone, Default)]
+pub struct Live {
+    /// Ids of receivers, and the signals they are there for.
+    pub receivers: BTreeSet<(String, Signal)>,
+    /// Ids of processors, and the signals of their pipelines.
+    pub processors: BTreeSet<(String, Signal)>,
+    /// Ids of exporters, and the signals that they are fed with.
+    pub exporters: BTreeSet<(String, Signal)>,
+    /// Pipelines and their exporters.
+    pub accounts: BTreeSet<(String, String)>,
+}
+
+impl Live {
+    /// Whether a series with these labels is of something that runs. `signal`: what its name tells.
+    fn has<'a>(&self, signal: Option<Signal>, value_of: impl Fn(&str) -> Option<&'a str>) -> bool {
+        let named = value_of("otel_signal").or_else(|| value_of("data_type"));
+        let named = named.and_then(|name| Signal::ALL.into_iter().find(|of| of.name() == name));
+        let signal = named.or(signal);
+        let is_among = |ids: &BTreeSet<(String, Signal)>, label: &str| match value_of(label) {
+            None => true,
+            Some(id) => ids
+                .iter()
+                .any(|(found, of)| found == id && signal.is_none_or(|signal| signal == *of)),
+        };
+        let has_account = match (value_of("pipeline"), value_of("exporter")) {
+            (Some(pipeline), Some(exporter)) => {
+                let account = (pipeline.to_owned(), exporter.to_owned());
+                pipeline.starts_with('(') || self.accounts.contains(&account)
+            }
+            _ => true,
+        };
+        has_account
+            && is_among(&self.receivers, "receiver")
+            && is_among(&self.processors, "processor")
+            && is_among(&self.exporters, "exporter")
+    }
+}
+
+impl Family {
+    fn series(&self) -> Vec<Metric> {
+        let families = match self {
+            Self::Counter(family) => family.collect(),
+            Self::Gauge(family) => family.collect(),
+            Self::FloatCounter(family) => family.collect(),
+            Self::FloatGauge(family) => family.collect(),
+            Self::Histogram(family) => family.collect(),
+        };
+        let series = families.into_iter();
+        series.flat_map(|mut family| family.take_metric()).collect()
+    }
+
+    fn remove<'a>(&self, value_of: &impl Fn(&str) -> Option<&'a str>) {
+        let labels = match self {
+            Self::Counter(family) => label_names(family),
+            Self::Gauge(family) => label_names(family),
+            Self::FloatCounter(family) => label_names(family),
+            Self::FloatGauge(family) => label_names(family),
+            Self::Histogram(family) => label_names(family),
+        };
+        let names = labels.iter();
+        let values: Vec<&str> = names.filter_map(|name| value_of(name)).collect();
+        let removed = match self {
+            Self::Counter(family) => family.remove_label_values(&values),
+            Self::Gauge(family) => family.remove_label_values(&values),
+            Self::FloatCounter(family) => family.remove_label_values(&values),
+            Self::FloatGauge(family) => family.remove_label_values(&values),
+            Self::Histogram(family) => family.remove_label_values(&values),
+        };
+        debug_assert!(removed.is_ok(), "the series was there a moment ago");
+    }
+}
+
+/// In the order in which values are given.
+fn label_names(family: &dyn Collector) -> Vec<String> {
+    let descriptions = family.desc().into_iter();
+    let names = descriptions.map(
+        |Desc {
+             variable_labels, ..
+         }| variable_labels,
+    );
+    names.flatten().cloned().collect()
 }
 
 fn new_family(spec: &Spec, name: &str, float: bool) -> Family {
@@ -168,6 +349,69 @@ fn new_family(spec: &Spec, name: &str, float: bool) -> Family {
 mod tests {
     use super::super::names;
     use super::*;
+
+    #[test]
+    fn series_of_what_is_gone_are_gone_and_others_stay() {
+        let telemetry = Telemetry::default();
+        let kept = ["kept", "grpc"];
+        let accepted = |signal, receiver: &str| {
+            telemetry
+                .item_counter(&names::RECEIVER_ACCEPTED, signal, &[receiver, "grpc"])
+                .inc();
+        };
+        accepted(Signal::Traces, kept[0]);
+        accepted(Signal::Logs, kept[0]);
+        accepted(Signal::Traces, "gone");
+        for (pipeline, exporter) in [
+            ("traces", "a"),
+            ("traces", "gone"),
+            ("traces/gone", "a"),
+            ("(removed)", "a"),
+        ] {
+            let labels = [pipeline, exporter, "traces"];
+            telemetry.counter(&names::LEDGER_ACCEPTED, &labels).inc();
+            telemetry.gauge(&names::LEDGER_QUEUED, &labels).set(1);
+        }
+        telemetry
+            .histogram(&names::BATCH_SEND_SIZE, &["gone"])
+            .observe(1.0);
+        telemetry
+            .gauge(&names::EXPORTER_QUEUE_SIZE, &["a", "logs"])
+            .set(1);
+        telemetry
+            .gauge(&names::EXPORTER_QUEUE_SIZE, &["a", "traces"])
+            .set(1);
+        telemetry.gauge(&names::HELD_BYTES, &[]).set(1);
+        let pair = |id: &str| BTreeSet::from([(id.to_owned(), Signal::Traces)]);
+        let live = Live {
+            receivers: pair("kept"),
+            processors: pair("batch"),
+            exporters: pair("a"),
+            accounts: BTreeSet::from([("traces".to_owned(), "a".to_owned())]),
+        };
+        telemetry.retain(&live);
+        let left: Vec<_> = telemetry.figures().into_keys().collect();
+        let expected = [
+            r#"otelcol_exporter_queue_size{data_type="traces",exporter="a"}"#,
+            r#"otelcol_receiver_accepted_spans{receiver="kept",transport="grpc"}"#,
+            "tidegate_held_bytes{}",
+            r#"tidegate_ledger_accepted_items{exporter="a",otel_signal="traces",pipeline="(removed)"}"#,
+            r#"tidegate_ledger_accepted_items{exporter="a",otel_signal="traces",pipeline="traces"}"#,
+            r#"tidegate_ledger_queued_items{exporter="a",otel_signal="traces",pipeline="(removed)"}"#,
+            r#"tidegate_ledger_queued_items{exporter="a",otel_signal="traces",pipeline="traces"}"#,
+        ];
+        assert_eq!(left, expected);
+        let text = String::from_utf8(telemetry.encode().unwrap()).unwrap();
+        assert!(!text.contains("gone"), "{text}");
+        let sum = |labels| telemetry.sum(&names::LEDGER_ACCEPTED, None, labels);
+        assert_eq!(sum(&[("exporter", "a")]), Some(2.0));
+        assert_eq!(sum(&[("exporter", "gone")]), None);
+        // Who comes back begins anew.
+        accepted(Signal::Traces, "gone");
+        let labels = [("receiver", "gone")];
+        let sum = telemetry.sum(&names::RECEIVER_ACCEPTED, Some(Signal::Traces), &labels);
+        assert_eq!(sum, Some(1.0));
+    }
 
     #[test]
     fn the_text_has_the_collectors_names_and_labels() {

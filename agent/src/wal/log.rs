@@ -23,7 +23,7 @@ use super::options::LogOptions;
 use super::position::{Position, Range};
 use super::reader::Reader;
 use super::recover::Recovered;
-use super::shared::{Answer, Pending, Shared};
+use super::shared::{Answer, Observer, Pending, Shared};
 use super::state::Totals;
 
 /// A log of requests on disk. Cloning shares it; with the last clone, and the reader, it closes.
@@ -290,6 +290,12 @@ impl Log {
         let state = self.0.shared.state();
         let batched: u64 = state.books.open().map(|open| open.tally.bytes()).sum();
         state.unsettled.bytes().saturating_sub(batched)
+    }
+
+    /// Has `begin` called when a group of records is about to be written; what it gives is dropped when they are. The first
+    /// one who asks is served.
+    pub fn observe_commits(&self, begin: impl Fn() -> Box<dyn Send> + Send + Sync + 'static) {
+        drop(self.0.shared.observer.set(Observer(Box::new(begin))));
     }
 
     /// What the log holds and has done.

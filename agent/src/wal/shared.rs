@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
@@ -70,6 +70,16 @@ pub(super) struct Shared {
     pub(super) readable: Notify,
     /// Bytes that can be appended before the disk must give more; `u64::MAX` while it does when asked.
     pub(super) room: AtomicU64,
+    pub(super) observer: OnceLock<Observer>,
+}
+
+/// Called when a group of records is about to be written; what it gives is dropped when that is done.
+pub(super) struct Observer(pub(super) Box<dyn Fn() -> Box<dyn Send> + Send + Sync>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 /// What the writer found in its inbox.
@@ -99,6 +109,7 @@ impl Shared {
             arrived: Condvar::new(),
             readable: Notify::new(),
             room: AtomicU64::new(u64::MAX),
+            observer: OnceLock::new(),
         }
     }
 

@@ -120,6 +120,8 @@ impl Writer {
             self.active = Some(active);
             return;
         }
+        let observer = self.shared.observer.get();
+        let _observed = observer.map(|observer| (observer.0)());
         let len = self.group.len();
         let urgent = placed.iter().any(|record| record.pending.answer.is_some());
         let written = active.write(self.group.parts(), len);

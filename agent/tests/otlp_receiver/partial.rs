@@ -18,6 +18,7 @@ use tidegate::ledger::Ledger;
 use tidegate::pipeline::{Inlet, Pipeline};
 use tidegate::processors::PROCESSORS;
 use tidegate::signal::{PerSignal, Signal};
+use tidegate::status::Reporter;
 use tidegate::telemetry::Telemetry;
 
 use crate::grpc::{LOGS, METRICS, TRACES, message};
@@ -75,6 +76,7 @@ impl Bench {
                 id: "debug".to_owned(),
                 signals: Signal::ALL.to_vec(),
                 telemetry: telemetry.clone(),
+                status: PerSignal::default(),
                 cut: Shutdown::default(),
                 leave: Shutdown::default(),
                 inherited: Vec::new(),
@@ -88,6 +90,7 @@ impl Bench {
                 id: "batch".to_owned(),
                 signal,
                 telemetry: telemetry.clone(),
+                status: Reporter::default(),
                 held: capture.held.clone(),
             };
             let sender = senders.iter().find(|sender| sender.signal == signal);

@@ -25,6 +25,7 @@ use tidegate::memory::{HeldBytes, Reservation};
 use tidegate::net::sockets::Sockets;
 use tidegate::receivers::otlp::OtlpSettings;
 use tidegate::signal::{PerSignal, Signal};
+use tidegate::status::Reporter;
 use tidegate::telemetry::Telemetry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -148,6 +149,7 @@ impl Harness {
                 id: "otlp".to_owned(),
                 intakes,
                 telemetry: Telemetry::default(),
+                status: Reporter::default(),
                 sockets: Sockets::default(),
             })
             .unwrap();

@@ -13,7 +13,7 @@ use tidegate::component::{ExporterContext, Sender, Shutdown};
 use tidegate::config::{Diagnostics, Section};
 use tidegate::exporters::EXPORTERS;
 use tidegate::ledger::Ledger;
-use tidegate::signal::Signal;
+use tidegate::signal::{PerSignal, Signal};
 use tidegate::telemetry::Telemetry;
 
 /// Longer than anything here takes, short enough to fail.
@@ -81,6 +81,7 @@ impl Exporter {
             id: "clickhouse".to_owned(),
             signals: Signal::ALL.to_vec(),
             telemetry: telemetry.clone(),
+            status: PerSignal::default(),
             cut: Shutdown::default(),
             leave: Shutdown::default(),
             inherited: Vec::new(),

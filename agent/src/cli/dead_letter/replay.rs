@@ -15,7 +15,7 @@ use crate::ack::{Answer, Refusal};
 use crate::component::{ExporterContext, Sender, Shutdown};
 use crate::config::Settings;
 use crate::exporters::dead_letter::{Header, Letter, SUFFIX, rewrite};
-use crate::signal::Signal;
+use crate::signal::{PerSignal, Signal};
 use crate::telemetry::{Telemetry, names};
 
 /// Letters to send, by the exporter that they go through; each in the order of their names.
@@ -264,6 +264,7 @@ impl Running {
             id: exporter.to_owned(),
             signals: signals.into_iter().collect(),
             telemetry: Telemetry::default(),
+            status: PerSignal::default(),
             cut: Shutdown::default(),
             leave: Shutdown::default(),
             inherited: Vec::new(),

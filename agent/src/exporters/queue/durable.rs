@@ -31,6 +31,7 @@ use crate::exporters::folder_of;
 use crate::gather::Batching;
 use crate::ledger::Ledger;
 use crate::signal::Signal;
+use crate::status::{Condition, Reporter};
 use crate::telemetry::{Telemetry, names};
 use crate::wal::{
     Entry, Error, Item, Log, LogOptions, OpenBatch, Position, Range, Reader, Recovered,
@@ -44,6 +45,8 @@ struct Inner {
     exporter: String,
     signal: Signal,
     telemetry: Telemetry,
+    /// Where it tells that the disk refuses: the exporter that has the queue now.
+    status: ArcSwap<Reporter>,
     /// The log's folder.
     folder: PathBuf,
     /// May be told anew, but for the folder.
@@ -189,10 +192,14 @@ impl Queue {
             )
         })?;
         report(&context.id, signal, &recovered);
+        let name = format!("queue {} {signal} commit", context.id);
+        let commits = context.telemetry.spans().kind(&name);
+        log.observe_commits(move || Box::new(commits.start()));
         let queue = Self(Arc::new(Inner {
             exporter: context.id.clone(),
             signal,
             telemetry: context.telemetry.clone(),
+            status: ArcSwap::default(),
             folder,
             settings: ArcSwap::from_pointee(settings.clone()),
             batching: Told::new(batching),
@@ -249,6 +256,11 @@ impl Queue {
         }
         self.0.batching.tell(batching);
         self.0.changed.notify_waiters();
+    }
+
+    /// Tells `status` from now on when the disk refuses.
+    pub(super) fn report_to(&self, status: &Reporter) {
+        self.0.status.store(Arc::new(status.clone()));
     }
 
     /// Charges `account` for what is found in the log of its pipeline, and for what comes.
@@ -352,6 +364,12 @@ impl Queue {
     fn report_append(&self, failure: Option<&Error>) {
         let is_new = self.0.failing.swap(failure.is_some(), Ordering::Relaxed) != failure.is_some();
         let (exporter, signal) = (&self.0.exporter, self.0.signal);
+        let status = self.0.status.load();
+        match failure {
+            None => status.works(Condition::Disk),
+            Some(Error::Busy | Error::Closed) => {}
+            Some(cause) => status.fails(Condition::Disk, &format!("the queue's disk: {cause}")),
+        }
         match failure {
             Some(Error::Busy | Error::Closed) => {}
             Some(cause) if is_new => {

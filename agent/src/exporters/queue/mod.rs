@@ -28,6 +28,7 @@ use crate::component::{ComponentError, ExporterContext, Shutdown};
 use crate::gather::Batching;
 use crate::ledger::{Custody, Ledger};
 use crate::signal::Signal;
+use crate::status::Reporter;
 
 /// One exporter's queue for one signal. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -163,6 +164,13 @@ impl Queue {
             Place::Memory(queue) => queue.form(batching),
             Place::Durable(queue) => queue.form(batching),
             Place::Replay(_) => {}
+        }
+    }
+
+    /// Tells from now on where to say that something is wrong with the queue itself.
+    pub fn report_to(&self, status: &Reporter) {
+        if let Place::Durable(queue) = &self.place {
+            queue.report_to(status);
         }
     }
 

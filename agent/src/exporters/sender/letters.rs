@@ -10,6 +10,7 @@ use crate::exporters::dead_letter::{Draft, Folder, Reason};
 use crate::exporters::queue::{Settlement, Ticket};
 use crate::exporters::retry::{Backoff, RetrySettings, random_unit};
 use crate::signal::Signal;
+use crate::status::{Condition, Reporter};
 
 /// The wait between attempts to write a letter where the settings say nothing.
 const WAIT: Duration = Duration::from_secs(5);
@@ -23,6 +24,7 @@ pub(super) struct Letters {
     retry: RetrySettings,
     cut: Shutdown,
     leave: Shutdown,
+    status: Reporter,
 }
 
 /// What became of a letter.
@@ -51,6 +53,7 @@ impl Letters {
             retry,
             cut: cut.clone(),
             leave: leave.clone(),
+            status: context.status[signal].clone(),
         }
     }
 
@@ -67,8 +70,11 @@ impl Letters {
         let (exporter, signal, items) = (&self.exporter, self.signal, settlement.items());
         loop {
             let Err(problem) = self.write(settlement, ticket, failure, reason).await else {
+                self.status.works(Condition::Disk);
                 return Kept::Written;
             };
+            let cause = format!("a dead letter could not be written: {problem}");
+            self.status.fails(Condition::Disk, &cause);
             if !settlement.is_durable() {
                 error!(exporter, %signal, items, problem, "the dead letter could not be written: the batch is dropped");
                 return Kept::Failed;

@@ -13,6 +13,7 @@ use crate::component::{Exporter, Outcome, Shutdown};
 use crate::exporters::queue::{Delivery, Pace, Queue, Settlement, Ticket};
 use crate::exporters::retry::{Backoff, random_unit};
 use crate::signal::Signal;
+use crate::status::{Condition, Reporter};
 
 /// How often a batch is divided at most because it is too large: a destination to which everything is too large is not
 /// asked for each item.
@@ -41,6 +42,7 @@ pub(super) struct Worker<E> {
     /// Triggered when others take the queue over.
     pub(super) leave: Shutdown,
     pub(super) metrics: Metrics,
+    pub(super) status: Reporter,
     /// Whether the last attempt failed: state changes are logged, not attempts.
     pub(super) failing: bool,
 }
@@ -80,6 +82,7 @@ impl<E: Exporter> Worker<E> {
             self.metrics.in_flight.inc();
             self.deliver_all(delivery).await;
             self.metrics.in_flight.dec();
+            self.report_queue();
         }
         if let Err(cause) = self.exporter.close().await {
             error!(exporter = self.id, %cause, "closing the exporter failed");
@@ -231,7 +234,19 @@ impl<E: Exporter> Worker<E> {
         if reason != DEAD_LETTER && !self.settings.queue.replays() {
             error!(exporter = self.id, signal = %self.signal, items, reason, cause = failure.cause(), "batch given up");
         }
+        if let Failure::Rejected(..) | Failure::TooLarge(_) | Failure::Exhausted(_) = failure {
+            let error = format!("{items} items given up ({reason}): {}", failure.cause());
+            self.status.fails(Condition::Rejected, &error);
+        }
         settlement.dropped(reason, &failure.refusal());
+    }
+
+    /// Whether requests are refused because of this exporter.
+    fn report_queue(&self) {
+        match self.queue.ready() {
+            Ok(()) => self.status.works(Condition::Queue),
+            Err(refusal) => self.status.fails(Condition::Queue, &refusal.message),
+        }
     }
 
     async fn deliver(
@@ -243,15 +258,22 @@ impl<E: Exporter> Worker<E> {
         if self.leave.is_triggered() {
             return Err(Failure::Left);
         }
-        let mut prepared = self
+        let size = (payload.items(), payload.byte_len());
+        let mut span = self.metrics.preparing.start();
+        span.carries(size.0, size.1);
+        let prepared = self
             .exporter
             .prepare(self.signal, payload, ticket, &Pace::of(&self.queue))
-            .await
-            .map_err(|cause| Failure::Rejected(cause, None))?;
+            .await;
+        let mut prepared = prepared.map_err(|cause| {
+            span.fails(|| cause.clone());
+            Failure::Rejected(cause, None)
+        })?;
+        drop(span);
         let cut = self.cut.clone();
         tokio::select! {
             biased;
-            result = self.attempt_until_settled(&mut prepared, settlement) => result,
+            result = self.attempt_until_settled(&mut prepared, size, settlement) => result,
             () = cut.triggered() => Err(Failure::CutShort),
         }
     }
@@ -259,6 +281,7 @@ impl<E: Exporter> Worker<E> {
     async fn attempt_until_settled(
         &mut self,
         prepared: &mut E::Prepared,
+        (items, bytes): (usize, usize),
         settlement: &Settlement,
     ) -> Result<(), Failure> {
         let settings = self.settings.retry.clone();
@@ -268,7 +291,14 @@ impl<E: Exporter> Worker<E> {
             if settlement.is_expired() {
                 return Err(Failure::Expired);
             }
-            let (cause, hint) = match self.attempt(prepared).await {
+            let mut span = self.metrics.sending.start();
+            span.carries(items, bytes);
+            let outcome = self.attempt(prepared).await;
+            if let Some(cause) = outcome.cause() {
+                span.fails(|| cause.to_owned());
+            }
+            drop(span);
+            let (cause, hint) = match outcome {
                 Outcome::Delivered => {
                     self.metrics.attempts_ok.inc();
                     self.recovered();
@@ -286,9 +316,11 @@ impl<E: Exporter> Worker<E> {
             };
             self.metrics.attempts_retry.inc();
             let Some(wait) = backoff.next_wait(hint, started.elapsed(), random_unit()) else {
+                self.status.fails(Condition::Sending, &cause);
                 return Err(Failure::Exhausted(cause));
             };
             self.failed(&cause, wait);
+            self.report_queue();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.leave.triggered() => return Err(Failure::Left),
@@ -325,6 +357,7 @@ impl<E: Exporter> Worker<E> {
             warn!(exporter = self.id, signal = %self.signal, cause, retry_in = ?wait, "sending failed, will retry");
         }
         self.failing = true;
+        self.status.fails(Condition::Sending, cause);
     }
 
     fn recovered(&mut self) {
@@ -332,5 +365,7 @@ impl<E: Exporter> Worker<E> {
             info!(exporter = self.id, signal = %self.signal, "sending works again");
         }
         self.failing = false;
+        self.status.works(Condition::Sending);
+        self.status.works(Condition::Rejected);
     }
 }

@@ -16,6 +16,7 @@ use crate::component::{Intake, RequestFailure};
 use crate::memory::Reservation;
 use crate::otlp::{self, json};
 use crate::signal::Signal;
+use crate::telemetry::spans::SpanKind;
 
 /// How a request is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,7 @@ pub(super) struct Door {
     pub(super) intake: Arc<dyn Intake>,
     /// Bytes of a request, before and after decompression.
     pub(super) size_max: usize,
+    pub(super) spans: SpanKind,
 }
 
 impl Door {
@@ -59,6 +61,7 @@ impl Door {
         declared: Option<usize>,
     ) -> Result<Option<Rejected>, Problem> {
         let attempt = Attempt::new(self);
+        let mut span = self.spans.start();
         let understood = match read.await {
             Ok((held, encoding)) if is_heavy(&held.0, encoding, format, self.size_max) => {
                 heavy::beside(|| self.understand(held, encoding, format)).await
@@ -69,9 +72,15 @@ impl Door {
         match understood {
             Ok(request) => {
                 attempt.ends_well();
-                self.hand_over(request).await
+                span.carries(request.chunk.items(), request.chunk.bytes().len());
+                let outcome = self.hand_over(request).await;
+                if let Err(problem) = &outcome {
+                    span.fails(|| problem.message());
+                }
+                outcome
             }
             Err(problem) => {
+                span.fails(|| problem.message());
                 attempt.fails(problem.failure(declared));
                 Err(problem)
             }
@@ -191,6 +200,7 @@ mod tests {
     use super::*;
     use crate::ack::Refusal;
     use crate::memory::HeldBytes;
+    use crate::telemetry::Telemetry;
 
     /// Memory is admitted only once another task of the runtime has run meanwhile.
     struct Waiting {
@@ -235,6 +245,7 @@ mod tests {
             transport: Transport::Http,
             intake: Arc::clone(&intake) as Arc<dyn Intake>,
             size_max: 20 << 20,
+            spans: Telemetry::default().spans().kind("test"),
         };
         let held: Held = (gzip.into(), intake.held.reserve(length));
         // On the only worker, not on the thread of the test.

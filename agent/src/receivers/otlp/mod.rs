@@ -198,6 +198,11 @@ fn doors(
             transport,
             intake: Arc::clone(intake),
             size_max,
+            spans: context.telemetry.spans().kind(&format!(
+                "receiver {} {signal} {}",
+                context.id,
+                transport.name()
+            )),
         }))
     })
 }

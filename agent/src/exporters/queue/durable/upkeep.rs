@@ -6,6 +6,7 @@ use tracing::warn;
 
 use super::super::options::OnFull;
 use super::{Queue, now_ms};
+use crate::status::Condition;
 use crate::telemetry::names;
 use crate::wal::{Error, Given};
 
@@ -43,6 +44,10 @@ pub(super) fn publish(queue: &Queue) {
         .map_or(0, |oldest| now_ms().saturating_sub(oldest) / 1000);
     gauge(&names::QUEUE_OLDEST_AGE, age);
     let totals = stats.totals;
+    if totals.failures > telemetry.counter(&names::QUEUE_FAILURES, &labels).get() {
+        let cause = "the disk refuses what the sending queue writes, or will not free its room";
+        queue.0.status.load().fails(Condition::Disk, cause);
+    }
     for (spec, total) in [
         (&names::QUEUE_WRITTEN_BYTES, totals.written_bytes),
         (&names::QUEUE_SYNCS, totals.syncs),

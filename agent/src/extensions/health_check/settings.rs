@@ -1,0 +1,149 @@
+//! Validated settings of `health_check`.
+
+use super::judge::Judge;
+use super::options::{GrpcOptions, HealthCheckOptions, HttpOptions, ResponseBody};
+use crate::claim::Claim;
+use crate::config::Section;
+use crate::net::listen;
+
+/// Validated form of [`HealthCheckOptions`].
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct HealthCheckSettings {
+    pub(super) http: Option<HttpSettings>,
+    pub(super) grpc: Option<listen::Endpoint>,
+    pub(super) judge: Judge,
+    /// The keys of the two endpoints.
+    keys: [&'static str; 2],
+}
+
+/// What is served over HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct HttpSettings {
+    pub(super) endpoint: listen::Endpoint,
+    pub(super) status_path: Option<String>,
+    pub(super) config_path: Option<String>,
+    /// Bodies of the first form, where it is that.
+    pub(super) first_form: Option<ResponseBody>,
+}
+
+impl HealthCheckOptions {
+    /// `None` if something is wrong, which `section` knows then.
+    pub(super) fn resolve(self, section: &mut Section<'_>) -> Option<HealthCheckSettings> {
+        let judge = Judge {
+            permanent: self.component_health.include_permanent_errors,
+            recoverable: self.component_health.include_recoverable_errors,
+            recovery: self.component_health.recovery_duration.0,
+        };
+        if self.use_v2 {
+            return second_form(self.http, self.grpc, judge, section);
+        }
+        if self.http.is_some() {
+            section.warning("http", "has no effect without `use_v2 = true`");
+        }
+        if self.grpc.is_some() {
+            section.warning("grpc", "has no effect without `use_v2 = true`");
+        }
+        check_path(section, "path", &self.path);
+        let endpoint = endpoint(section, "endpoint", &self.endpoint)?;
+        Some(HealthCheckSettings {
+            http: Some(HttpSettings {
+                endpoint,
+                status_path: Some(self.path),
+                config_path: None,
+                first_form: Some(self.response_body),
+            }),
+            grpc: None,
+            judge,
+            keys: ["endpoint", ""],
+        })
+    }
+}
+
+fn second_form(
+    http: Option<HttpOptions>,
+    grpc: Option<GrpcOptions>,
+    judge: Judge,
+    section: &mut Section<'_>,
+) -> Option<HealthCheckSettings> {
+    if http.is_none() && grpc.is_none() {
+        section.error(
+            "use_v2",
+            "needs a table `http` or `grpc` that says where to listen",
+        );
+        return None;
+    }
+    let http = match http {
+        None => None,
+        Some(http) => Some(over_http(http, section)?),
+    };
+    let grpc = match grpc {
+        None => None,
+        Some(grpc) => match listen::Endpoint::parse(&grpc.transport, &grpc.endpoint) {
+            Ok(endpoint) => Some(endpoint),
+            Err(problem) => {
+                let key = match problem.starts_with("unknown transport") {
+                    true => "grpc.transport",
+                    false => "grpc.endpoint",
+                };
+                section.error(key, problem);
+                return None;
+            }
+        },
+    };
+    Some(HealthCheckSettings {
+        http,
+        grpc,
+        judge,
+        keys: ["http.endpoint", "grpc.endpoint"],
+    })
+}
+
+fn over_http(http: HttpOptions, section: &mut Section<'_>) -> Option<HttpSettings> {
+    let HttpOptions {
+        endpoint: at,
+        status,
+        config,
+    } = http;
+    check_path(section, "http.status.path", &status.path);
+    check_path(section, "http.config.path", &config.path);
+    if status.enabled && config.enabled && status.path == config.path {
+        section.error("http.config.path", "is the path of `http.status`, too");
+    }
+    Some(HttpSettings {
+        endpoint: endpoint(section, "http.endpoint", &at)?,
+        status_path: status.enabled.then_some(status.path),
+        config_path: config.enabled.then_some(config.path),
+        first_form: None,
+    })
+}
+
+fn check_path(section: &mut Section<'_>, key: &str, path: &str) {
+    if !path.starts_with('/') {
+        section.error(key, "must begin with `/`");
+    }
+}
+
+fn endpoint(section: &mut Section<'_>, key: &str, text: &str) -> Option<listen::Endpoint> {
+    let port = text.rsplit_once(':').map(|(_, port)| port);
+    let parsed = listen::Endpoint::parse("tcp", text);
+    match parsed {
+        Ok(endpoint) if port.is_some_and(|port| port.parse::<u16>().is_ok()) => Some(endpoint),
+        _ => {
+            let message = "must be an address and a port, such as \"127.0.0.1:13133\"";
+            section.error(key, message);
+            None
+        }
+    }
+}
+
+impl HealthCheckSettings {
+    pub(super) fn claimed(&self) -> Vec<Claim> {
+        let http = self.http.as_ref().map(|http| &http.endpoint);
+        let [http_key, grpc_key] = self.keys;
+        let both = [(http_key, http), (grpc_key, self.grpc.as_ref())];
+        let claims = both.into_iter();
+        claims
+            .filter_map(|(key, endpoint)| Claim::endpoint(key, endpoint?))
+            .collect()
+    }
+}

@@ -1,0 +1,148 @@
+//! `zpages`: what the agent is doing, as pages for people.
+//!
+//! Everything is rendered when it is asked for, from what is counted anyway; only the spans are kept because somebody may look.
+
+mod pages;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use super::page;
+use crate::admin::{self, Answer, Endpoint};
+use crate::claim::Claim;
+use crate::component::{
+    BoxFuture, ComponentError, ExtensionContext, ExtensionSettings, Factory, Receiver, Shutdown,
+};
+use crate::config::Section;
+use crate::net::listen;
+use pages::Pages;
+
+/// The `zpages` extension.
+pub const FACTORY: Factory<dyn ExtensionSettings> = Factory {
+    kind: "zpages",
+    summary: "Shows pipelines, components, the agent's own spans and its configuration as pages.",
+    signals: &[],
+    schema: |generator| generator.subschema_for::<ZpagesOptions>(),
+    parse: |section| {
+        let options: ZpagesOptions = section.options()?;
+        Some(Box::new(options.resolve(section)?))
+    },
+};
+
+/// `[extensions.zpages]`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct ZpagesOptions {
+    /// Where to listen.
+    #[schemars(regex(pattern = ":[0-9]+$"))]
+    endpoint: String,
+    /// All figures as JSON.
+    expvar: ExpvarOptions,
+}
+
+impl Default for ZpagesOptions {
+    fn default() -> Self {
+        Self {
+            endpoint: "127.0.0.1:55679".to_owned(),
+            expvar: ExpvarOptions::default(),
+        }
+    }
+}
+
+/// `expvar`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct ExpvarOptions {
+    /// Whether `/debug/expvarz` is there.
+    enabled: bool,
+}
+
+/// Validated form of [`ZpagesOptions`].
+#[derive(Debug, Clone, PartialEq)]
+struct ZpagesSettings {
+    endpoint: listen::Endpoint,
+    expvar: bool,
+}
+
+impl ZpagesOptions {
+    fn resolve(self, section: &mut Section<'_>) -> Option<ZpagesSettings> {
+        let endpoint = listen::Endpoint::parse("tcp", &self.endpoint);
+        Some(ZpagesSettings {
+            endpoint: endpoint
+                .map_err(|problem| section.error("endpoint", problem))
+                .ok()?,
+            expvar: self.expvar.enabled,
+        })
+    }
+}
+
+impl ExtensionSettings for ZpagesSettings {
+    fn claims(&self) -> Vec<Claim> {
+        let claim = Claim::endpoint("endpoint", &self.endpoint);
+        claim.into_iter().collect()
+    }
+
+    fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {
+        let owner = format!("extensions.{}", context.id);
+        let endpoint = admin::bind(&context.sockets, &self.endpoint, &owner).map_err(|cause| {
+            let (id, endpoint) = (&context.id, &self.endpoint);
+            ComponentError::new(format!("start the extension {id}: bind {endpoint}"), cause)
+        })?;
+        let address = endpoint.address();
+        info!(extension = context.id, address, "pages are served");
+        Ok(Box::new(Zpages {
+            endpoint,
+            expvar: self.expvar,
+            pages: Pages {
+                health: context.health,
+                statuses: context.statuses,
+                telemetry: context.telemetry,
+            },
+        }))
+    }
+}
+
+struct Zpages {
+    endpoint: Endpoint,
+    expvar: bool,
+    pages: Pages,
+}
+
+impl Receiver for Zpages {
+    fn run(self: Box<Self>, shutdown: Shutdown) -> BoxFuture<'static, Result<(), ComponentError>> {
+        Box::pin(async move {
+            let Self {
+                endpoint,
+                expvar,
+                pages,
+            } = *self;
+            let _watching = pages.telemetry.spans().watch();
+            let handler = page::reading(move |request: &Request<Incoming>| {
+                page::ready(answer(&pages, expvar, request))
+            });
+            endpoint.serve_with(handler, shutdown).await;
+            Ok(())
+        })
+    }
+}
+
+fn answer<B>(pages: &Pages, expvar: bool, request: &Request<B>) -> Answer {
+    let query = request.uri().query().unwrap_or_default();
+    match request.uri().path() {
+        "/" | "/debug" | "/debug/" | "/debug/servicez" => pages.service(),
+        "/debug/pipelinez" => pages.pipelines(),
+        "/debug/extensionz" => pages.extensions(),
+        "/debug/featurez" => pages.features(),
+        "/debug/tracez" => trace::page(&pages.telemetry.spans().summaries(), query),
+        "/debug/configz" => pages.configuration(),
+        "/debug/expvarz" if expvar => pages.figures(),
+        "/debug/expvarz" => page::text(StatusCode::NOT_FOUND, "404 expvar.enabled is false\n"),
+        _ => admin::not_found(),
+    }
+}
