@@ -24,6 +24,7 @@ pub mod localdb;
 pub mod memory;
 pub mod net;
 pub mod otlp;
+pub mod overview;
 pub mod pipeline;
 pub mod process;
 pub mod processors;
@@ -32,6 +33,7 @@ pub mod reload;
 pub mod secret;
 mod side;
 pub mod signal;
+pub mod tap;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

@@ -10,8 +10,9 @@ use tracing::{info, warn};
 use crate::component::{BoxFuture, ComponentError, ExtensionContext, Shutdown};
 use crate::config::Settings;
 use crate::health::Health;
+use crate::overview::Overview;
 use crate::pipeline::{Change, World};
-use crate::reload::{Door, Request, extension};
+use crate::reload::{Behind, Door, Request, extension};
 use crate::telemetry::server;
 
 /// A health check or a scrape under way may finish.
@@ -29,6 +30,7 @@ pub(crate) struct Surroundings {
     pub(crate) world: World,
     pub(crate) health: Health,
     pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) overview: Overview,
     /// When the process began.
     pub(crate) started: Instant,
 }
@@ -122,15 +124,22 @@ impl Side {
             world,
             health,
             requests,
+            overview,
             ..
         } = self.surroundings.clone();
         let door = Door::bind(&world.sockets, endpoint).map_err(|cause| {
             ComponentError::new(format!("bind service.admin {endpoint}"), cause)
         })?;
         info!(address = door.address(), "commands are taken");
+        let behind = Behind {
+            requests,
+            health,
+            overview,
+            taps: world.taps,
+        };
         let begin: Begin = Box::new(move |shutdown| {
             Box::pin(async move {
-                door.serve(requests, health, shutdown).await;
+                door.serve(behind, shutdown).await;
                 Ok(())
             })
         });

@@ -63,6 +63,11 @@ impl SenderSettings {
         self.consumers
     }
 
+    /// Its queue.
+    pub fn queue(&self) -> &QueueSettings {
+        &self.queue
+    }
+
     /// Where items go that the destination will never take.
     pub fn dead_letter(&self) -> Option<&DeadLetterSettings> {
         self.queue.dead_letter()
@@ -135,6 +140,7 @@ pub fn spawn<E: Exporter>(
             cut: cut.clone(),
             leave: leave.clone(),
             metrics: Metrics::register(context, signal),
+            taps: context.taps.clone(),
             failing: false,
         };
         Box::pin(worker.run()) as BoxFuture<'static, ()>

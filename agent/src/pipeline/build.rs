@@ -18,6 +18,7 @@ use crate::ledger::Ledger;
 use crate::memory::HeldBytes;
 use crate::net::sockets::Sockets;
 use crate::signal::{PerSignal, Signal};
+use crate::tap::Taps;
 use crate::telemetry::Telemetry;
 
 /// What all components of a process share.
@@ -29,6 +30,8 @@ pub struct World {
     pub held: HeldBytes,
     /// The sockets that it listens on.
     pub sockets: Sockets,
+    /// Who looks at what passes.
+    pub taps: Taps,
 }
 
 /// A sender that is leaving, until it is taken back or gone. Whoever holds the lock keeps it as it is.
@@ -186,6 +189,7 @@ impl Builder<'_> {
             cut: self.built.cut.child(),
             leave: Shutdown::default(),
             inherited: self.inherited(id),
+            taps: self.built.world.taps.clone(),
         };
         let senders = settings.build(&context)?;
         self.built
@@ -284,6 +288,7 @@ impl Builder<'_> {
         });
         Pipeline::new(
             telemetry,
+            &self.built.world.taps,
             &node.id,
             node.signal,
             processors,

@@ -29,6 +29,7 @@ use crate::component::{Output, Processor};
 use crate::exporters::queue::{Account, Queue};
 use crate::ledger::Ledger;
 use crate::signal::Signal;
+use crate::tap::{Point, Taps};
 use crate::telemetry::{Counter, Telemetry, names};
 
 /// One pipeline: its processors in order and the queues it ends in.
@@ -48,6 +49,8 @@ pub struct Pipeline {
     deadline_set: Notify,
     /// For what is declined, which is rare.
     telemetry: Telemetry,
+    /// Who looks at what passes.
+    taps: Taps,
 }
 
 /// A processor with the edges' counters.
@@ -79,6 +82,7 @@ impl Pipeline {
     /// Nothing enters before [`Pipeline::attach`].
     pub fn new(
         telemetry: &Telemetry,
+        taps: &Taps,
         id: &str,
         signal: Signal,
         processors: Vec<(String, Box<dyn Processor>)>,
@@ -120,6 +124,7 @@ impl Pipeline {
             durable,
             deadline_set: Notify::new(),
             telemetry: telemetry.clone(),
+            taps: taps.clone(),
         })
     }
 
@@ -177,6 +182,8 @@ impl Pipeline {
     /// Takes a batch. The caller has asked [`Pipeline::ready`].
     pub fn accept(&self, batch: Batch) {
         let items = batch.items();
+        self.taps
+            .show(&self.id, Point::Receivers, self.signal, &batch.payload);
         let mut output = Output::default();
         output.emit(batch);
         let mut stages = self.stages();
@@ -294,6 +301,8 @@ impl Pipeline {
             }
         }
         for batch in output.batches.drain(..) {
+            self.taps
+                .show(&self.id, Point::Processors, self.signal, &batch.payload);
             let acks = batch.ack.split(self.exits.len());
             for (exit, ack) in self.exits.iter().zip(acks) {
                 exit.queue.push(&exit.account, batch.payload.clone(), ack);

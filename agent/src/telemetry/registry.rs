@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts,
     TextEncoder,
 };
 
+use super::figures::Figures;
 use super::names::{Kind, Spec};
 use crate::signal::Signal;
 
@@ -108,15 +110,19 @@ impl Telemetry {
     /// Only when a family is inconsistent, which [`Spec`] excludes.
     pub fn encode(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::with_capacity(16 * 1024);
-        let moment = self
-            .0
-            .moment
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let families = self.0.registry.gather();
-        drop(moment);
-        TextEncoder::new().encode(&families, &mut text)?;
+        TextEncoder::new().encode(&self.gather(), &mut text)?;
         Ok(text)
+    }
+
+    /// All counters and gauges at one moment.
+    pub fn figures(&self) -> Figures {
+        Figures::new(&self.gather())
+    }
+
+    fn gather(&self) -> Vec<MetricFamily> {
+        let moment = self.0.moment.write();
+        let _moment = moment.unwrap_or_else(PoisonError::into_inner);
+        self.0.registry.gather()
     }
 
     fn family(&self, spec: &Spec, name: String, float: bool) -> Family {

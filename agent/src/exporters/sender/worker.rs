@@ -13,6 +13,7 @@ use crate::component::{Exporter, Outcome, Shutdown};
 use crate::exporters::queue::{Delivery, Pace, Queue, Settlement, Ticket};
 use crate::exporters::retry::{Backoff, random_unit};
 use crate::signal::Signal;
+use crate::tap::Taps;
 
 /// How often a batch is divided at most because it is too large: a destination to which everything is too large is not
 /// asked for each item.
@@ -41,6 +42,7 @@ pub(super) struct Worker<E> {
     /// Triggered when others take the queue over.
     pub(super) leave: Shutdown,
     pub(super) metrics: Metrics,
+    pub(super) taps: Taps,
     /// Whether the last attempt failed: state changes are logged, not attempts.
     pub(super) failing: bool,
 }
@@ -77,6 +79,11 @@ impl<E: Exporter> Worker<E> {
             let Some(delivery) = next else {
                 break;
             };
+            if self.taps.is_open() {
+                let shares = delivery.settlement.shares();
+                self.taps
+                    .show_sent(&self.id, self.signal, &delivery.payload, shares);
+            }
             self.metrics.in_flight.inc();
             self.deliver_all(delivery).await;
             self.metrics.in_flight.dec();
