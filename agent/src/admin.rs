@@ -1,13 +1,15 @@
 //! A small HTTP/1 server for people, scrapers and load balancers: bounded, gone when asked.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -32,8 +34,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The wait after a failed accept, as when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What is answered.
-pub(crate) type Answer = Response<Full<Bytes>>;
+/// What is answered: all at once, or as it comes.
+pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// A bound socket that serves nobody yet.
 #[derive(Debug)]
@@ -130,7 +132,7 @@ async fn accept(
 async fn serve_connection(stream: Box<dyn Io>, handler: Handler, shutdown: Shutdown) {
     let service = service_fn(move |request: Request<Incoming>| {
         let answer = handler(request);
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -156,7 +158,16 @@ pub(crate) fn answer(
     content_type: &'static str,
     body: impl Into<Bytes>,
 ) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    streamed(status, content_type, Full::new(body.into()))
+}
+
+/// An answer whose body comes by and by.
+pub(crate) fn streamed(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Body<Data = Bytes, Error = Infallible> + Send + 'static,
+) -> Answer {
+    let mut answer = Response::new(body.boxed_unsync());
     *answer.status_mut() = status;
     let content_type = header::HeaderValue::from_static(content_type);
     answer

@@ -16,10 +16,12 @@ use tracing::{debug, error, info, warn};
 use crate::component::ComponentError;
 use crate::config::{self, ConfigSources, Configuration, Format, LogEncoding, LogSettings, Source};
 use crate::health::{Health, Phase, Reloaded, Shown};
+use crate::overview::{Overview, Shape};
 use crate::pipeline::{Built, Change, Ending, Running, World};
 use crate::process;
 use crate::reload::{Difference, Loaded, Outcome, Report, Request, Watch};
 use crate::side::{Prepared, Side, Surroundings};
+use crate::tap::Taps;
 use crate::telemetry::logs::Logs;
 use crate::telemetry::spans::SpanKind;
 use crate::telemetry::{Telemetry, names};
@@ -69,6 +71,8 @@ struct Agent {
     health: Health,
     telemetry: Telemetry,
     reloads: SpanKind,
+    overview: Overview,
+    taps: Taps,
     /// The most bytes of telemetry to hold.
     held_max: usize,
     /// Whether there may be metrics of what does not run any more.
@@ -91,11 +95,14 @@ impl Agent {
         let world = World::default();
         let health = Health::default();
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let started = Instant::now();
+        let overview = Overview::new(world.clone(), health.clone(), started);
         let mut side = Side::new(Surroundings {
             world: world.clone(),
             health: health.clone(),
             requests: sender,
-            started: Instant::now(),
+            overview: overview.clone(),
+            started,
         });
         let held_max = held_max(process::memory_available());
         let loaded = Arc::new(Loaded::new(configuration));
@@ -119,9 +126,12 @@ impl Agent {
             health,
             reloads: world.telemetry.spans().kind("reload"),
             telemetry: world.telemetry,
+            overview,
+            taps: world.taps,
             held_max,
             untidy: false,
         };
+        agent.show();
         agent.look_at_files();
         agent.note_success();
         Ok(agent)
@@ -205,7 +215,7 @@ impl Agent {
             },
         };
         self.loaded = new;
-        self.health.show(shown(&self.loaded));
+        self.show();
         Report::new(outcome, difference, &warnings)
     }
 
@@ -233,6 +243,14 @@ impl Agent {
             self.logs
                 .change(level.into(), encoding == LogEncoding::Json);
         }
+    }
+
+    /// Shows what runs now to those who look at it.
+    fn show(&self) {
+        self.health.show(shown(&self.loaded));
+        self.overview.show(Shape::of(self.loaded.settings()));
+        // In this order: who opens a tap looks for the pipeline afterwards.
+        self.taps.keep(&self.overview.pipelines());
     }
 
     fn look_at_files(&mut self) {

@@ -1,10 +1,13 @@
 //! The command line: what can be asked for, how it is asked, and the commands that only read the configuration.
 
+mod agent;
 pub mod convert;
 pub mod dead_letter;
 pub mod reload;
 pub mod schema;
 pub mod shell;
+pub mod tap;
+pub mod top;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -110,6 +113,8 @@ pub enum Command {
     /// Say what a configuration would change where another one runs. Needs no agent.
     #[command(after_help = reload::DIFF_HELP)]
     Diff(reload::DiffArgs),
+    Top(top::TopArgs),
+    Tap(tap::TapArgs),
     Convert(convert::ConvertArgs),
     Schema(schema::SchemaArgs),
     Completions(shell::CompletionsArgs),

@@ -25,6 +25,7 @@ use crate::memory::Reservation;
 use crate::net::sockets::Sockets;
 use crate::signal::{PerSignal, Signal};
 use crate::status::{Reporter, Statuses};
+use crate::tap::Taps;
 use crate::telemetry::Telemetry;
 use crate::waiting_room::WaitingRoom;
 
@@ -203,6 +204,11 @@ pub trait ProcessorSettings: Comparable + Debug + Send + Sync {
         None
     }
 
+    /// The bytes above which it refuses data, if it watches the memory of the process.
+    fn memory_limit(&self) -> Option<u64> {
+        None
+    }
+
     /// Builds an instance for one pipeline.
     ///
     /// # Errors
@@ -371,6 +377,8 @@ pub struct ExporterContext {
     pub leave: Shutdown,
     /// Queues of the exporter that this one takes the place of, by signal.
     pub inherited: Vec<(Signal, Queue)>,
+    /// Who looks at what is sent.
+    pub taps: Taps,
 }
 
 /// The outcome of one attempt to send.

@@ -29,6 +29,7 @@ pub mod localdb;
 pub mod memory;
 pub mod net;
 pub mod otlp;
+pub mod overview;
 pub mod pipeline;
 pub mod process;
 pub mod processors;
@@ -39,6 +40,7 @@ pub mod secret;
 mod side;
 pub mod signal;
 pub mod status;
+pub mod tap;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

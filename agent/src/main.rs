@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate::cli::dead_letter::{self, DeadLetterCommand};
-use tidegate::cli::{self, Cli, Command, convert, schema, shell};
+use tidegate::cli::{self, Cli, Command, convert, schema, shell, tap, top};
 use tidegate::config::{ConfigSources, Diagnostics, LogEncoding, LogLevel, LogSettings};
 use tidegate::telemetry::logs::{self, Logs};
 use tidegate::{allocator, app, localdb};
@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         Command::Man(args) => shell::man(&args),
         Command::DeadLetter(args) => dead_letters(args.command),
         Command::Reload(args) => block_on(LogEncoding::Console, cli::reload::ask(args)),
+        Command::Top(args) => block_on(LogEncoding::Console, top::run(args)),
+        Command::Tap(args) => block_on(LogEncoding::Console, tap::run(args)),
         Command::Diff(args) => cli::reload::diff(&args),
         Command::Localdb(options) => {
             start_logging(LogSettings::default());

@@ -10,8 +10,9 @@ use tracing::{info, warn};
 use crate::component::{BoxFuture, ComponentError, ExtensionContext, Shutdown};
 use crate::config::Settings;
 use crate::health::Health;
+use crate::overview::Overview;
 use crate::pipeline::{Change, World};
-use crate::reload::{Door, Request, extension};
+use crate::reload::{Behind, Door, Request, extension};
 use crate::status::Reporter;
 use crate::telemetry::server;
 
@@ -35,6 +36,7 @@ pub(crate) struct Surroundings {
     pub(crate) world: World,
     pub(crate) health: Health,
     pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) overview: Overview,
     /// When the process began.
     pub(crate) started: Instant,
 }
@@ -134,15 +136,22 @@ impl Side {
             world,
             health,
             requests,
+            overview,
             ..
         } = self.surroundings.clone();
         let door = Door::bind(&world.sockets, endpoint).map_err(|cause| {
             ComponentError::new(format!("bind service.admin {endpoint}"), cause)
         })?;
         info!(address = door.address(), "commands are taken");
+        let behind = Behind {
+            requests,
+            health,
+            overview,
+            taps: world.taps,
+        };
         let begin: Begin = Box::new(move |shutdown| {
             Box::pin(async move {
-                door.serve(requests, health, shutdown).await;
+                door.serve(behind, shutdown).await;
                 Ok(())
             })
         });

@@ -27,6 +27,7 @@ use crate::component::{
 use crate::config::{Diagnostics, Section};
 use crate::ledger::Ledger;
 use crate::signal::{PerSignal, Signal};
+use crate::tap::Taps;
 use crate::telemetry::Telemetry;
 
 /// How long anything in a test may take before it counts as hanging.
@@ -271,6 +272,7 @@ pub(crate) fn exporter_context(signals: &[Signal]) -> ExporterContext {
         cut: Shutdown::default(),
         leave: Shutdown::default(),
         inherited: Vec::new(),
+        taps: Taps::default(),
     }
 }
 

@@ -64,6 +64,11 @@ impl SenderSettings {
         self.consumers
     }
 
+    /// Its queue.
+    pub fn queue(&self) -> &QueueSettings {
+        &self.queue
+    }
+
     /// Where items go that the destination will never take.
     pub fn dead_letter(&self) -> Option<&DeadLetterSettings> {
         self.queue.dead_letter()
@@ -137,6 +142,7 @@ pub fn spawn<E: Exporter>(
             leave: leave.clone(),
             metrics: Metrics::register(context, signal),
             status: context.status[signal].clone(),
+            taps: context.taps.clone(),
             failing: false,
         };
         Box::pin(worker.run()) as BoxFuture<'static, ()>

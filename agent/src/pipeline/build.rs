@@ -19,6 +19,7 @@ use crate::memory::HeldBytes;
 use crate::net::sockets::Sockets;
 use crate::signal::{PerSignal, Signal};
 use crate::status::{Draft, Instance, Statuses};
+use crate::tap::Taps;
 use crate::telemetry::Telemetry;
 
 /// What all components of a process share.
@@ -32,6 +33,8 @@ pub struct World {
     pub sockets: Sockets,
     /// How its components are.
     pub statuses: Statuses,
+    /// Who looks at what passes.
+    pub taps: Taps,
 }
 
 /// A sender that is leaving, until it is taken back or gone. Whoever holds the lock keeps it as it is.
@@ -199,6 +202,7 @@ impl Builder<'_> {
             cut: self.built.cut.child(),
             leave: Shutdown::default(),
             inherited: self.inherited(id),
+            taps: self.built.world.taps.clone(),
         };
         let senders = settings.build(&context)?;
         self.built
@@ -303,6 +307,7 @@ impl Builder<'_> {
         });
         Pipeline::new(
             telemetry,
+            &self.built.world.taps,
             &node.id,
             node.signal,
             processors,

@@ -29,6 +29,7 @@ use crate::component::{Output, Processor};
 use crate::exporters::queue::{Account, Queue};
 use crate::ledger::Ledger;
 use crate::signal::Signal;
+use crate::tap::{Point, Taps};
 use crate::telemetry::spans::SpanKind;
 use crate::telemetry::{Counter, Telemetry, names};
 
@@ -50,6 +51,8 @@ pub struct Pipeline {
     /// For what is declined, which is rare.
     telemetry: Telemetry,
     spans: SpanKind,
+    /// Who looks at what passes.
+    taps: Taps,
 }
 
 /// A processor with the edges' counters.
@@ -81,6 +84,7 @@ impl Pipeline {
     /// Nothing enters before [`Pipeline::attach`].
     pub fn new(
         telemetry: &Telemetry,
+        taps: &Taps,
         id: &str,
         signal: Signal,
         processors: Vec<(String, Box<dyn Processor>)>,
@@ -123,6 +127,7 @@ impl Pipeline {
             deadline_set: Notify::new(),
             telemetry: telemetry.clone(),
             spans: telemetry.spans().kind(&format!("pipeline {id}")),
+            taps: taps.clone(),
         })
     }
 
@@ -182,6 +187,8 @@ impl Pipeline {
         let items = batch.items();
         let mut span = self.spans.start();
         span.carries(items, batch.payload.byte_len());
+        self.taps
+            .show(&self.id, Point::Receivers, self.signal, &batch.payload);
         let mut output = Output::default();
         output.emit(batch);
         let mut stages = self.stages();
@@ -299,6 +306,8 @@ impl Pipeline {
             }
         }
         for batch in output.batches.drain(..) {
+            self.taps
+                .show(&self.id, Point::Processors, self.signal, &batch.payload);
             let acks = batch.ack.split(self.exits.len());
             for (exit, ack) in self.exits.iter().zip(acks) {
                 exit.queue.push(&exit.account, batch.payload.clone(), ack);

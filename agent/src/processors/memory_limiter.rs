@@ -135,6 +135,10 @@ fn resolve(
 }
 
 impl ProcessorSettings for Settings {
+    fn memory_limit(&self) -> Option<u64> {
+        Some(self.soft_limit)
+    }
+
     fn build(&self, context: ProcessorContext) -> Result<Box<dyn Processor>, ComponentError> {
         let labels = [context.id.as_str()];
         let counter = |spec| {

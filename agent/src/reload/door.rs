@@ -1,4 +1,4 @@
-//! The door for commands: `POST /reload`, on a loopback address or a unix socket.
+//! The door for commands and questions, on a loopback address or a unix socket: `/reload`, `/status`, `/tap`.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,10 +14,21 @@ use crate::component::Shutdown;
 use crate::health::Health;
 use crate::net::listen;
 use crate::net::sockets::Sockets;
+use crate::overview::Overview;
+use crate::tap::{self, Taps, Wanted};
 
 /// A bound door.
 #[derive(Debug)]
 pub(crate) struct Door(Endpoint);
+
+/// Whom the door leads to.
+#[derive(Debug, Clone)]
+pub(crate) struct Behind {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) health: Health,
+    pub(crate) overview: Overview,
+    pub(crate) taps: Taps,
+}
 
 /// Who may use a unix socket: the agent's user and its group.
 const SOCKET_MODE: u32 = 0o660;
@@ -38,35 +49,75 @@ impl Door {
     }
 
     /// Passes commands on until `shutdown`.
-    pub(crate) async fn serve(
-        self,
-        requests: mpsc::Sender<Request>,
-        health: Health,
-        shutdown: Shutdown,
-    ) {
+    pub(crate) async fn serve(self, behind: Behind, shutdown: Shutdown) {
+        let closing = shutdown.clone();
         let handler = move |request: HttpRequest<Incoming>| {
-            let (requests, health) = (requests.clone(), health.clone());
-            Box::pin(async move { answer(&request, &requests, &health).await }) as _
+            let (behind, closing) = (behind.clone(), closing.clone());
+            Box::pin(async move { answer(&request, &behind, &closing).await }) as _
         };
         self.0.serve_with(Arc::new(handler), shutdown).await;
     }
 }
 
-async fn answer(
-    request: &HttpRequest<Incoming>,
-    requests: &mpsc::Sender<Request>,
-    health: &Health,
-) -> Answer {
-    if request.uri().path() != "/reload" {
-        return admin::not_found();
+async fn answer(request: &HttpRequest<Incoming>, behind: &Behind, closing: &Shutdown) -> Answer {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    match (request.uri().path(), is_read) {
+        ("/reload", true) => last(&behind.health),
+        ("/reload", false) if *request.method() != Method::POST => {
+            admin::method_not_allowed("GET, HEAD, POST")
+        }
+        ("/reload", false) => reload(request, &behind.requests).await,
+        ("/status" | "/tap", false) => admin::method_not_allowed("GET, HEAD"),
+        ("/status", true) => json(StatusCode::OK, &behind.overview.document()),
+        ("/tap", true) => tap(request, behind, closing),
+        _ => admin::not_found(),
     }
-    match *request.method() {
-        Method::POST => {}
-        Method::GET | Method::HEAD => return last(health),
-        _ => return admin::method_not_allowed("GET, HEAD, POST"),
+}
+
+/// Whether a page in a browser sent it: that may send to any address of this host, but the browser says where it comes from.
+fn is_from_browser(request: &HttpRequest<Incoming>) -> bool {
+    let headers = request.headers();
+    headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site")
+}
+
+/// Items as they pass, until the client goes away.
+fn tap(request: &HttpRequest<Incoming>, behind: &Behind, closing: &Shutdown) -> Answer {
+    if is_from_browser(request) {
+        return plain(StatusCode::FORBIDDEN, "403 not from a browser\n");
     }
-    // A page in a browser may post to any address of this host, but says where it comes from.
-    if request.headers().contains_key(header::ORIGIN) {
+    let text = "text/plain; charset=utf-8";
+    let wanted = match Wanted::parse(request.uri().query().unwrap_or_default()) {
+        Ok(wanted) => wanted,
+        Err(problem) => {
+            return admin::answer(StatusCode::BAD_REQUEST, text, format!("400 {problem}\n"));
+        }
+    };
+    let pipeline = wanted.pipeline().to_owned();
+    let feed = match tap::start(&behind.taps, wanted, closing.clone()) {
+        Ok(Some(feed)) => feed,
+        Ok(None) => {
+            let many = "503 there are as many taps as there may be\n";
+            return plain(StatusCode::SERVICE_UNAVAILABLE, many);
+        }
+        Err(cause) => {
+            let problem = format!("503 the tap cannot be started: {cause}\n");
+            return admin::answer(StatusCode::SERVICE_UNAVAILABLE, text, problem);
+        }
+    };
+    // Looked at once the tap is open: a pipeline that goes from now on ends it.
+    let pipelines = behind.overview.pipelines();
+    if !pipelines.contains(&pipeline) {
+        let problem = format!(
+            "404 there is no pipeline `{pipeline}`: {}\n",
+            pipelines.join(", ")
+        );
+        return admin::answer(StatusCode::NOT_FOUND, text, problem);
+    }
+    admin::streamed(StatusCode::OK, "application/x-ndjson", feed)
+}
+
+async fn reload(request: &HttpRequest<Incoming>, requests: &mpsc::Sender<Request>) -> Answer {
+    if is_from_browser(request) {
         return plain(StatusCode::FORBIDDEN, "403 not from a browser\n");
     }
     let dry_run = match dry_run(request.uri().query().unwrap_or_default()) {

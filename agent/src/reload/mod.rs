@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 pub use difference::{Difference, Entry};
 pub(crate) use difference::{Loaded, extension};
-pub(crate) use door::Door;
+pub(crate) use door::{Behind, Door};
 pub use report::{Outcome, Problem, Report};
 pub(crate) use watch::Watch;
 

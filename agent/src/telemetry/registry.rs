@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{LabelPair, Metric, MetricType};
+use prometheus::proto::{LabelPair, Metric, MetricFamily};
 use prometheus::{
     CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts,
     TextEncoder,
 };
 
+use super::figures::Figures;
 use super::names::{Kind, Spec};
 use super::spans::Spans;
 use crate::signal::Signal;
@@ -111,14 +112,7 @@ impl Telemetry {
     /// Only when a family is inconsistent, which [`Spec`] excludes.
     pub fn encode(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::with_capacity(16 * 1024);
-        let moment = self
-            .0
-            .moment
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let families = self.0.registry.gather();
-        drop(moment);
-        TextEncoder::new().encode(&families, &mut text)?;
+        TextEncoder::new().encode(&self.gather(), &mut text)?;
         Ok(text)
     }
 
@@ -127,49 +121,15 @@ impl Telemetry {
         &self.0.spans
     }
 
-    /// The sum of a counter or gauge over all series with these labels, if there is one.
-    pub fn sum(&self, spec: &Spec, signal: Option<Signal>, labels: &[(&str, &str)]) -> Option<f64> {
-        let families = self.families();
-        let (family, _) = families.get(&name_of(spec, signal))?;
-        let family = family.clone();
-        drop(families);
-        let mut sum = None;
-        for metric in family.series() {
-            let has = |(name, value): &(&str, &str)| {
-                let mut pairs = metric.get_label().iter();
-                pairs.any(|pair| pair.name() == *name && pair.value() == *value)
-            };
-            if labels.iter().all(has) {
-                *sum.get_or_insert(0.0) += value_of(&metric);
-            }
-        }
-        sum
+    /// All counters and gauges at one moment.
+    pub fn figures(&self) -> Figures {
+        Figures::new(&self.gather())
     }
 
-    /// All counters and gauges by name and labels, as Prometheus writes them.
-    pub fn figures(&self) -> BTreeMap<String, f64> {
-        let moment = self
-            .0
-            .moment
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let families = self.0.registry.gather();
-        drop(moment);
-        let mut figures = BTreeMap::new();
-        for family in &families {
-            if family.get_field_type() == MetricType::HISTOGRAM {
-                continue;
-            }
-            for metric in family.get_metric() {
-                let pairs = metric.get_label().iter();
-                let pairs: Vec<_> = pairs
-                    .map(|pair| format!("{}={:?}", pair.name(), pair.value()))
-                    .collect();
-                let name = format!("{}{{{}}}", family.name(), pairs.join(","));
-                figures.insert(name, value_of(metric));
-            }
-        }
-        figures
+    fn gather(&self) -> Vec<MetricFamily> {
+        let moment = self.0.moment.write();
+        let _moment = moment.unwrap_or_else(PoisonError::into_inner);
+        self.0.registry.gather()
     }
 
     /// Forgets the series of everything that does not run any more: all of them at once, so that no reading of the metrics
@@ -227,12 +187,8 @@ impl Telemetry {
     }
 }
 
-/// Of a counter or gauge: what it is not is 0.
-fn value_of(metric: &Metric) -> f64 {
-    metric.get_counter().get_value() + metric.get_gauge().get_value()
-}
-
-fn name_of(spec: &Spec, signal: Option<Signal>) -> String {
+/// What a family is called.
+pub(super) fn name_of(spec: &Spec, signal: Option<Signal>) -> String {
     match signal {
         Some(signal) => spec.name.replace("{items}", signal.items()),
         None => spec.name.to_owned(),
@@ -390,7 +346,7 @@ mod tests {
             accounts: BTreeSet::from([("traces".to_owned(), "a".to_owned())]),
         };
         telemetry.retain(&live);
-        let left: Vec<_> = telemetry.figures().into_keys().collect();
+        let left: Vec<_> = telemetry.figures().by_name().into_keys().collect();
         let expected = [
             r#"otelcol_exporter_queue_size{data_type="traces",exporter="a"}"#,
             r#"otelcol_receiver_accepted_spans{receiver="kept",transport="grpc"}"#,
@@ -403,13 +359,15 @@ mod tests {
         assert_eq!(left, expected);
         let text = String::from_utf8(telemetry.encode().unwrap()).unwrap();
         assert!(!text.contains("gone"), "{text}");
-        let sum = |labels| telemetry.sum(&names::LEDGER_ACCEPTED, None, labels);
+        let figures = telemetry.figures();
+        let sum = |labels: &[_]| figures.sum(&names::LEDGER_ACCEPTED, None, labels);
         assert_eq!(sum(&[("exporter", "a")]), Some(2.0));
         assert_eq!(sum(&[("exporter", "gone")]), None);
         // Who comes back begins anew.
         accepted(Signal::Traces, "gone");
         let labels = [("receiver", "gone")];
-        let sum = telemetry.sum(&names::RECEIVER_ACCEPTED, Some(Signal::Traces), &labels);
+        let figures = telemetry.figures();
+        let sum = figures.sum(&names::RECEIVER_ACCEPTED, Some(Signal::Traces), &labels);
         assert_eq!(sum, Some(1.0));
     }
 

@@ -80,6 +80,7 @@ impl Bench {
                 cut: Shutdown::default(),
                 leave: Shutdown::default(),
                 inherited: Vec::new(),
+                taps: tidegate::tap::Taps::default(),
             })
             .unwrap();
         senders.iter_mut().for_each(Sender::start);
@@ -103,7 +104,14 @@ impl Bench {
             ];
             let ledger = Ledger::new(&telemetry, signal.name(), "debug", signal);
             let exits = vec![("debug".to_owned(), queue, ledger)];
-            let pipeline = Pipeline::new(&telemetry, signal.name(), signal, processors, exits);
+            let pipeline = Pipeline::new(
+                &telemetry,
+                &tidegate::tap::Taps::default(),
+                signal.name(),
+                signal,
+                processors,
+                exits,
+            );
             pipeline.attach();
             let (pipelines, held) = (vec![pipeline], capture.held.clone());
             let inlet = Inlet::new(&telemetry, "otlp", signal, pipelines, held, 1 << 20);

@@ -12,7 +12,7 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::reloads::Usage;
+use super::pauses::Usage;
 use crate::process::{self, Process};
 
 const POLL: Duration = Duration::from_millis(5);
@@ -201,7 +201,7 @@ impl Program {
         self.peak_memory.max(now.unwrap_or(0))
     }
 
-    /// What it uses now.
+    /// What it uses now, as the system sees it.
     pub(super) fn usage(&self) -> Usage {
         let Some(child) = &self.running else {
             return Usage::default();
@@ -214,6 +214,7 @@ impl Program {
             memory_bytes: Process::new(child.id()).memory().unwrap_or(0),
             files: count("fd"),
             threads: count("task"),
+            tasks: 0,
         }
     }
 

@@ -1,15 +1,11 @@
-//! Configurations that take each other's place in the running agent, good ones and bad ones, and what clients see of it.
+//! Configurations that take each other's place in the running agent, good ones and bad ones.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
-use serde::Serialize;
-
-use super::sender::Record;
 
 /// This share of the configurations is bad in some way.
 const BAD: f64 = 0.2;
@@ -177,170 +173,6 @@ fn spoil(text: &mut String, places: &Places<'_>, random: &mut StdRng) -> &'stati
     text.push_str(&more);
     text.push('\n');
     flaw
-}
-
-/// A reload that is over. Times are since the start of the run.
-#[derive(Debug, Clone)]
-pub(super) struct Reloaded {
-    pub(super) began: Duration,
-    pub(super) ended: Duration,
-    pub(super) flaw: Option<&'static str>,
-    /// What came of it, where that is not what had to.
-    pub(super) surprise: Option<String>,
-    pub(super) usage: Usage,
-}
-
-/// What the agent uses.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(super) struct Usage {
-    pub(super) memory_bytes: u64,
-    pub(super) files: u64,
-    pub(super) threads: u64,
-}
-
-/// What reloads did to clients and to the agent.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Reloads {
-    pub(super) reloaded: usize,
-    /// Bad configurations, which must be refused.
-    pub(super) refused: usize,
-    pub(super) surprises: Vec<String>,
-    /// Requests that were under way during a reload, and how long they took.
-    pub(super) beside: Times,
-    /// The others.
-    pub(super) apart: Times,
-    /// How long reloads took.
-    pub(super) took: Times,
-    /// After the first tenth of the reloads, and when all was over.
-    pub(super) usage: [Usage; 2],
-}
-
-/// How long something took.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Times {
-    pub(super) count: usize,
-    pub(super) p50: Duration,
-    pub(super) p99: Duration,
-    pub(super) max: Duration,
-}
-
-impl Times {
-    fn of(mut times: Vec<Duration>) -> Self {
-        times.sort_unstable();
-        let at = |share: f64| {
-            let place = (times.len() as f64 * share) as usize;
-            let place = place.min(times.len().saturating_sub(1));
-            times.get(place).copied().unwrap_or_default()
-        };
-        Self {
-            count: times.len(),
-            p50: at(0.5),
-            p99: at(0.99),
-            max: at(1.0),
-        }
-    }
-}
-
-/// More than these between the first tenth and the end is growth.
-const MEMORY_GROWTH_MAX: u64 = 96 << 20;
-const FILES_GROWTH_MAX: u64 = 24;
-const THREADS_GROWTH_MAX: u64 = 24;
-
-impl Reloads {
-    pub(super) fn new(reloads: &[Reloaded], records: &[Record], end: Usage) -> Self {
-        let (mut beside, mut apart) = (Vec::new(), Vec::new());
-        for sent in records.iter().flat_map(|record| &record.sent) {
-            let began = sent.known.saturating_sub(sent.took);
-            // In the order of time: the first that ends after the request began.
-            let next = reloads.partition_point(|reload| reload.ended < began);
-            let overlaps = reloads
-                .get(next)
-                .is_some_and(|reload| reload.began <= sent.known);
-            match overlaps {
-                true => beside.push(sent.took),
-                false => apart.push(sent.took),
-            }
-        }
-        let surprises = reloads.iter().filter_map(|reload| reload.surprise.clone());
-        let first = reloads.get(reloads.len() / 10);
-        Self {
-            reloaded: reloads
-                .iter()
-                .filter(|reload| reload.flaw.is_none())
-                .count(),
-            refused: reloads
-                .iter()
-                .filter(|reload| reload.flaw.is_some())
-                .count(),
-            surprises: surprises.collect(),
-            beside: Times::of(beside),
-            apart: Times::of(apart),
-            took: Times::of(
-                reloads
-                    .iter()
-                    .map(|reload| reload.ended - reload.began)
-                    .collect(),
-            ),
-            usage: [first.map(|reload| reload.usage).unwrap_or_default(), end],
-        }
-    }
-
-    pub(super) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "reloads    {} taken, {} refused as they had to be; p50 {:.1?} p99 {:.1?}",
-            self.reloaded, self.refused, self.took.p50, self.took.p99
-        )?;
-        for (what, times) in [
-            ("beside a reload", &self.beside),
-            ("apart from one", &self.apart),
-        ] {
-            let Times {
-                count,
-                p50,
-                p99,
-                max,
-            } = times;
-            writeln!(
-                f,
-                "           {count} requests {what}: p50 {p50:.1?} p99 {p99:.1?} max {max:.1?}"
-            )?;
-        }
-        let [first, end] = self.usage;
-        writeln!(
-            f,
-            "           early and in the end: {} and {} MiB, {} and {} open files, {} and {} threads",
-            first.memory_bytes >> 20,
-            end.memory_bytes >> 20,
-            first.files,
-            end.files,
-            first.threads,
-            end.threads
-        )
-    }
-
-    /// What breaks the promise.
-    pub(super) fn violations(&self) -> Vec<String> {
-        let [first, end] = self.usage;
-        let grown = [
-            (
-                "bytes of memory",
-                first.memory_bytes,
-                end.memory_bytes,
-                MEMORY_GROWTH_MAX,
-            ),
-            ("open files", first.files, end.files, FILES_GROWTH_MAX),
-            ("threads", first.threads, end.threads, THREADS_GROWTH_MAX),
-        ];
-        let grown = grown
-            .into_iter()
-            .filter(|(_, first, end, max)| *end > first + max)
-            .map(|(what, first, end, _)| format!("{what} grew from {first} to {end}"));
-        let surprises = self.surprises.iter().take(8);
-        let surprises =
-            surprises.map(|surprise| format!("a reload came out otherwise: {surprise}"));
-        grown.chain(surprises).collect()
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::ledger::{Ledger, Watched};
-use super::reloads::Reloads;
+use super::pauses::Reloads;
 use super::rounds::Done;
 use super::stage::Storage;
 use super::tables::{Lookup, Order};

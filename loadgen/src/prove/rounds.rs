@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use serde::Serialize;
 
-use super::reloads::Reloaded;
+use super::pauses::Reloaded;
 use super::stage::Stage;
 use crate::faults::fault::{Fault, Rule};
 

@@ -268,6 +268,7 @@ impl Running {
             cut: Shutdown::default(),
             leave: Shutdown::default(),
             inherited: Vec::new(),
+            taps: crate::tap::Taps::default(),
         };
         let mut senders = replaying
             .build(&context)

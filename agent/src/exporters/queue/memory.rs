@@ -32,6 +32,15 @@ pub enum Sizer {
 }
 
 impl Sizer {
+    /// As it is written.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Items => "items",
+            Self::Bytes => "bytes",
+        }
+    }
+
     fn size(self, payload: &Payload) -> usize {
         match self {
             Self::Requests => 1,

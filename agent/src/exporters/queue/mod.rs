@@ -563,6 +563,12 @@ impl Settlement {
         })
     }
 
+    /// Whose the items are, in order, and how many.
+    pub fn shares(&self) -> impl Iterator<Item = (&str, usize)> {
+        let custodies = self.custodies.iter();
+        custodies.map(|custody| (custody.pipeline(), custody.items()))
+    }
+
     /// The pipelines whose items these are.
     pub fn pipelines(&self) -> BTreeSet<&str> {
         self.custodies.iter().map(Custody::pipeline).collect()

@@ -303,6 +303,14 @@ impl QueueSettings {
         self.replays
     }
 
+    /// What its size and capacity count.
+    pub fn unit(&self) -> &'static str {
+        match &self.durable {
+            Some(_) => Sizer::Bytes.name(),
+            None => self.sizer.name(),
+        }
+    }
+
     /// Whether what waits outlives the process.
     pub fn is_durable(&self) -> bool {
         self.durable.is_some()

@@ -14,6 +14,7 @@ use crate::exporters::queue::{Delivery, Pace, Queue, Settlement, Ticket};
 use crate::exporters::retry::{Backoff, random_unit};
 use crate::signal::Signal;
 use crate::status::{Condition, Reporter};
+use crate::tap::Taps;
 
 /// How often a batch is divided at most because it is too large: a destination to which everything is too large is not
 /// asked for each item.
@@ -43,6 +44,7 @@ pub(super) struct Worker<E> {
     pub(super) leave: Shutdown,
     pub(super) metrics: Metrics,
     pub(super) status: Reporter,
+    pub(super) taps: Taps,
     /// Whether the last attempt failed: state changes are logged, not attempts.
     pub(super) failing: bool,
 }
@@ -79,6 +81,11 @@ impl<E: Exporter> Worker<E> {
             let Some(delivery) = next else {
                 break;
             };
+            if self.taps.is_open() {
+                let shares = delivery.settlement.shares();
+                self.taps
+                    .show_sent(&self.id, self.signal, &delivery.payload, shares);
+            }
             self.metrics.in_flight.inc();
             self.deliver_all(delivery).await;
             self.metrics.in_flight.dec();

@@ -12,6 +12,7 @@ use crate::process;
 use crate::signal::Signal;
 use crate::status::{Aggregate, EXTENSIONS, PIPELINE, Priority, Statuses};
 use crate::telemetry::Telemetry;
+use crate::telemetry::figures::Figures;
 use crate::telemetry::names::{self, Spec};
 
 /// The ways between the pages.
@@ -82,6 +83,7 @@ impl Pages {
     pub(super) fn pipelines(&self) -> Answer {
         let mut page = Page::new("Pipelines", LINKS);
         let all = self.statuses.aggregate(Priority::Permanent);
+        let figures = self.telemetry.figures();
         for (key, pipeline) in &all.components {
             let Some(id) = key.strip_prefix(PIPELINE) else {
                 continue;
@@ -92,7 +94,7 @@ impl Pages {
             let components = pipeline.components.iter();
             let rows = components.map(|(key, component)| {
                 let (kind, name) = key.split_once(':').unwrap_or((key, ""));
-                let [taken, passed, more] = self.component(kind, name, id, signal);
+                let [taken, passed, more] = traffic(&figures, kind, name, id, signal);
                 vec![
                     Cell::text(kind),
                     Cell::text(name),
@@ -122,47 +124,6 @@ impl Pages {
              counts for this pipeline.",
         );
         page.answer()
-    }
-
-    /// Items that came in, items that went out, and what else there is to know.
-    fn component(&self, kind: &str, name: &str, pipeline: &str, signal: Signal) -> [String; 3] {
-        let sum = |spec: &Spec, signal, labels: &[(&str, &str)]| {
-            figure(self.telemetry.sum(spec, signal, labels))
-        };
-        match kind {
-            "receiver" => {
-                let labels = [("receiver", name)];
-                let refused = sum(&names::RECEIVER_REFUSED, Some(signal), &labels);
-                let accepted = sum(&names::RECEIVER_ACCEPTED, Some(signal), &labels);
-                [String::new(), accepted, format!("{refused} refused")]
-            }
-            "processor" => {
-                let labels = [("processor", name), ("otel_signal", signal.name())];
-                [
-                    sum(&names::PROCESSOR_INCOMING, None, &labels),
-                    sum(&names::PROCESSOR_OUTGOING, None, &labels),
-                    String::new(),
-                ]
-            }
-            "exporter" => {
-                let account = [("exporter", name), ("pipeline", pipeline)];
-                let ledger = |spec| sum(spec, None, &account);
-                let of_queue = [("exporter", name), ("data_type", signal.name())];
-                let more = format!(
-                    "{} waiting, {} dropped; queue {} of {}",
-                    ledger(&names::LEDGER_QUEUED),
-                    ledger(&names::LEDGER_DROPPED),
-                    sum(&names::EXPORTER_QUEUE_SIZE, None, &of_queue),
-                    sum(&names::EXPORTER_QUEUE_CAPACITY, None, &of_queue),
-                );
-                [
-                    ledger(&names::LEDGER_ACCEPTED),
-                    ledger(&names::LEDGER_DELIVERED),
-                    more,
-                ]
-            }
-            _ => [const { String::new() }; 3],
-        }
     }
 
     /// The extensions and how they are.
@@ -212,10 +173,56 @@ impl Pages {
             "uptime_seconds": self.health.since().elapsed().as_secs_f64(),
             "cpu_seconds": process::cpu_seconds(),
             "memory_resident_bytes": process::resident_bytes(),
-            "metrics": self.telemetry.figures(),
+            "metrics": self.telemetry.figures().by_name(),
         });
         let body = serde_json::to_vec_pretty(&figures).expect("texts and numbers are JSON");
         admin::answer(StatusCode::OK, "application/json", body)
+    }
+}
+
+/// Items that came in, items that went out, and what else there is to know.
+fn traffic(
+    figures: &Figures,
+    kind: &str,
+    name: &str,
+    pipeline: &str,
+    signal: Signal,
+) -> [String; 3] {
+    let sum =
+        |spec: &Spec, signal, labels: &[(&str, &str)]| figure(figures.sum(spec, signal, labels));
+    match kind {
+        "receiver" => {
+            let labels = [("receiver", name)];
+            let refused = sum(&names::RECEIVER_REFUSED, Some(signal), &labels);
+            let accepted = sum(&names::RECEIVER_ACCEPTED, Some(signal), &labels);
+            [String::new(), accepted, format!("{refused} refused")]
+        }
+        "processor" => {
+            let labels = [("processor", name), ("otel_signal", signal.name())];
+            [
+                sum(&names::PROCESSOR_INCOMING, None, &labels),
+                sum(&names::PROCESSOR_OUTGOING, None, &labels),
+                String::new(),
+            ]
+        }
+        "exporter" => {
+            let account = [("exporter", name), ("pipeline", pipeline)];
+            let ledger = |spec| sum(spec, None, &account);
+            let of_queue = [("exporter", name), ("data_type", signal.name())];
+            let more = format!(
+                "{} waiting, {} dropped; queue {} of {}",
+                ledger(&names::LEDGER_QUEUED),
+                ledger(&names::LEDGER_DROPPED),
+                sum(&names::EXPORTER_QUEUE_SIZE, None, &of_queue),
+                sum(&names::EXPORTER_QUEUE_CAPACITY, None, &of_queue),
+            );
+            [
+                ledger(&names::LEDGER_ACCEPTED),
+                ledger(&names::LEDGER_DELIVERED),
+                more,
+            ]
+        }
+        _ => [const { String::new() }; 3],
     }
 }
 
