@@ -23,6 +23,7 @@ use crate::exporters::sender::SenderSettings;
 use crate::gather::Batching;
 use crate::memory::Reservation;
 use crate::net::sockets::Sockets;
+use crate::progress::Progress;
 use crate::signal::{PerSignal, Signal};
 use crate::telemetry::Telemetry;
 use crate::waiting_room::WaitingRoom;
@@ -358,6 +359,8 @@ pub struct ExporterContext {
     pub signals: Vec<Signal>,
     /// For the exporter's own metrics.
     pub telemetry: Telemetry,
+    /// Knows whether workers get on.
+    pub progress: Progress,
     /// Triggered when the time to drain is over: attempts and waits end, and what is not delivered is given up.
     pub cut: Shutdown,
     /// Triggered when another exporter takes the queues over: attempts under way end, and what is not delivered goes back.

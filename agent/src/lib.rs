@@ -27,11 +27,13 @@ pub mod otlp;
 pub mod pipeline;
 pub mod process;
 pub mod processors;
+pub mod progress;
 pub mod receivers;
 pub mod reload;
 pub mod secret;
 mod side;
 pub mod signal;
+pub mod systemd;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

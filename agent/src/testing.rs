@@ -26,6 +26,7 @@ use crate::component::{
 };
 use crate::config::{Diagnostics, Section};
 use crate::ledger::Ledger;
+use crate::progress::Progress;
 use crate::signal::Signal;
 use crate::telemetry::Telemetry;
 
@@ -264,6 +265,7 @@ pub(crate) fn exporter_context(signals: &[Signal]) -> ExporterContext {
         id: "test".to_owned(),
         signals: signals.to_vec(),
         telemetry: Telemetry::default(),
+        progress: Progress::default(),
         cut: Shutdown::default(),
         leave: Shutdown::default(),
         inherited: Vec::new(),

@@ -34,7 +34,8 @@ impl Bench {
         let configuration = config::load_configuration(&sources).unwrap_or_else(|found| {
             panic!("{found}");
         });
-        let agent = Agent::start(sources, configuration, Logs::detached())
+        let (world, notifier) = (World::default(), Notifier::default());
+        let agent = Agent::start(sources, configuration, Logs::detached(), world, notifier)
             .await
             .unwrap();
         Self { folder, agent }
@@ -71,7 +72,7 @@ impl Bench {
 
     async fn stop(self) {
         let Agent { running, side, .. } = self.agent;
-        running.stop(std::time::Duration::from_secs(5)).await;
+        running.stop(Duration::from_secs(5)).await;
         side.stop().await;
     }
 }

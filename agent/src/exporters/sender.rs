@@ -14,6 +14,7 @@ use super::queue::{Queue, QueueSettings};
 use super::retry::{RetryOptions, RetrySettings};
 use crate::component::{BoxFuture, ComponentError, Exporter, ExporterContext, Sender, Shutdown};
 use crate::config::Section;
+use crate::progress::{Line, Pulse};
 use crate::signal::Signal;
 use crate::telemetry::{Counter, Gauge, names};
 use crate::units::HumanDuration;
@@ -124,6 +125,7 @@ pub fn spawn<E: Exporter>(
     let leftovers = queue.leftovers(context, signal);
     // What is left over goes out beside the rest, by one worker each.
     let queues = std::iter::repeat_n(&queue, settings.consumers).chain(&leftovers);
+    let line = line(context, signal, &queue);
     let waiting = queues.map(|queue| {
         let worker = Worker {
             exporter: make(),
@@ -136,6 +138,8 @@ pub fn spawn<E: Exporter>(
             leave: leave.clone(),
             metrics: Metrics::register(context, signal),
             failing: false,
+            line: line.clone(),
+            pulse: Pulse::unwatched(),
         };
         Box::pin(worker.run()) as BoxFuture<'static, ()>
     });
@@ -151,6 +155,13 @@ pub fn spawn<E: Exporter>(
         cut,
         ended: Shutdown::default(),
     })
+}
+
+/// Where the workers say what they do.
+fn line(context: &ExporterContext, signal: Signal, queue: &Queue) -> Line {
+    let queue = queue.clone();
+    let name = format!("exporters.{} {signal}", context.id);
+    context.progress.line(name, move || queue.has_waiting())
 }
 
 struct Metrics {

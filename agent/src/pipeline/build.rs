@@ -17,6 +17,7 @@ use crate::gather::Batching;
 use crate::ledger::Ledger;
 use crate::memory::HeldBytes;
 use crate::net::sockets::Sockets;
+use crate::progress::Progress;
 use crate::signal::{PerSignal, Signal};
 use crate::telemetry::Telemetry;
 
@@ -29,6 +30,8 @@ pub struct World {
     pub held: HeldBytes,
     /// The sockets that it listens on.
     pub sockets: Sockets,
+    /// Whether those who do the work get on with it.
+    pub progress: Progress,
 }
 
 /// A sender that is leaving, until it is taken back or gone. Whoever holds the lock keeps it as it is.
@@ -183,6 +186,7 @@ impl Builder<'_> {
             id: id.to_owned(),
             signals,
             telemetry: self.built.world.telemetry.clone(),
+            progress: self.built.world.progress.clone(),
             cut: self.built.cut.child(),
             leave: Shutdown::default(),
             inherited: self.inherited(id),

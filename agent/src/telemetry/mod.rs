@@ -1,5 +1,6 @@
 //! The agent's own metrics: one registry, one table of names, handles that cost an atomic add.
 
+pub mod journal;
 pub mod logs;
 pub mod names;
 pub mod reference;

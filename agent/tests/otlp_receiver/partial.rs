@@ -17,6 +17,7 @@ use tidegate::gather::Gather;
 use tidegate::ledger::Ledger;
 use tidegate::pipeline::{Inlet, Pipeline};
 use tidegate::processors::PROCESSORS;
+use tidegate::progress::Progress;
 use tidegate::signal::{PerSignal, Signal};
 use tidegate::telemetry::Telemetry;
 
@@ -75,6 +76,7 @@ impl Bench {
                 id: "debug".to_owned(),
                 signals: Signal::ALL.to_vec(),
                 telemetry: telemetry.clone(),
+                progress: Progress::default(),
                 cut: Shutdown::default(),
                 leave: Shutdown::default(),
                 inherited: Vec::new(),

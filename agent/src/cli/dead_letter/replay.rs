@@ -15,6 +15,7 @@ use crate::ack::{Answer, Refusal};
 use crate::component::{ExporterContext, Sender, Shutdown};
 use crate::config::Settings;
 use crate::exporters::dead_letter::{Header, Letter, SUFFIX, rewrite};
+use crate::progress::Progress;
 use crate::signal::Signal;
 use crate::telemetry::{Telemetry, names};
 
@@ -264,6 +265,7 @@ impl Running {
             id: exporter.to_owned(),
             signals: signals.into_iter().collect(),
             telemetry: Telemetry::default(),
+            progress: Progress::default(),
             cut: Shutdown::default(),
             leave: Shutdown::default(),
             inherited: Vec::new(),
