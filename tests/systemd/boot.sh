@@ -47,7 +47,7 @@ become_systemd() {
     mount --rbind /sys sys
     umount -R sys/fs/cgroup 2>/dev/null || true
     mount -t cgroup2 cgroup2 sys/fs/cgroup 2>/dev/null || mount -t cgroup2 cgroup2 sys/fs/cgroup
-    mount --rbind /dev dev
+    private_devices
     mount -t tmpfs tmpfs run
     mount -t tmpfs tmpfs tmp
     mkdir -p run/lock run/systemd/system
@@ -66,8 +66,28 @@ become_systemd() {
     pivot_root . old-root
     cd /
     umount -l /old-root
+    # As on every machine: what is mounted for a service, such as its credentials, is mounted for all of it.
+    mount --make-rshared /
     exec env -i PATH="$PATH" container=tidegate-boot "$manager" --system --unit=tidegate-boot.target \
         --log-target=console --show-status=no
+}
+
+# What every container has. The machine's own /dev would be changed by the systemd inside.
+private_devices() {
+    mount -t tmpfs -o mode=755,nosuid tmpfs dev
+    local node
+    for node in null zero full random urandom tty; do
+        touch "dev/$node"
+        mount --bind "/dev/$node" "dev/$node"
+    done
+    mkdir dev/pts dev/shm dev/mqueue
+    mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts dev/pts
+    mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs dev/shm
+    ln -s pts/ptmx dev/ptmx
+    ln -s /proc/self/fd dev/fd
+    ln -s fd/0 dev/stdin
+    ln -s fd/1 dev/stdout
+    ln -s fd/2 dev/stderr
 }
 
 mount_into() { # FROM TO
@@ -80,7 +100,7 @@ mount_into() { # FROM TO
     mount --bind "$1" "./$2" && mount -o remount,bind,ro "./$2"
 }
 
-export -f become_systemd mount_into
+export -f become_systemd private_devices mount_into
 export repository stage manager
 cd /
 setsid unshare --fork --kill-child --pid --mount --uts --ipc --cgroup --net --mount-proc \
@@ -88,7 +108,10 @@ setsid unshare --fork --kill-child --pid --mount --uts --ipc --cgroup --net --mo
 outer=$!
 trap 'end || true; rm -f "$stage.log"' EXIT
 
-inside() { nsenter --target "$init" --mount --pid --uts --ipc --net --cgroup --root --wd=/ -- "$@"; }
+inside() {
+    nsenter --target "$init" --mount --pid --uts --ipc --net --cgroup --root -- env --chdir=/ -i \
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 "$@"
+}
 
 # Which of its children is the first process is known as soon as there is one.
 for _ in $(seq 300); do
@@ -96,7 +119,7 @@ for _ in $(seq 300); do
     init=$(cat "/proc/$outer/task/$outer/children" 2>/dev/null || true)
     init=${init%% *}
     if [ -n "$init" ] && inside systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded'; then
-        inside env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 "$@"
+        inside "$@"
         exit
     fi
     sleep 0.1
