@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# `make deb`: builds target/debian/tidegate_VERSION_ARCHITECTURE.deb. DEB_BINARY=FILE packs that binary instead of building one.
+# `make deb`: builds target/debian/tidegate_VERSION_ARCHITECTURE.deb. DEB_BINARY=FILE packs that binary instead of building one;
+# DEB_ARGUMENTS go to cargo-deb, such as --fast.
 # The package has the agent, with its units, manual pages and completions; target-svc and loadgen measure, and are not packaged.
 . "$(dirname "$0")/lib.sh"
 need_rust
@@ -23,5 +24,5 @@ if command -v strip >/dev/null; then strip --strip-debug -o "$stage/tidegate" "$
 for shell in bash zsh fish; do "$binary" completions "$shell" >"$stage/completions/$shell"; done
 cp systemd/tidegate.sysusers "$stage/tidegate.conf"
 say "The package"
-cargo deb -p tidegate --no-build --no-strip
+cargo deb -q -p tidegate --no-build --no-strip ${DEB_ARGUMENTS:-}
 if command -v lintian >/dev/null; then lintian --fail-on error target/debian/*.deb; fi

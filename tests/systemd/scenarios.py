@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """The service under a real systemd, from installing it to stopping it. Run by `boot.sh`, as root of a machine that is thrown away:
 
-    tests/systemd/boot.sh python3 tests/systemd/scenarios.py TIDEGATE [--package FILE.deb]
+    tests/systemd/boot.sh python3 REPOSITORY/tests/systemd/scenarios.py TIDEGATE            the binary, and the units in systemd/
+    tests/systemd/boot.sh python3 REPOSITORY/tests/systemd/scenarios.py --package FILE      what is in the package
 
-TIDEGATE is the binary; its units come from `systemd/`, or from the package. Ends with 0 if everything held, 1 if not.
+Ends with 0 if everything held, 1 if not.
 """
 
 import json
@@ -29,6 +30,8 @@ EXPOSURE_MAX = 2.0
 CONFIG = pathlib.Path("/etc/tidegate/agent.toml")
 BINARY = pathlib.Path("/usr/bin/tidegate")
 PASSWORD = "hunter2-from-a-credential"
+
+PACKAGE = sys.argv[sys.argv.index("--package") + 1] if "--package" in sys.argv else None
 
 results = []
 
@@ -115,8 +118,8 @@ def install(binary):
     shutil.copy(units / "agent.toml", CONFIG)
 
 
-def install_package(package):
-    run("dpkg", "--install", package)
+def install_package():
+    run("dpkg", "--install", PACKAGE)
     check(show("ActiveState") == "active", "the package starts the service")
     check(show("ActiveState", "tidegate.socket") == "active", "the package listens")
     check(show("ActiveState", "tidegate-localdb.service") == "inactive", "no database unasked")
@@ -240,16 +243,48 @@ def database_away(load):
 def upgrade(load):
     """Another binary takes the old one's place under load; clients notice nothing but a wait."""
     before = load.count("refused connection")
-    for _ in range(3):
+    for _ in range(1 if PACKAGE else 3):
         accepted, old = load.count("accepted"), show("MainPID")
-        new = BINARY.with_suffix(".new")
-        shutil.copy(BINARY, new)
-        new.rename(BINARY)
-        run("systemctl", "restart", "tidegate.service")
+        if PACKAGE:
+            run("dpkg", "--install", PACKAGE)
+        else:
+            new = BINARY.with_suffix(".new")
+            shutil.copy(BINARY, new)
+            new.rename(BINARY)
+            run("systemctl", "restart", "tidegate.service")
         check(show("MainPID") != old, "another process")
         check(not os.readlink(f"/proc/{show('MainPID')}/exe").endswith("(deleted)"), "the new binary")
         eventually("accepted requests", lambda: load.count("accepted") > accepted + 20)
     check(load.count("refused connection") == before, "a connection was refused")
+
+
+def upgrade_refused():
+    """A new version that refuses the configuration does not take the old one's place."""
+    pid, text = show("MainPID"), CONFIG.read_text()
+    edit("[processors.batch]", "[processors.batch]\ntimeuot = 1")
+    output = run("dpkg", "--install", PACKAGE)
+    check("refuses /etc/tidegate/agent.toml" in output and "timeuot" in output, output)
+    check(show("MainPID") == pid and show("ActiveState") == "active", "the old one runs")
+    CONFIG.write_text(text)
+
+
+def drain(load):
+    """A stop may take as long as the agent needs, longer than the unit allows, because it asks for the time."""
+    drop_in("tidegate.service", f"[Service]\nWatchdogSec={WATCHDOG}\nTimeoutStopSec=2\n")
+    run("systemctl", "daemon-reload")
+    edit("[service]\n", '[service]\ndrain_timeout = "6s"\n')
+    run("systemctl", "reload", "tidegate.service")
+    run("systemctl", "stop", "tidegate-localdb.service")
+    accepted = load.count("accepted")
+    eventually("accepted requests", lambda: load.count("accepted") > accepted + 5)
+    # The socket stays: clients wait.
+    started = time.monotonic()
+    run("systemctl", "stop", "tidegate.service")
+    took = time.monotonic() - started
+    check(took > 5, f"it stopped after {took:.1f} s")
+    run("systemctl", "start", "tidegate-localdb.service", "tidegate.service")
+    log = run("journalctl", "--unit", "tidegate.service", "--no-pager")
+    check("stays in the logs on disk" in log, "it was not killed, and what was not delivered stays on disk")
 
 
 def stop():
@@ -290,11 +325,11 @@ def delivered(load):
     return found
 
 
-def remove(package):
-    run("dpkg", "--remove", package)
+def remove():
+    run("dpkg", "--remove", "tidegate")
     check(show("LoadState") in ("not-found", "masked"), show("LoadState"))
     check(CONFIG.exists() and pathlib.Path("/var/lib/tidegate").exists(), "removing keeps the data")
-    run("dpkg", "--purge", package)
+    run("dpkg", "--purge", "tidegate")
     check(not CONFIG.exists(), "purging does not keep the configuration")
 
 
@@ -323,25 +358,25 @@ def under_load(*functions):
 
 
 def main():
-    binary, package = sys.argv[1], None
-    if "--package" in sys.argv:
-        package = sys.argv[sys.argv.index("--package") + 1]
-        scenario(install_package, package)
+    if PACKAGE:
+        scenario(install_package)
     else:
-        scenario(install, binary)
+        scenario(install, sys.argv[1])
     run("systemctl", "daemon-reload")
     scenario(units_are_right)
     scenario(start)
     scenario(reload_good)
     scenario(reload_bad)
     scenario(refuse_start)
-    under_load(kill, stop_process, hang, database_away, upgrade)
+    under_load(kill, stop_process, hang, database_away, upgrade, drain)
+    if PACKAGE:
+        scenario(upgrade_refused)
     scenario(stop)
     load = scenario(activate)
     scenario(delivered, load)
     scenario(stop)
-    if package:
-        scenario(remove, "tidegate")
+    if PACKAGE:
+        scenario(remove)
     print(f"{len(results)} scenarios held")
 
 

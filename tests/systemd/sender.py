@@ -3,10 +3,16 @@
 import collections
 import http.client
 import json
+import select
 import threading
 import time
 
 ITEMS = 10  # in each request
+
+
+def is_closed(connection):
+    """Whether the server has ended an idle connection, which clients look at before they use one again."""
+    return connection.sock is None or bool(select.select([connection.sock], [], [], 0)[0])
 
 
 class Sender:
@@ -33,6 +39,9 @@ class Sender:
             with self.lock:
                 first = next(self.numbers) * ITEMS
             started = time.monotonic()
+            if connection is not None and is_closed(connection):
+                connection.close()
+                connection = None
             if connection is None:
                 connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
             try:

@@ -3,6 +3,8 @@
 mod failure;
 mod letters;
 #[cfg(test)]
+mod progress_tests;
+#[cfg(test)]
 mod tests;
 mod worker;
 

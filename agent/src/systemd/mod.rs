@@ -71,14 +71,15 @@ pub async fn extending<T>(
     work: impl Future<Output = T>,
 ) -> T {
     let asking = async {
-        let asks = limit.as_secs() / EXTEND_EVERY.as_secs();
+        let asks = 1 + limit.as_secs() / EXTEND_EVERY.as_secs();
         for _ in 0..asks {
-            tokio::time::sleep(EXTEND_EVERY).await;
             notifier.tell(&[State::ExtendTimeout(EXTEND_BY)]);
+            tokio::time::sleep(EXTEND_EVERY).await;
         }
         std::future::pending().await
     };
     tokio::select! {
+        biased;
         done = work => done,
         never = asking => never,
     }
@@ -96,7 +97,7 @@ mod tests {
         let work = tokio::time::sleep(Duration::from_secs(60));
         extending(&notifier, Duration::from_secs(17), work).await;
         let heard = listener.heard();
-        assert_eq!(heard, ["EXTEND_TIMEOUT_USEC=20000000"; 3]);
+        assert_eq!(heard, ["EXTEND_TIMEOUT_USEC=20000000"; 4]);
         extending(&notifier, Duration::from_secs(17), async {}).await;
         assert!(listener.heard().is_empty());
     }

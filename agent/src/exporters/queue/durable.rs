@@ -364,7 +364,7 @@ impl Queue {
     }
 
     pub(super) fn has_waiting(&self) -> bool {
-        self.0.log.unbatched_bytes() > 0 || !self.returned().is_empty()
+        self.0.log.has_unread() || !self.returned().is_empty()
     }
 
     pub(super) async fn next(&self, leave: &Shutdown, pulse: &Pulse) -> Option<Delivery> {
