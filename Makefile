@@ -1,5 +1,5 @@
 # The work is in scripts and binaries; `make help` lists what there is.
-.PHONY: help demo test prove bench fuzz build clean
+.PHONY: help demo test prove bench fuzz build deb clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/ *##/ -/'
@@ -21,6 +21,9 @@ fuzz:            ## each fuzz target for FUZZ_SECONDS (60); needs a nightly tool
 
 build:           ## release binaries in target/release
 	cargo build --release -p tidegate -p target-svc -p loadgen
+
+deb:             ## a Debian package with the service, in target/debian
+	@tests/scripts/deb.sh
 
 clean:           ## remove build output and demo data
 	cargo clean

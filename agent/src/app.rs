@@ -11,16 +11,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
 
 use crate::component::ComponentError;
 use crate::config::{self, ConfigSources, Configuration, Format, LogEncoding, LogSettings, Source};
 use crate::health::{Health, Phase, Reloaded, Shown};
+use crate::net::sockets::Sockets;
 use crate::overview::{Overview, Shape};
-use crate::pipeline::{Built, Change, Ending, Running, World};
+use crate::pipeline::{Built, Change, Ending, Running, Totals, World};
 use crate::process;
+use crate::progress::Pulse;
 use crate::reload::{Difference, Loaded, Outcome, Report, Request, Watch};
 use crate::side::{Prepared, Side, Surroundings};
+use crate::systemd::{Manager, Notifier, Pings, State, Watchdog, extending};
 use crate::tap::Taps;
 use crate::telemetry::logs::Logs;
 use crate::telemetry::spans::SpanKind;
@@ -34,24 +38,73 @@ pub async fn run(
     sources: ConfigSources,
     configuration: Configuration,
     logs: Logs,
+    mut manager: Manager,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let mut agent = Agent::start(sources, configuration, logs).await?;
+    let world = world(&mut manager);
+    let starting = Agent::start(
+        sources,
+        configuration,
+        logs,
+        world,
+        manager.notifier.clone(),
+    );
+    let mut agent = extending(&manager.notifier, START_MAX, starting).await?;
+    // Nobody asks without a watchdog.
+    let watching = match manager.watchdog {
+        Some(interval) => Some(agent.watch_over(interval)?),
+        None => None,
+    };
     info!(
         pipelines = agent.loaded.settings().pipelines.len(),
         "everything is ready, running"
     );
-    let failure = agent.serve(&mut signals).await;
-    if let Some(problem) = &failure {
-        error!(problem, "stopping: a component has failed");
-    }
-    let clean = agent.stop(&mut signals).await;
-    Ok(if clean && failure.is_none() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    agent.tell(&[State::Ready]);
+    let life = async move {
+        let failure = agent.serve(&mut signals).await;
+        if let Some(problem) = &failure {
+            error!(problem, "stopping: a component has failed");
+        }
+        agent.stop(&mut signals).await && failure.is_none()
+    };
+    let clean = match watching {
+        Some((_watchdog, mut pings)) => tokio::select! {
+            clean = life => clean,
+            never = pings.answer_forever() => match never {},
+        },
+        None => life.await,
+    };
+    Ok(match clean {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     })
 }
+
+/// What all components share, with the sockets that the service manager has opened.
+fn world(manager: &mut Manager) -> World {
+    let passed = std::mem::take(&mut manager.sockets).into_iter();
+    let (sockets, problems) = Sockets::inherited(passed.map(|of| (of.name, of.socket)));
+    for problem in manager.problems.iter().chain(&problems) {
+        warn!("service manager: {problem}");
+    }
+    World {
+        sockets,
+        ..World::default()
+    }
+}
+
+/// For how long a start may ask for more time: reading what is left in large logs takes minutes at most.
+const START_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// A reload opens logs that a start would open. While it takes its time everything runs as before, but nothing can be
+/// changed any more if it never ends.
+const RELOAD_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// How often the service manager is told how much was delivered, and sockets that nobody serves are looked for.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What ends after the pipelines: extensions, the door for commands, connections that are cut.
+const STOP_SLACK: Duration = Duration::from_secs(15);
 
 /// Commands that wait while one is carried out.
 const REQUESTS_MAX: usize = 16;
@@ -73,6 +126,12 @@ struct Agent {
     reloads: SpanKind,
     overview: Overview,
     taps: Taps,
+    world: World,
+    notifier: Notifier,
+    /// Says that a reload is under way.
+    reloading: Pulse,
+    /// Sockets of the service manager's that were found to be served by nobody.
+    unserved: Vec<String>,
     /// The most bytes of telemetry to hold.
     held_max: usize,
     /// Whether there may be metrics of what does not run any more.
@@ -84,6 +143,7 @@ enum Wish {
     Files,
     Hangup,
     Request(Request),
+    Status,
 }
 
 impl Agent {
@@ -91,8 +151,9 @@ impl Agent {
         sources: ConfigSources,
         configuration: Configuration,
         logs: Logs,
+        world: World,
+        notifier: Notifier,
     ) -> anyhow::Result<Self> {
-        let world = World::default();
         let health = Health::default();
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let started = Instant::now();
@@ -125,13 +186,18 @@ impl Agent {
             logs,
             health,
             reloads: world.telemetry.spans().kind("reload"),
-            telemetry: world.telemetry,
+            telemetry: world.telemetry.clone(),
             overview,
-            taps: world.taps,
+            taps: world.taps.clone(),
+            reloading: world.progress.line("reload", || false).pulse(),
+            world,
+            notifier,
+            unserved: Vec::new(),
             held_max,
             untidy: false,
         };
         agent.show();
+        agent.look_at_sockets();
         agent.look_at_files();
         agent.note_success();
         Ok(agent)
@@ -139,6 +205,8 @@ impl Agent {
 
     /// Runs until told to stop, or something fails: then it says what.
     async fn serve(&mut self, signals: &mut Signals) -> Option<String> {
+        let mut status = tokio::time::interval(STATUS_INTERVAL);
+        status.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let quiet = self.loaded.settings().reload.debounce;
             let wish = tokio::select! {
@@ -156,8 +224,13 @@ impl Agent {
                 }
                 // The sender is in the side tasks, which outlive this.
                 Some(request) = self.requests.recv() => Wish::Request(request),
+                _ = status.tick() => Wish::Status,
             };
             match wish {
+                Wish::Status => {
+                    self.look_at_sockets();
+                    self.tell(&[]);
+                }
                 Wish::Files => drop(self.reload(false, "files").await),
                 Wish::Hangup => drop(self.reload(false, "SIGHUP").await),
                 Wish::Request(Request { dry_run, answer }) => {
@@ -173,6 +246,13 @@ impl Agent {
     async fn reload(&mut self, dry_run: bool, trigger: &'static str) -> Report {
         let started = Instant::now();
         let before = self.watch.stamp();
+        self.reloading.within(RELOAD_MAX);
+        if !dry_run {
+            self.notifier.tell(&[
+                State::Reloading,
+                State::Status("reading the configuration again"),
+            ]);
+        }
         let mut span = self.reloads.start();
         let report = self.try_reload(dry_run).await;
         if report.outcome == Outcome::Refused {
@@ -180,7 +260,9 @@ impl Agent {
             span.fails(|| problem.map_or_else(String::new, ToString::to_string));
         }
         drop(span);
+        self.reloading.rests();
         if !dry_run {
+            self.look_at_sockets();
             // Also after a refusal: what is mended has to be noticed.
             self.look_at_files();
             if self.watch.stamp() != before {
@@ -188,6 +270,8 @@ impl Agent {
                 self.watch.look_again();
             }
             self.note(&report, trigger, started);
+            // Also after a refusal: it runs as before.
+            self.tell(&[State::Ready]);
         }
         report
     }
@@ -313,6 +397,69 @@ impl Agent {
         });
     }
 
+    /// The watchdog, and the questions that it asks this task.
+    fn watch_over(&self, interval: Duration) -> anyhow::Result<(Watchdog, Pings)> {
+        let progress = self.world.progress.clone();
+        let started = Watchdog::start(interval, self.notifier.clone(), progress);
+        debug!(
+            ?interval,
+            "the service manager's watchdog is told that everything gets on"
+        );
+        started.context("start the watchdog's thread")
+    }
+
+    /// Tells the service manager `states` and how things are.
+    fn tell(&self, states: &[State<'_>]) {
+        if !self.notifier.is_heard() {
+            return;
+        }
+        let status = self.status();
+        let mut all = states.to_vec();
+        all.push(State::Status(&status));
+        self.notifier.tell(&all);
+    }
+
+    fn status(&self) -> String {
+        let pipelines = self.loaded.settings().pipelines.len();
+        let ending = if pipelines == 1 { "" } else { "s" };
+        let Totals {
+            delivered,
+            queued,
+            given_up,
+        } = self.running.totals();
+        let refused = match self.health.reloaded() {
+            Some(last) if last.outcome == Outcome::Refused.name() => {
+                let problem = last.problems.first().map_or("", String::as_str);
+                format!("; the configuration on disk is refused: {problem}")
+            }
+            _ => String::new(),
+        };
+        format!(
+            "{pipelines} pipeline{ending}; items: {delivered} delivered, {queued} queued, {given_up} given up{refused}"
+        )
+    }
+
+    /// Warns when nobody serves a socket that the service manager has opened: clients connect, and wait in vain.
+    fn look_at_sockets(&mut self) {
+        let (used, unused) = self.world.sockets.inherited_by_use();
+        if unused == self.unserved {
+            return;
+        }
+        for socket in unused
+            .iter()
+            .filter(|socket| !self.unserved.contains(socket))
+        {
+            warn!(
+                socket,
+                "the service manager listens here for the agent, and nothing in the configuration does: who connects waits in vain; change the socket unit or the configuration"
+            );
+        }
+        for socket in used.iter().filter(|socket| self.unserved.contains(socket)) {
+            info!(socket, "the service manager's socket is served");
+        }
+        self.unserved = unused;
+    }
+
     fn note_success(&self) {
         let gauge = |spec, value| self.telemetry.gauge(spec, &[]).set(value);
         let now = SystemTime::now()
@@ -329,15 +476,24 @@ impl Agent {
     /// Whether nothing was given up for want of time.
     async fn stop(self, signals: &mut Signals) -> bool {
         self.health.enter(Phase::Stopping);
+        let queued = self.running.totals().queued;
+        let status = format!("stopping; delivering what is queued: {queued} items");
+        self.notifier
+            .tell(&[State::Stopping, State::Status(&status)]);
         let Self {
             running,
             side,
             loaded,
+            notifier,
             ..
         } = self;
-        let clean = drain(running, &loaded, signals).await;
-        side.stop().await;
-        clean
+        let limit = loaded.settings().drain_timeout + STOP_SLACK;
+        let ending = async {
+            let clean = drain(running, &loaded, signals).await;
+            side.stop().await;
+            clean
+        };
+        extending(&notifier, limit, ending).await
     }
 }
 

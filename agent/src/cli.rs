@@ -22,6 +22,7 @@ use crate::config::{
     self, ConfigSources, Configuration, Diagnostics, Format, ProcessEnvironment, Registries,
     Settings, Source,
 };
+use crate::telemetry::journal::{self, Priority};
 
 /// The configuration is wrong: `EX_CONFIG` of sysexits.h, which service managers know not to restart after.
 pub const EXIT_CONFIG: u8 = 78;
@@ -57,7 +58,8 @@ Exit codes:
   78  the configuration is wrong; every problem is on standard error";
 
 const CONFIG_HELP: &str = "\
-Values may contain `${env:NAME}`, `${env:NAME:-default}` and `${file:path}`; `$$` is a plain `$`.
+Values may contain `${env:NAME}`, `${env:NAME:-default}`, `${file:path}` and `${credential:NAME}` (of systemd);
+`$$` is a plain `$`.
 An environment variable that is not set and has no default is an error.
 
 Examples:
@@ -323,8 +325,16 @@ fn tell(found: &Diagnostics) {
     complain(&text);
 }
 
-/// Writes to standard error.
+/// Writes to standard error; with a priority for each line where the journal reads it.
 pub fn complain(text: &str) {
+    if journal::is_read() {
+        let text = journal::prefixed(text, |line| match line.contains(": warning: ") {
+            true => Priority::Warning,
+            false => Priority::Error,
+        });
+        let _gone = io::stderr().write_all(text.as_bytes());
+        return;
+    }
     // There is nowhere left to say that standard error is gone.
     let _gone = io::stderr().write_all(text.as_bytes());
 }

@@ -23,6 +23,7 @@ use crate::exporters::sender::SenderSettings;
 use crate::gather::Batching;
 use crate::memory::Reservation;
 use crate::net::sockets::Sockets;
+use crate::progress::Progress;
 use crate::signal::{PerSignal, Signal};
 use crate::status::{Reporter, Statuses};
 use crate::tap::Taps;
@@ -371,6 +372,8 @@ pub struct ExporterContext {
     pub telemetry: Telemetry,
     /// Where it tells how it is, for each signal.
     pub status: PerSignal<Reporter>,
+    /// Knows whether workers get on.
+    pub progress: Progress,
     /// Triggered when the time to drain is over: attempts and waits end, and what is not delivered is given up.
     pub cut: Shutdown,
     /// Triggered when another exporter takes the queues over: attempts under way end, and what is not delivered goes back.

@@ -70,6 +70,11 @@ impl Ledger {
         self.0.queued.get()
     }
 
+    /// Items that destinations have taken.
+    pub fn delivered(&self) -> u64 {
+        self.0.delivered.get()
+    }
+
     /// Items that exporters gave up so far: processors' drops, which are what they are for, are not among them.
     pub fn given_up(&self) -> u64 {
         self.0.given_up.load(Ordering::Relaxed)

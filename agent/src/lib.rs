@@ -34,12 +34,14 @@ pub mod pipeline;
 pub mod process;
 pub mod processors;
 pub mod profile;
+pub mod progress;
 pub mod receivers;
 pub mod reload;
 pub mod secret;
 mod side;
 pub mod signal;
 pub mod status;
+pub mod systemd;
 pub mod tap;
 pub mod telemetry;
 #[cfg(test)]

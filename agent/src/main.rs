@@ -8,7 +8,7 @@ use tidegate::cli::dead_letter::{self, DeadLetterCommand};
 use tidegate::cli::{self, Cli, Command, convert, schema, shell, tap, top};
 use tidegate::config::{ConfigSources, Diagnostics, LogEncoding, LogLevel, LogSettings};
 use tidegate::telemetry::logs::{self, Logs};
-use tidegate::{allocator, app, localdb};
+use tidegate::{allocator, app, localdb, systemd};
 use tracing::{error, warn};
 
 /// The C library's, which notes who has its memory when somebody wants to know.
@@ -35,14 +35,20 @@ fn main() -> ExitCode {
         Command::Tap(args) => block_on(LogEncoding::Console, tap::run(args)),
         Command::Diff(args) => cli::reload::diff(&args),
         Command::Localdb(options) => {
+            let notifier = systemd::adopt().notifier;
             start_logging(LogSettings::default());
-            let work = async { localdb::run(options).await.map(|()| ExitCode::SUCCESS) };
+            let work = async {
+                localdb::run(options, notifier)
+                    .await
+                    .map(|()| ExitCode::SUCCESS)
+            };
             block_on(LogEncoding::Console, work)
         }
     }
 }
 
 fn run(from: &ConfigSources) -> ExitCode {
+    let manager = systemd::adopt();
     let configuration = match cli::configuration(from) {
         Ok(found) => found,
         Err(code) => return code,
@@ -51,7 +57,7 @@ fn run(from: &ConfigSources) -> ExitCode {
     let settings = configuration.settings.telemetry.logs;
     let logs = start_logging(settings);
     log_warnings(&configuration.warnings);
-    let work = app::run(from.clone(), configuration, logs);
+    let work = app::run(from.clone(), configuration, logs, manager);
     block_on(settings.encoding, work)
 }
 

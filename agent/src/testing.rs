@@ -26,6 +26,7 @@ use crate::component::{
 };
 use crate::config::{Diagnostics, Section};
 use crate::ledger::Ledger;
+use crate::progress::Progress;
 use crate::signal::{PerSignal, Signal};
 use crate::tap::Taps;
 use crate::telemetry::Telemetry;
@@ -269,6 +270,7 @@ pub(crate) fn exporter_context(signals: &[Signal]) -> ExporterContext {
         signals: signals.to_vec(),
         telemetry: Telemetry::default(),
         status: PerSignal::default(),
+        progress: Progress::default(),
         cut: Shutdown::default(),
         leave: Shutdown::default(),
         inherited: Vec::new(),

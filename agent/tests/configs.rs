@@ -1,4 +1,4 @@
-//! The examples under `configs/agent`: each one loads, and each component is in one.
+//! The examples under `configs/agent`, and what the package installs: each one loads, and each component is in one.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -40,6 +40,7 @@ fn examples() -> Vec<PathBuf> {
             path.extension()
                 .is_some_and(|extension| extension == "toml")
         })
+        .chain([Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/agent.toml")])
         .collect();
     files.sort();
     files

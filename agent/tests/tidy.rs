@@ -72,6 +72,16 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     ("pipeline", &["crate::app", "crate::cli"]),
+    ("progress.rs", &["crate::"]),
+    (
+        "systemd",
+        &[
+            "crate::component",
+            "crate::pipeline",
+            "crate::config",
+            "crate::net",
+        ],
+    ),
     (
         "localdb",
         &[

@@ -70,11 +70,16 @@ pub struct Service {
 impl Service {
     /// Starts `command` with its output in a log file in `folder`.
     pub fn start(name: &str, command: &mut Command, folder: &Path) -> Self {
+        Self::start_with(name, command, folder, Stdio::null())
+    }
+
+    /// The same with this standard input.
+    pub fn start_with(name: &str, command: &mut Command, folder: &Path, stdin: Stdio) -> Self {
         let log = folder.join(format!("{name}.log"));
         let output = File::create(&log).expect("the folder is writable");
         let errors = output.try_clone().expect("a file handle can be cloned");
         let child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(output)
             .stderr(errors)
             .spawn()

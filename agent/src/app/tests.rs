@@ -34,7 +34,8 @@ impl Bench {
         let configuration = config::load_configuration(&sources).unwrap_or_else(|found| {
             panic!("{found}");
         });
-        let agent = Agent::start(sources, configuration, Logs::detached())
+        let (world, notifier) = (World::default(), Notifier::default());
+        let agent = Agent::start(sources, configuration, Logs::detached(), world, notifier)
             .await
             .unwrap();
         Self { folder, agent }

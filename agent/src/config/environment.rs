@@ -138,10 +138,13 @@ fn read(source: impl Read) -> Result<String, String> {
     })
 }
 
+/// What is said about a file that is not there.
+pub(crate) const NO_SUCH_FILE: &str = "cannot be read: no such file";
+
 /// The system's words without its number: `cannot be read: permission denied`.
 fn words(error: io::Error) -> String {
     let reason = match error.kind() {
-        io::ErrorKind::NotFound => "no such file".to_owned(),
+        io::ErrorKind::NotFound => return NO_SUCH_FILE.to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => error.to_string(),
     };

@@ -1,4 +1,4 @@
-//! Substitution in values: `${env:NAME}`, `${env:NAME:-default}`, `${NAME}`, `${file:path}` and `$$`.
+//! Substitution in values: `${env:NAME}`, `${env:NAME:-default}`, `${NAME}`, `${file:path}`, `${credential:NAME}` and `$$`.
 //!
 //! What is substituted is text and nothing else: it is never searched for further substitutions, so a variable cannot
 //! pull in another, and the work is linear in the text. Only the name, path and default written in the configuration
@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::environment::{BYTES_MAX, Environment};
+use super::environment::{self, BYTES_MAX, Environment};
 use super::parse;
 use super::text::Texts;
 use super::tree::{Given, KeyPath, Node, Step, Value};
@@ -214,8 +214,9 @@ impl Template<'_> {
         let value = match body.split_once(':') {
             Some(("env", rest)) => self.variable(rest, depth),
             Some(("file", path)) => self.file(path, depth),
+            Some(("credential", rest)) => self.credential(rest, depth),
             Some((scheme, rest)) if !rest.starts_with('-') && is_scheme(scheme) => Err(format!(
-                "`${{{scheme}:…}}` is not supported: use `${{env:NAME}}` or `${{file:path}}`"
+                "`${{{scheme}:…}}` is not supported: use `${{env:NAME}}`, `${{file:path}}` or `${{credential:NAME}}`"
             )),
             _ => self.variable(body, depth),
         };
@@ -275,9 +276,52 @@ impl Template<'_> {
             .environment
             .file(&path)
             .map_err(|problem| format!("the file {} {problem}", path.display()))?;
-        let content = content.strip_suffix('\n').unwrap_or(&content);
-        Ok(content.strip_suffix('\r').unwrap_or(content).to_owned())
+        Ok(without_line_end(&content))
     }
+
+    /// What the service manager has put into the service's folder for credentials.
+    fn credential(&mut self, body: &str, depth: usize) -> Result<String, String> {
+        let (name, default) = split_default(body);
+        let name = self.expand(name, depth + 1);
+        if name.is_empty() || name.starts_with('.') || name.contains('/') {
+            return Err(format!("`{name}` is not the name of a credential"));
+        }
+        let folder = self.environment.variable(CREDENTIALS)?;
+        for candidate in [name.clone(), format!("{FOLDER_PREFIX}{name}")] {
+            let Some(folder) = &folder else { break };
+            let path = Path::new(folder).join(candidate);
+            match self.environment.file(&path) {
+                Ok(content) => {
+                    self.from_file = true;
+                    return Ok(without_line_end(&content));
+                }
+                Err(problem) if problem == environment::NO_SUCH_FILE => {}
+                Err(problem) => {
+                    return Err(format!("the credential {} {problem}", path.display()));
+                }
+            }
+        }
+        match (default, folder) {
+            (Some(default), _) => Ok(self.expand(default, depth + 1)),
+            (None, Some(folder)) => Err(format!(
+                "there is no credential {name} in {folder}; hand it over with `LoadCredential=` in the unit, or give a default: `${{credential:{name}:-default}}`"
+            )),
+            (None, None) => Err(format!(
+                "the credential {name} cannot be had: {CREDENTIALS} is not set, as it is in a systemd service with credentials; to try it elsewhere, set it to a folder that has the file {name}"
+            )),
+        }
+    }
+}
+
+/// Where systemd puts a service's credentials.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// What systemd puts before the names of files where the unit has a whole folder loaded, as the package's does.
+const FOLDER_PREFIX: &str = "tidegate_";
+
+fn without_line_end(content: &str) -> String {
+    let content = content.strip_suffix('\n').unwrap_or(content);
+    content.strip_suffix('\r').unwrap_or(content).to_owned()
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -307,7 +351,10 @@ mod tests {
             .variable("SLY", "${env:HOST}")
             .variable("PORT", "9000")
             .file("/etc/secret", "pass\nword\n")
-            .file("/conf/here", "near\r\n");
+            .file("/conf/here", "near\r\n")
+            .variable("CREDENTIALS_DIRECTORY", "/run/credentials")
+            .file("/run/credentials/token", "t0k3n\n")
+            .file("/run/credentials/tidegate_password", "hunter2");
         let mut texts = Texts::default();
         texts.add("t", Some(Path::new("/conf")), String::new());
         let mut node = Node::new(Value::Text(text.to_owned()), Span::default());
@@ -342,6 +389,11 @@ mod tests {
         check("${file:here}", "near");
         check("${file:/etc/${env:NONE:-secret}}", "pass\nword");
         check("${env:NONE:-a$${b}", "a${b");
+        check("${credential:token}", "t0k3n");
+        check("${credential:password}", "hunter2");
+        check("${credential:tidegate_password}", "hunter2");
+        check("${credential:none:-else}", "else");
+        check("${credential:token:-else}", "t0k3n");
     }
 
     #[test]
@@ -362,6 +414,15 @@ mod tests {
             "the file /none cannot be read: no such file",
         );
         check("${file:}", "names no file");
+        check(
+            "${credential:none}",
+            "no credential none in /run/credentials; hand it over with `LoadCredential=`",
+        );
+        check(
+            "${credential:../../etc/passwd}",
+            "is not the name of a credential",
+        );
+        check("${credential:}", "is not the name of a credential");
         let bomb = format!("{}X{}", "${env:".repeat(40), "}".repeat(40));
         check(&bomb, "nested more than 16 levels");
         check(&"${env:A:-".repeat(50_000), "no closing `}`");

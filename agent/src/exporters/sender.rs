@@ -3,6 +3,8 @@
 mod failure;
 mod letters;
 #[cfg(test)]
+mod progress_tests;
+#[cfg(test)]
 mod tests;
 mod worker;
 
@@ -14,6 +16,7 @@ use super::queue::{Queue, QueueSettings};
 use super::retry::{RetryOptions, RetrySettings};
 use crate::component::{BoxFuture, ComponentError, Exporter, ExporterContext, Sender, Shutdown};
 use crate::config::Section;
+use crate::progress::{Line, Pulse};
 use crate::signal::Signal;
 use crate::telemetry::spans::SpanKind;
 use crate::telemetry::{Counter, Gauge, names};
@@ -130,6 +133,7 @@ pub fn spawn<E: Exporter>(
     let leftovers = queue.leftovers(context, signal);
     // What is left over goes out beside the rest, by one worker each.
     let queues = std::iter::repeat_n(&queue, settings.consumers).chain(&leftovers);
+    let line = line(context, signal, &queue);
     let waiting = queues.map(|queue| {
         let worker = Worker {
             exporter: make(),
@@ -144,6 +148,8 @@ pub fn spawn<E: Exporter>(
             status: context.status[signal].clone(),
             taps: context.taps.clone(),
             failing: false,
+            line: line.clone(),
+            pulse: Pulse::unwatched(),
         };
         Box::pin(worker.run()) as BoxFuture<'static, ()>
     });
@@ -160,6 +166,13 @@ pub fn spawn<E: Exporter>(
         cut,
         ended: Shutdown::default(),
     })
+}
+
+/// Where the workers say what they do.
+fn line(context: &ExporterContext, signal: Signal, queue: &Queue) -> Line {
+    let queue = queue.clone();
+    let name = format!("exporters.{} {signal}", context.id);
+    context.progress.line(name, move || queue.has_waiting())
 }
 
 struct Metrics {

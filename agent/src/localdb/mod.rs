@@ -16,6 +16,8 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::systemd::{Notifier, State, extending};
+
 mod answer;
 mod body;
 mod dedup_log;
@@ -103,15 +105,18 @@ pub struct Options {
 ///
 /// # Errors
 /// When the library is missing, the address or the data folder is taken, or the engine does not start.
-pub async fn run(options: Options) -> anyhow::Result<()> {
+pub async fn run(options: Options, notifier: Notifier) -> anyhow::Result<()> {
     if options.fetch || options.fetch_only {
         let named = options.library.clone();
-        let library = tokio::task::spawn_blocking(move || match library::find(named.as_deref()) {
+        notifier.tell(&[State::Status(
+            "getting the ClickHouse engine if it is missing",
+        )]);
+        let fetching = tokio::task::spawn_blocking(move || match library::find(named.as_deref()) {
             Ok(found) => Ok(found),
             Err(_) if named.is_none() => fetch::fetch(),
             Err(missing) => Err(missing),
-        })
-        .await??;
+        });
+        let library = extending(&notifier, FETCH_MAX, fetching).await??;
         tracing::info!(library = %library.display(), "the ClickHouse engine is installed");
         if options.fetch_only {
             return Ok(());
@@ -121,13 +126,23 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let bound = Duration::from_secs(options.shutdown_timeout);
-    let server = Server::start(options).await?;
+    let server = extending(&notifier, OPEN_MAX, Server::start(options)).await?;
+    let status = format!("listening on http://{}", server.address());
+    notifier.tell(&[State::Ready, State::Status(&status)]);
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
         _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
     }
-    server.stop(bound).await
+    notifier.tell(&[State::Stopping, State::Status("closing the data")]);
+    extending(&notifier, bound + CLOSE_MAX, server.stop(bound)).await
 }
+
+/// For getting 180 MB over a slow line.
+const FETCH_MAX: Duration = Duration::from_secs(3600);
+/// For reading the parts of many large tables.
+const OPEN_MAX: Duration = Duration::from_secs(15 * 60);
+/// For closing the data once requests have ended.
+const CLOSE_MAX: Duration = Duration::from_secs(60);
 
 /// Random bits for names and marks; nothing secret depends on them.
 fn random() -> u64 {

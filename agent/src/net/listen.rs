@@ -126,6 +126,14 @@ impl Endpoint {
         }
     }
 
+    /// The addresses that it may be bound to, the first one first; none for a path.
+    pub(super) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::Tcp { host, port, family } => resolve(host, *port, *family),
+            Self::Unix(_) => Ok(Vec::new()),
+        }
+    }
+
     /// The port, where it has one.
     pub(super) fn port(&self) -> Option<u16> {
         match self {
@@ -210,7 +218,7 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     remove_abandoned(path)?;
     let listener = std::os::unix::net::UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
-    let bound = Bound::Unix(listener, OwnedPath(path.to_owned()));
+    let bound = Bound::Unix(listener, Some(OwnedPath(path.to_owned())));
     let address = path.display().to_string();
     Ok(Listener::shared(Arc::new(bound), address))
 }
@@ -253,7 +261,9 @@ pub(super) enum Bound {
     Tcp(std::net::TcpListener),
     Unix(
         std::os::unix::net::UnixListener,
-        #[expect(dead_code, reason = "held for its drop")] OwnedPath,
+        /// `None` where the path belongs to whoever opened the socket.
+        #[expect(dead_code, reason = "held for its drop")]
+        Option<OwnedPath>,
     ),
 }
 

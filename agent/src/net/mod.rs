@@ -7,6 +7,7 @@ pub mod sockets;
 pub mod tls;
 
 mod activity;
+mod inherited;
 pub(crate) mod socket;
 
 pub use activity::Connection;

@@ -4,16 +4,21 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::inherited::Inherited;
 use super::listen::{Bound, Endpoint, Listener};
 
-/// The sockets of a process, by where they listen. Cloning shares them; they close when nobody uses them any more.
+/// The sockets of a process, by where they listen. Cloning shares them; they close when nobody uses them any more, but for
+/// those that were there before the process.
 #[derive(Clone, Default)]
 pub struct Sockets(Arc<Mutex<Known>>);
 
 #[derive(Default)]
 struct Known {
+    /// Opened by a service manager.
+    inherited: Vec<Inherited>,
     listeners: BTreeMap<String, (Weak<Bound>, String)>,
     /// What serves there, for whoever knows its type.
     servers: BTreeMap<String, Box<dyn Any + Send>>,
@@ -40,6 +45,36 @@ impl Key {
 }
 
 impl Sockets {
+    /// Those that a service manager has opened, under their names, and why some of them cannot be used.
+    pub fn inherited(sockets: impl IntoIterator<Item = (String, OwnedFd)>) -> (Self, Vec<String>) {
+        let (mut known, mut problems) = (Known::default(), Vec::new());
+        for (name, socket) in sockets {
+            match Inherited::adopt(name, socket) {
+                Ok(socket) => known.inherited.push(socket),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        (Self(Arc::new(Mutex::new(known))), problems)
+    }
+
+    /// Inherited sockets on which something is served, and those on which nothing is: their clients wait in vain.
+    pub fn inherited_by_use(&self) -> (Vec<String>, Vec<String>) {
+        let known = self.known();
+        let (used, unused): (Vec<_>, Vec<_>) =
+            known.inherited.iter().partition(|socket| socket.is_used());
+        let describe =
+            |sockets: Vec<&Inherited>| sockets.into_iter().map(Inherited::describe).collect();
+        (describe(used), describe(unused))
+    }
+
+    /// Whether the socket at `endpoint` was opened by a service manager.
+    pub(crate) fn is_inherited(&self, endpoint: &Endpoint) -> bool {
+        self.known()
+            .inherited
+            .iter()
+            .any(|socket| socket.is_at(endpoint))
+    }
+
     /// The socket at `endpoint`: the one that is there, or a new one.
     ///
     /// # Errors
@@ -54,10 +89,11 @@ impl Sockets {
         {
             return Ok(Listener::shared(bound, address.clone()));
         }
-        let listener = match endpoint.bind() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => known.share(endpoint, error),
-            bound => bound,
-        }?;
+        let inherited = known.inherited.iter().find(|socket| socket.is_at(endpoint));
+        let listener = match inherited {
+            Some(socket) => Listener::shared(Arc::clone(&socket.bound), socket.address()),
+            None => known.bind(endpoint)?,
+        };
         let entry = (listener.downgrade(), listener.address().to_owned());
         known.listeners.insert(key.0.clone(), entry);
         Ok(listener)
@@ -82,6 +118,26 @@ impl Sockets {
 }
 
 impl Known {
+    fn bind(&self, endpoint: &Endpoint) -> io::Result<Listener> {
+        let error = match endpoint.bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
+            bound => return bound,
+        };
+        self.share(endpoint, error).map_err(|error| {
+            let mut sockets = self.inherited.iter();
+            match sockets.find(|socket| socket.is_in_the_way_of(endpoint)) {
+                Some(socket) => io::Error::new(
+                    error.kind(),
+                    format!(
+                        "{error}: the service manager listens on {}; make the socket unit and the configuration name the same address",
+                        socket.describe()
+                    ),
+                ),
+                None => error,
+            }
+        })
+    }
+
     /// Binds `endpoint` beside sockets of our own that cover its address, such as every address of its port. They share
     /// the port for as long as it takes to bind: another process cannot have it.
     fn share(&self, endpoint: &Endpoint, error: io::Error) -> io::Result<Listener> {
@@ -126,6 +182,51 @@ mod tests {
         assert!(std::net::TcpStream::connect(&address).is_ok());
         drop(second);
         assert!(std::net::TcpStream::connect(&address).is_err());
+    }
+
+    fn inherited(listener: std::net::TcpListener) -> Sockets {
+        let (sockets, problems) = Sockets::inherited([("otlp".to_owned(), listener.into())]);
+        assert!(problems.is_empty());
+        sockets
+    }
+
+    #[test]
+    fn an_inherited_socket_is_used_where_it_listens_and_stays_open() {
+        let opened = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = opened.local_addr().unwrap();
+        let sockets = inherited(opened);
+        assert_eq!(sockets.inherited_by_use().1, [format!("{address} (otlp)")]);
+        for text in [address.to_string(), format!("localhost:{}", address.port())] {
+            let listener = listen(&sockets, &text).unwrap();
+            assert_eq!(listener.address(), address.to_string());
+            assert_eq!(sockets.inherited_by_use().0.len(), 1);
+            drop(listener);
+            assert_eq!(sockets.inherited_by_use().1.len(), 1);
+            assert!(
+                std::net::TcpStream::connect(address).is_ok(),
+                "clients may wait"
+            );
+        }
+    }
+
+    #[test]
+    fn an_inherited_socket_that_is_in_the_way_is_named() {
+        let opened = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = opened.local_addr().unwrap().port();
+        // It would share its port with what this process binds itself, but for the user that opened it.
+        let sockets = Known {
+            inherited: vec![Inherited::adopt("otlp".to_owned(), opened.into()).unwrap()],
+            ..Known::default()
+        };
+        let endpoint = Endpoint::parse("tcp", &format!("127.0.0.1:{port}")).unwrap();
+        let error = sockets.bind(&endpoint).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("listens on 0.0.0.0:{port} (otlp)")),
+            "{error}"
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::gather::Batching;
 use crate::ledger::Ledger;
 use crate::memory::HeldBytes;
 use crate::net::sockets::Sockets;
+use crate::progress::Progress;
 use crate::signal::{PerSignal, Signal};
 use crate::status::{Draft, Instance, Statuses};
 use crate::tap::Taps;
@@ -35,6 +36,8 @@ pub struct World {
     pub statuses: Statuses,
     /// Who looks at what passes.
     pub taps: Taps,
+    /// Whether those who do the work get on with it.
+    pub progress: Progress,
 }
 
 /// A sender that is leaving, until it is taken back or gone. Whoever holds the lock keeps it as it is.
@@ -199,6 +202,7 @@ impl Builder<'_> {
             signals,
             telemetry: self.built.world.telemetry.clone(),
             status,
+            progress: self.built.world.progress.clone(),
             cut: self.built.cut.child(),
             leave: Shutdown::default(),
             inherited: self.inherited(id),

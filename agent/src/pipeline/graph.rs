@@ -198,7 +198,9 @@ impl Running {
                 if let Some(before) = old.iter().find(|live| live.node.id == placed.node.id) {
                     pipeline.follow(&before.pipeline);
                 }
-                tokio::spawn(Arc::clone(&pipeline).run_timers())
+                let name = format!("pipelines.{} timers", placed.node.id);
+                let line = self.world.progress.line(name, || false);
+                tokio::spawn(Arc::clone(&pipeline).run_timers(line.pulse()))
             } else {
                 let place = old
                     .iter()
@@ -405,6 +407,18 @@ impl Running {
         }
     }
 
+    /// What became so far of what was accepted.
+    pub fn totals(&self) -> Totals {
+        let ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        let delivered = ledgers.values().map(crate::ledger::Ledger::delivered).sum();
+        drop(ledgers);
+        Totals {
+            delivered,
+            queued: self.queued(),
+            given_up: self.given_up(),
+        }
+    }
+
     fn queued(&self) -> usize {
         let ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
         let queued = ledgers.values().map(crate::ledger::Ledger::queued);
@@ -418,6 +432,17 @@ impl Running {
         let given_up = ledgers.values().map(crate::ledger::Ledger::given_up);
         self.given_up_before + given_up.sum::<u64>()
     }
+}
+
+/// What became so far of what was accepted, in items, once for each exporter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Taken by their destination.
+    pub delivered: u64,
+    /// Waiting for it.
+    pub queued: usize,
+    /// Given up.
+    pub given_up: u64,
 }
 
 /// What became of what was accepted, in items, once for each exporter.

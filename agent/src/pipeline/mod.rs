@@ -19,7 +19,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 pub use build::{Built, World};
-pub use graph::{Ending, Running};
+pub use graph::{Ending, Running, Totals};
 pub use intake::Inlet;
 pub use plan::{Change, Node, Plan};
 
@@ -28,6 +28,7 @@ use crate::batch::Batch;
 use crate::component::{Output, Processor};
 use crate::exporters::queue::{Account, Queue};
 use crate::ledger::Ledger;
+use crate::progress::Pulse;
 use crate::signal::Signal;
 use crate::tap::{Point, Taps};
 use crate::telemetry::spans::SpanKind;
@@ -211,14 +212,16 @@ impl Pipeline {
         }
     }
 
-    /// Runs the processors' timers until the task is ended.
-    pub async fn run_timers(self: Arc<Self>) {
+    /// Runs the processors' timers until the task is ended; `pulse` says what they wait for.
+    pub async fn run_timers(self: Arc<Self>, pulse: Pulse) {
         loop {
             let deadline = next_deadline(&self.stages());
             let Some(deadline) = deadline else {
+                pulse.rests();
                 self.deadline_set.notified().await;
                 continue;
             };
+            pulse.until(deadline);
             tokio::time::sleep_until(deadline.into()).await;
             self.wake(tokio::time::Instant::now().into_std());
         }

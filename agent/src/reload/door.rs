@@ -37,7 +37,10 @@ impl Door {
     /// Binds `endpoint`.
     pub(crate) fn bind(sockets: &Sockets, endpoint: &listen::Endpoint) -> io::Result<Self> {
         let bound = admin::bind(sockets, endpoint, "service.admin")?;
-        if let listen::Endpoint::Unix(path) = endpoint {
+        // Who may use a socket of the service manager is said in its unit.
+        if let listen::Endpoint::Unix(path) = endpoint
+            && !sockets.is_inherited(endpoint)
+        {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
         }
         Ok(Self(bound))

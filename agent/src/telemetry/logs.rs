@@ -1,10 +1,14 @@
-//! The agent's own log, on standard error: lines for people, or one JSON object each.
+//! The agent's own log, on standard error: lines for people, or one JSON object each; with priorities for the journal.
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use super::journal::{self, Journal};
 
 /// The registry with the filter on it.
 type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
@@ -78,15 +82,32 @@ fn filter(level: LevelFilter) -> (EnvFilter, Option<String>) {
 }
 
 fn format(json: bool) -> Format {
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = fmt::layer();
+    if journal::is_read() {
+        let layer = layer.with_writer(Journal).with_ansi(false);
+        // The journal knows the time, while who reads JSON wants it in the object.
+        return match json {
+            true => as_json(layer.json()),
+            false => layer.without_time().boxed(),
+        };
+    }
+    let layer = layer.with_writer(std::io::stderr);
     if json {
-        return layer
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .boxed();
+        return as_json(layer.json());
     }
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     layer.with_ansi(colours).boxed()
 }
+
+fn as_json<W>(layer: fmt::Layer<Filtered, JsonFields, JsonFormat, W>) -> Format
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    layer
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .boxed()
+}
+
+type JsonFormat = fmt::format::Format<fmt::format::Json>;

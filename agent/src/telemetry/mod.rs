@@ -1,6 +1,7 @@
 //! The agent's own metrics: one registry, one table of names, handles that cost an atomic add.
 
 pub mod figures;
+pub mod journal;
 pub mod logs;
 pub mod names;
 pub mod reference;

@@ -285,6 +285,12 @@ impl Log {
         self.0.shared.state().unsettled.bytes()
     }
 
+    /// Whether there is something that the reader has not given out.
+    pub fn has_unread(&self) -> bool {
+        let state = self.0.shared.state();
+        state.read < state.data_end
+    }
+
     /// Bytes of bodies that are in no batch.
     pub fn unbatched_bytes(&self) -> u64 {
         let state = self.0.shared.state();

@@ -17,6 +17,7 @@ use tidegate::gather::Gather;
 use tidegate::ledger::Ledger;
 use tidegate::pipeline::{Inlet, Pipeline};
 use tidegate::processors::PROCESSORS;
+use tidegate::progress::Progress;
 use tidegate::signal::{PerSignal, Signal};
 use tidegate::status::Reporter;
 use tidegate::telemetry::Telemetry;
@@ -77,6 +78,7 @@ impl Bench {
                 signals: Signal::ALL.to_vec(),
                 telemetry: telemetry.clone(),
                 status: PerSignal::default(),
+                progress: Progress::default(),
                 cut: Shutdown::default(),
                 leave: Shutdown::default(),
                 inherited: Vec::new(),

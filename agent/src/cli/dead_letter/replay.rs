@@ -15,6 +15,7 @@ use crate::ack::{Answer, Refusal};
 use crate::component::{ExporterContext, Sender, Shutdown};
 use crate::config::Settings;
 use crate::exporters::dead_letter::{Header, Letter, SUFFIX, rewrite};
+use crate::progress::Progress;
 use crate::signal::{PerSignal, Signal};
 use crate::telemetry::{Telemetry, names};
 
@@ -265,6 +266,7 @@ impl Running {
             signals: signals.into_iter().collect(),
             telemetry: Telemetry::default(),
             status: PerSignal::default(),
+            progress: Progress::default(),
             cut: Shutdown::default(),
             leave: Shutdown::default(),
             inherited: Vec::new(),

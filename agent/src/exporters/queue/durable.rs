@@ -30,6 +30,7 @@ use crate::component::{ComponentError, ExporterContext, Shutdown};
 use crate::exporters::folder_of;
 use crate::gather::Batching;
 use crate::ledger::Ledger;
+use crate::progress::Pulse;
 use crate::signal::Signal;
 use crate::status::{Condition, Reporter};
 use crate::telemetry::{Telemetry, names};
@@ -380,7 +381,11 @@ impl Queue {
         }
     }
 
-    pub(super) async fn next(&self, leave: &Shutdown) -> Option<Delivery> {
+    pub(super) fn has_waiting(&self) -> bool {
+        self.0.log.has_unread() || !self.returned().is_empty()
+    }
+
+    pub(super) async fn next(&self, leave: &Shutdown, pulse: &Pulse) -> Option<Delivery> {
         let mut forming = tokio::select! {
             biased;
             () = leave.triggered() => return None,
@@ -399,18 +404,25 @@ impl Queue {
                 () = leave.triggered() => return None,
             }
         }
-        // All pipelines are built.
+        // All pipelines are built. From here on this worker reads and writes on behalf of all.
+        pulse.waits_outside();
         while let Some(open) = forming.recovered.pop_front() {
             if let Some(delivery) = self.resume(&open).await {
                 return Some(delivery);
             }
         }
-        self.gather_next(&mut forming, leave).await
+        self.gather_next(&mut forming, leave, pulse).await
     }
 
     /// What was given back, or the next batch of what is in none.
-    async fn gather_next(&self, forming: &mut Forming, leave: &Shutdown) -> Option<Delivery> {
+    async fn gather_next(
+        &self,
+        forming: &mut Forming,
+        leave: &Shutdown,
+        pulse: &Pulse,
+    ) -> Option<Delivery> {
         loop {
+            pulse.waits_outside();
             if leave.is_triggered() {
                 return None;
             }
@@ -438,6 +450,10 @@ impl Queue {
                 }
             }
             let deadline = forming.former.deadline();
+            match deadline {
+                Some(deadline) => pulse.until(deadline),
+                None => pulse.rests(),
+            }
             let until_due = async {
                 match deadline {
                     Some(deadline) => tokio::time::sleep_until(deadline.into()).await,

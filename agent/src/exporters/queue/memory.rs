@@ -15,6 +15,7 @@ use crate::batch::Payload;
 use crate::component::{ExporterContext, Shutdown};
 use crate::gather::Batching;
 use crate::ledger::Custody;
+use crate::progress::Pulse;
 use crate::signal::Signal;
 use crate::telemetry::{Gauge, Telemetry, names};
 
@@ -223,7 +224,11 @@ impl Queue {
         answered.answer(Answer::Queued);
     }
 
-    pub(super) async fn next(&self, leave: &Shutdown) -> Option<Delivery> {
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.state().entries.is_empty() || !self.returned().is_empty()
+    }
+
+    pub(super) async fn next(&self, leave: &Shutdown, pulse: &Pulse) -> Option<Delivery> {
         let mut former = tokio::select! {
             biased;
             () = leave.triggered() => return None,
@@ -257,9 +262,13 @@ impl Queue {
             let arrived = async {
                 match former.deadline() {
                     Some(deadline) => {
+                        pulse.until(deadline);
                         drop(tokio::time::timeout_at(deadline.into(), arrived).await);
                     }
-                    None => arrived.await,
+                    None => {
+                        pulse.rests();
+                        arrived.await;
+                    }
                 }
             };
             tokio::select! {
@@ -453,12 +462,16 @@ mod tests {
         queue.0.push(&queue.1, late, ack);
         assert!(matches!(answered.await, Answer::Refused(_)));
         for items in 1..=3 {
-            let delivery = queue.0.next(&Shutdown::default()).await.unwrap();
+            let delivery = queue
+                .0
+                .next(&Shutdown::default(), &Pulse::unwatched())
+                .await
+                .unwrap();
             assert_eq!(delivery.payload.items(), items);
             delivery.settlement.delivered();
         }
-        let stay = Shutdown::default();
-        let (first, second) = tokio::join!(queue.0.next(&stay), queue.0.next(&stay));
+        let (stay, idle) = (Shutdown::default(), Pulse::unwatched());
+        let (first, second) = tokio::join!(queue.0.next(&stay, &idle), queue.0.next(&stay, &idle));
         assert!(first.is_none() && second.is_none());
     }
 
@@ -469,7 +482,7 @@ mod tests {
         assert!(queue.0.ready().is_err());
         queue
             .0
-            .next(&Shutdown::default())
+            .next(&Shutdown::default(), &Pulse::unwatched())
             .await
             .unwrap()
             .settlement

@@ -27,6 +27,7 @@ use crate::batch::Payload;
 use crate::component::{ComponentError, ExporterContext, Shutdown};
 use crate::gather::Batching;
 use crate::ledger::{Custody, Ledger};
+use crate::progress::Pulse;
 use crate::signal::Signal;
 use crate::status::Reporter;
 
@@ -232,16 +233,27 @@ impl Queue {
 
     /// The next batch, waiting for one; `None` when the queue is closed and there is no more.
     pub async fn next(&self) -> Option<Delivery> {
-        self.next_unless(&Shutdown::default()).await
+        let (never, unwatched) = (Shutdown::default(), Pulse::unwatched());
+        self.next_unless(&never, &unwatched).await
     }
 
     /// The same; `None` also once `leave` is triggered while it waits. Nothing is lost then, while dropping the future
-    /// leaves a batch in its log until the next start.
-    pub async fn next_unless(&self, leave: &Shutdown) -> Option<Delivery> {
+    /// leaves a batch in its log until the next start. `pulse` says what it waits for.
+    pub async fn next_unless(&self, leave: &Shutdown, pulse: &Pulse) -> Option<Delivery> {
+        pulse.rests();
         match &self.place {
-            Place::Memory(queue) => queue.next(leave).await,
-            Place::Durable(queue) => queue.next(leave).await,
+            Place::Memory(queue) => queue.next(leave, pulse).await,
+            Place::Durable(queue) => queue.next(leave, pulse).await,
             Place::Replay(queue) => queue.next().await,
+        }
+    }
+
+    /// Whether there is something that a worker who rests should take.
+    pub fn has_waiting(&self) -> bool {
+        match &self.place {
+            Place::Memory(queue) => queue.has_waiting(),
+            Place::Durable(queue) => queue.has_waiting(),
+            Place::Replay(_) => false,
         }
     }
 

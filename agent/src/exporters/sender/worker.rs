@@ -12,6 +12,7 @@ use crate::batch::Payload;
 use crate::component::{Exporter, Outcome, Shutdown};
 use crate::exporters::queue::{Delivery, Pace, Queue, Settlement, Ticket};
 use crate::exporters::retry::{Backoff, random_unit};
+use crate::progress::{Line, Pulse};
 use crate::signal::Signal;
 use crate::status::{Condition, Reporter};
 use crate::tap::Taps;
@@ -47,6 +48,10 @@ pub(super) struct Worker<E> {
     pub(super) taps: Taps,
     /// Whether the last attempt failed: state changes are logged, not attempts.
     pub(super) failing: bool,
+    /// Where it appears as long as it runs.
+    pub(super) line: Line,
+    /// Says what it does next.
+    pub(super) pulse: Pulse,
 }
 
 /// A batch as it came, or the two halves of one.
@@ -72,15 +77,17 @@ struct Budget {
 impl<E: Exporter> Worker<E> {
     pub(super) async fn run(mut self) {
         let (cut, leave) = (self.cut.clone(), self.leave.clone());
+        self.pulse = self.line.pulse();
         loop {
             let next = tokio::select! {
                 biased;
                 () = cut.triggered() => None,
-                next = self.queue.next_unless(&leave) => next,
+                next = self.queue.next_unless(&leave, &self.pulse) => next,
             };
             let Some(delivery) = next else {
                 break;
             };
+            self.pulse.computes();
             if self.taps.is_open() {
                 let shares = delivery.settlement.shares();
                 self.taps
@@ -91,6 +98,7 @@ impl<E: Exporter> Worker<E> {
             self.metrics.in_flight.dec();
             self.report_queue();
         }
+        self.pulse.waits_outside();
         if let Err(cause) = self.exporter.close().await {
             error!(exporter = self.id, %cause, "closing the exporter failed");
         }
@@ -180,6 +188,7 @@ impl<E: Exporter> Worker<E> {
             ticket,
             failure,
         } = refused;
+        self.pulse.waits_outside();
         match settlement.split().await {
             Ok(halves) => {
                 self.metrics.splits.inc();
@@ -212,6 +221,7 @@ impl<E: Exporter> Worker<E> {
         if let Some(letters) = &self.letters
             && let Some(class) = failure.is_final()
         {
+            self.pulse.waits_outside();
             match letters.keep(&settlement, &ticket, &failure, class).await {
                 Kept::Written => reason = DEAD_LETTER,
                 Kept::Failed => {}
@@ -265,6 +275,7 @@ impl<E: Exporter> Worker<E> {
         if self.leave.is_triggered() {
             return Err(Failure::Left);
         }
+        self.pulse.computes();
         let size = (payload.items(), payload.byte_len());
         let mut span = self.metrics.preparing.start();
         span.carries(size.0, size.1);
@@ -328,6 +339,7 @@ impl<E: Exporter> Worker<E> {
             };
             self.failed(&cause, wait);
             self.report_queue();
+            self.pulse.within(wait);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.leave.triggered() => return Err(Failure::Left),
@@ -337,6 +349,7 @@ impl<E: Exporter> Worker<E> {
 
     async fn attempt(&mut self, prepared: &mut E::Prepared) -> Outcome {
         let Some(limit) = self.settings.timeout else {
+            self.pulse.waits_outside();
             let leave = self.leave.clone();
             let overdue = async move {
                 leave.triggered().await;
@@ -350,6 +363,7 @@ impl<E: Exporter> Worker<E> {
                 },
             };
         };
+        self.pulse.within(limit);
         match tokio::time::timeout(limit, self.exporter.send(prepared)).await {
             Ok(outcome) => outcome,
             Err(_) => Outcome::Retry {
