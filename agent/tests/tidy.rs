@@ -75,7 +75,12 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("progress.rs", &["crate::"]),
     (
         "systemd",
-        &["crate::component", "crate::pipeline", "crate::config", "crate::net"],
+        &[
+            "crate::component",
+            "crate::pipeline",
+            "crate::config",
+            "crate::net",
+        ],
     ),
     (
         "localdb",

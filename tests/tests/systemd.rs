@@ -125,7 +125,10 @@ fn the_service_manager_is_told_of_every_change() {
             break ready;
         }
     };
-    assert!(refused.contains("agent.toml:5:1: error: exporters.debug.nonsense"), "{refused}");
+    assert!(
+        refused.contains("agent.toml:5:1: error: exporters.debug.nonsense"),
+        "{refused}"
+    );
     agent.signal("TERM");
     manager.hear("STOPPING=1");
     assert!(agent.wait().success());
