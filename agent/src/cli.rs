@@ -1,7 +1,9 @@
 //! The command line: what can be asked for, how it is asked, and the commands that only read the configuration.
 
+mod agent;
 pub mod convert;
 pub mod dead_letter;
+mod key;
 pub mod reload;
 pub mod schema;
 pub mod shell;

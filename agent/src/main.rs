@@ -8,7 +8,7 @@ use tidegate::cli::dead_letter::{self, DeadLetterCommand};
 use tidegate::cli::{self, Cli, Command, convert, schema, shell};
 use tidegate::config::{ConfigSources, Diagnostics, LogEncoding, LogLevel, LogSettings};
 use tidegate::telemetry::logs::{self, Logs};
-use tidegate::{allocator, app, localdb};
+use tidegate::{allocator, app, localdb, process};
 use tracing::{error, warn};
 
 fn main() -> ExitCode {
@@ -45,6 +45,7 @@ fn run(from: &ConfigSources) -> ExitCode {
     let settings = configuration.settings.telemetry.logs;
     let logs = start_logging(settings);
     log_warnings(&configuration.warnings);
+    process::raise_open_files();
     let work = app::run(from.clone(), configuration, logs);
     block_on(settings.encoding, work)
 }

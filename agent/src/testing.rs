@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::ack::{Ack, Answer, Answered};
+use crate::auth::Authenticators;
 use crate::batch::{Chunk, Payload};
 use crate::component::{
     ComponentError, ExporterContext, ExporterSettings, Factory, Sender, Shutdown,
@@ -266,6 +267,7 @@ pub(crate) fn exporter_context(signals: &[Signal]) -> ExporterContext {
         telemetry: Telemetry::default(),
         cut: Shutdown::default(),
         leave: Shutdown::default(),
+        authenticators: Authenticators::default(),
         inherited: Vec::new(),
     }
 }
@@ -400,6 +402,7 @@ mod conformance {
                     health: Health::default(),
                     telemetry: Telemetry::default(),
                     sockets: Sockets::default(),
+                    authenticators: Authenticators::default(),
                 };
                 settings.build(context).unwrap()
             };

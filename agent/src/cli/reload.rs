@@ -7,14 +7,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, UnixStream};
+use hyper::{Method, StatusCode};
 
+use super::agent::{AgentArgs, Link, Target, body};
 use super::{EXIT_CONFIG, ListFormat, complain, print, refuse};
 use crate::config::{ConfigSources, Source, load_configuration};
-use crate::net::listen::Endpoint;
 use crate::reload::{Difference, Loaded, Outcome, Report};
 
 pub(super) const RELOAD_HELP: &str = "\
@@ -24,6 +21,7 @@ Examples:
   tidegate reload --config /etc/tidegate/agent.toml
   tidegate reload --endpoint unix:/run/tidegate/admin.sock
   tidegate reload --endpoint 127.0.0.1:8889 --dry-run
+  tidegate reload --endpoint 10.0.0.7:8889 --ca-file ca.pem --token-file /run/secrets/admin
 
 Exit codes: 0 the agent runs, or would run, as its configuration says; 78 it refuses the configuration and runs as before; 1 it could not be asked.";
 
@@ -33,12 +31,8 @@ Exit codes: 0 nothing would change, 1 something would, 78 one of the two is wron
 /// Whom to ask, and for what.
 #[derive(Debug, Clone, Args)]
 pub struct ReloadArgs {
-    /// Where the agent takes commands: `host:port` or `unix:/path`.
-    #[arg(long, value_name = "ENDPOINT", value_parser = Endpoint::parse_any)]
-    endpoint: Option<Endpoint>,
-    /// The configuration that the agent runs with, to find out where it takes commands. May be repeated.
-    #[arg(long, short, value_name = "FILE", num_args = 1.., conflicts_with = "endpoint")]
-    config: Vec<String>,
+    #[command(flatten)]
+    agent: AgentArgs,
     /// Only say what it would change.
     #[arg(long)]
     dry_run: bool,
@@ -64,15 +58,13 @@ pub struct DiffArgs {
 /// # Errors
 /// When the agent cannot be asked.
 pub async fn ask(args: ReloadArgs) -> anyhow::Result<ExitCode> {
-    let endpoint = match args.endpoint.clone() {
-        Some(endpoint) => endpoint,
-        None => configured(&args)?,
-    };
+    let target = args.agent.target()?;
+    let endpoint = &target.endpoint;
     let path = match args.dry_run {
         true => "/reload?dry_run=true",
         false => "/reload",
     };
-    let asking = post(&endpoint, path);
+    let asking = post(&target, path);
     let answer = tokio::time::timeout(ANSWER_MAX, asking)
         .await
         .with_context(|| format!("the agent at {endpoint} has not answered in {ANSWER_MAX:?}"))?
@@ -85,61 +77,14 @@ pub async fn ask(args: ReloadArgs) -> anyhow::Result<ExitCode> {
 /// Reading a large log before it is used takes as long as it takes.
 const ANSWER_MAX: Duration = Duration::from_secs(120);
 
-/// Where the agent of this configuration takes commands. A configuration that is wrong, or was changed in just that,
-/// does not say.
-fn configured(args: &ReloadArgs) -> anyhow::Result<Endpoint> {
-    if args.config.is_empty() {
-        bail!("say which agent: --endpoint ENDPOINT, or --config FILE");
-    }
-    let sources = ConfigSources {
-        sources: args
-            .config
-            .iter()
-            .map(|argument| Source::from_argument(argument))
-            .collect(),
-        sets: Vec::new(),
-    };
-    match load_configuration(&sources) {
-        Ok(found) => found.settings.admin.context(
-            "this agent takes no commands: `service.admin.endpoint` is not set; send it SIGHUP",
-        ),
-        Err(found) => {
-            complain(&found.to_string());
-            bail!(
-                "the configuration is wrong, so it does not say where the agent is; --endpoint does"
-            )
-        }
-    }
-}
-
-async fn post(endpoint: &Endpoint, path: &str) -> anyhow::Result<Bytes> {
-    match endpoint {
-        Endpoint::Tcp { host, port, .. } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            exchange(stream, path).await
-        }
-        Endpoint::Unix(socket) => exchange(UnixStream::connect(socket).await?, path).await,
-    }
-}
-
-async fn exchange<S>(stream: S, path: &str) -> anyhow::Result<Bytes>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut client, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = Request::post(path)
-        .header("host", "tidegate")
-        .body(Empty::<Bytes>::new())?;
-    let response = client.send_request(request).await?;
+async fn post(target: &Target, path: &str) -> anyhow::Result<Bytes> {
+    let mut link = Link::open(target).await?;
+    let response = link.send(Method::POST, path).await?;
     let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    drop(client);
-    connection.await??;
+    let answer = body(response).await?;
     match status {
-        StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY => Ok(body),
-        _ => bail!("{}", String::from_utf8_lossy(&body).trim_end()),
+        StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY => Ok(answer),
+        _ => bail!("{}", String::from_utf8_lossy(&answer).trim_end()),
     }
 }
 

@@ -3,13 +3,15 @@
 //! It tells whether the pipelines take data, and nothing about exporters: an agent whose destination is away is healthy,
 //! it queues.
 
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::{self, Answer, Endpoint};
+use crate::admin::{self, Answer, Endpoint, Lock};
+use crate::auth::{AuthOptions, Reference};
 use crate::calendar::UnixNanos;
 use crate::claim::Claim;
 use crate::component::{
@@ -18,6 +20,7 @@ use crate::component::{
 use crate::config::Section;
 use crate::health::{Health, Phase};
 use crate::net::listen;
+use crate::net::server_tls::TlsOptions;
 
 /// The `health_check` extension.
 pub const FACTORY: Factory<dyn ExtensionSettings> = Factory {
@@ -43,6 +46,10 @@ pub struct HealthCheckOptions {
     pub path: String,
     /// What is answered instead of JSON.
     pub response_body: ResponseBody,
+    /// Certificates; absent means plaintext.
+    pub tls: Option<TlsOptions>,
+    /// Who may ask; absent means whoever reaches the address.
+    pub auth: Option<AuthOptions>,
 }
 
 impl Default for HealthCheckOptions {
@@ -51,6 +58,8 @@ impl Default for HealthCheckOptions {
             endpoint: "127.0.0.1:13133".to_owned(),
             path: "/".to_owned(),
             response_body: ResponseBody::default(),
+            tls: None,
+            auth: None,
         }
     }
 }
@@ -71,6 +80,7 @@ struct HealthCheckSettings {
     endpoint: String,
     path: String,
     response_body: ResponseBody,
+    lock: Lock,
 }
 
 impl HealthCheckOptions {
@@ -86,6 +96,7 @@ impl HealthCheckOptions {
             section.error("path", "must begin with `/`");
         }
         HealthCheckSettings {
+            lock: Lock::resolve(self.tls, self.auth, "", section),
             endpoint: self.endpoint,
             path: self.path,
             response_body: self.response_body,
@@ -94,6 +105,14 @@ impl HealthCheckOptions {
 }
 
 impl ExtensionSettings for HealthCheckSettings {
+    fn files(&self) -> Vec<PathBuf> {
+        self.lock.files()
+    }
+
+    fn authenticators(&self) -> Vec<Reference> {
+        self.lock.authenticators("")
+    }
+
     fn claims(&self) -> Vec<Claim> {
         listen::Endpoint::parse("tcp", &self.endpoint)
             .ok()
@@ -111,6 +130,7 @@ impl ExtensionSettings for HealthCheckSettings {
             .map_err(|problem| ComponentError::new(attempted(), problem))?;
         let owner = format!("extensions.{}", context.id);
         let endpoint = admin::bind(&context.sockets, &endpoint, &owner)
+            .and_then(|endpoint| endpoint.locked(&self.lock, &context.authenticators))
             .map_err(|error| ComponentError::new(attempted(), error))?;
         let address = endpoint.address();
         tracing::info!(extension = context.id, address, "health check listens");
@@ -130,16 +150,18 @@ struct HealthCheck {
 
 impl Receiver for HealthCheck {
     fn run(self: Box<Self>, shutdown: Shutdown) -> BoxFuture<'static, Result<(), ComponentError>> {
+        let (settings, health) = (self.settings, self.health);
+        let respond = move |path: &str| {
+            if path == settings.path {
+                report(&settings.response_body, &health)
+            } else {
+                admin::not_found()
+            }
+        };
+        // Outside of the future: the call takes over what was served there.
+        let serving = self.endpoint.serve(respond, shutdown);
         Box::pin(async move {
-            let (settings, health) = (self.settings, self.health);
-            let respond = move |path: &str| {
-                if path == settings.path {
-                    report(&settings.response_body, &health)
-                } else {
-                    admin::not_found()
-                }
-            };
-            self.endpoint.serve(respond, shutdown).await;
+            serving.await;
             Ok(())
         })
     }
@@ -277,6 +299,7 @@ mod tests {
             health: Health::default(),
             telemetry: Telemetry::default(),
             sockets: Sockets::default(),
+            authenticators: crate::auth::Authenticators::default(),
         };
         let error = settings.build(context).err().unwrap();
         assert!(

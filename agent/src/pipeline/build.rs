@@ -7,6 +7,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::plan::{Change, Node, Plan};
 use super::{Inlet, Pipeline, Running};
+use crate::auth::Authenticators;
 use crate::component::{
     ComponentError, ExporterContext, Intake, ProcessorContext, Receiver, ReceiverContext, Sender,
     Shutdown,
@@ -29,6 +30,8 @@ pub struct World {
     pub held: HeldBytes,
     /// The sockets that it listens on.
     pub sockets: Sockets,
+    /// The authenticators that its servers and clients ask.
+    pub authenticators: Authenticators,
 }
 
 /// A sender that is leaving, until it is taken back or gone. Whoever holds the lock keeps it as it is.
@@ -185,6 +188,7 @@ impl Builder<'_> {
             telemetry: self.built.world.telemetry.clone(),
             cut: self.built.cut.child(),
             leave: Shutdown::default(),
+            authenticators: self.built.world.authenticators.clone(),
             inherited: self.inherited(id),
         };
         let senders = settings.build(&context)?;
@@ -336,6 +340,7 @@ impl Builder<'_> {
             intakes: PerSignal::from_fn(intake),
             telemetry: self.built.world.telemetry.clone(),
             sockets: self.built.world.sockets.clone(),
+            authenticators: self.built.world.authenticators.clone(),
         };
         let receiver = settings.build(context)?;
         self.built.receivers.push((id.to_owned(), receiver));

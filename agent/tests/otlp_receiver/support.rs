@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use tidegate::ack::{Answer, Refusal};
+use tidegate::auth::Authenticators;
 use tidegate::batch::{Batch, Transport};
 use tidegate::component::{Intake, Receiver, ReceiverContext, RequestFailure, Shutdown};
 use tidegate::config::{Diagnostics, Section};
@@ -109,6 +110,8 @@ pub(crate) struct Harness {
     pub(crate) grpc: String,
     pub(crate) http: String,
     pub(crate) shutdown: Shutdown,
+    /// What `auth` asks: nobody is there until a test installs one.
+    pub(crate) authenticators: Authenticators,
     running: JoinHandle<()>,
 }
 
@@ -143,12 +146,14 @@ impl Harness {
             OtlpSettings::parse(&mut section)
         };
         let settings = settings.unwrap_or_else(|| panic!("{found}"));
+        let authenticators = Authenticators::default();
         let receiver = settings
             .bind(ReceiverContext {
                 id: "otlp".to_owned(),
                 intakes,
                 telemetry: Telemetry::default(),
                 sockets: Sockets::default(),
+                authenticators: authenticators.clone(),
             })
             .unwrap();
         let address = |wanted: &str| {
@@ -167,6 +172,7 @@ impl Harness {
             grpc,
             http,
             shutdown,
+            authenticators,
             running: tokio::spawn(async move { run.await.unwrap() }),
         }
     }

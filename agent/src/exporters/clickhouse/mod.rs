@@ -17,6 +17,7 @@ mod settings;
 
 use std::path::PathBuf;
 
+use crate::auth::{Reference, Side};
 use crate::component::{ComponentError, ExporterContext, ExporterSettings, Factory, Sender};
 use crate::config::Section;
 use crate::exporters::sender::SenderSettings;
@@ -40,6 +41,12 @@ fn parse(section: &mut Section<'_>) -> Option<Box<dyn ExporterSettings>> {
 impl ExporterSettings for Settings {
     fn files(&self) -> Vec<PathBuf> {
         self.tls.files()
+    }
+
+    fn authenticators(&self) -> Vec<Reference> {
+        let auth = self.auth.iter();
+        auth.map(|auth| Reference::new("auth", auth, Side::Client))
+            .collect()
     }
 
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {

@@ -19,6 +19,7 @@ use super::options::Delivery;
 use super::post::{self, Connections};
 use super::schema::{self, Known, Schema, Version, Watch};
 use super::settings::{Settings, Strategy};
+use crate::auth::Pass;
 use crate::net::client_tls::ClientTlsSettings;
 use crate::signal::Signal;
 
@@ -37,6 +38,8 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// All servers.
 pub(crate) struct Servers {
     settings: Settings,
+    /// Shown with everything that is sent.
+    pass: Pass,
     servers: Vec<Server>,
     /// There if every row is to be stored once.
     watch: Option<Watch>,
@@ -61,7 +64,7 @@ impl Servers {
     ///
     /// # Errors
     /// When a certificate or key cannot be read or used.
-    pub(crate) fn new(settings: Settings, watch: Watch) -> Result<Self, String> {
+    pub(crate) fn new(settings: Settings, pass: Pass, watch: Watch) -> Result<Self, String> {
         let (connections, client) = connector(&settings.tls)?;
         let servers = settings
             .endpoints
@@ -69,6 +72,7 @@ impl Servers {
             .map(|endpoint| Server::new(connections.clone(), client.clone(), endpoint))
             .collect();
         Ok(Self {
+            pass,
             servers,
             watch: (settings.delivery == Delivery::ExactlyOnce).then_some(watch),
             settings,
@@ -118,9 +122,13 @@ impl Servers {
             create_schema,
             ..
         } = &self.settings;
+        let with_pass = self.pass.header().map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            server.client.clone().with_header(name.as_str(), value)
+        });
         let asked = schema::Server {
             url: &server.endpoint.url,
-            client: &server.client,
+            client: with_pass.as_ref().unwrap_or(&server.client),
             layout,
             create: *create_schema,
             watch: self.watch.as_ref(),
@@ -170,15 +178,12 @@ impl Servers {
             // A batch with times all over the years is stored, not refused for ever.
             settings.push(("throw_on_max_partitions_per_insert_block", "0"));
         }
-        let statement = self.statement(*table, known);
-        post::insert(
-            &server.connections,
-            &server.endpoint,
-            &statement,
-            &settings,
-            body.clone(),
-        )
-        .await
+        let insert = post::Insert {
+            statement: &self.statement(*table, known),
+            settings: &settings,
+            pass: &self.pass,
+        };
+        post::insert(&server.connections, &server.endpoint, insert, body.clone()).await
     }
 
     fn statement(&self, table: Table, known: &Known) -> String {
