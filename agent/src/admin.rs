@@ -1,7 +1,9 @@
-//! A small HTTP/1 server for people, scrapers and load balancers: bounded, gone when asked.
+//! A small HTTP/1 server for people, scrapers and load balancers: bounded, locked if wanted, gone when asked.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,43 +12,144 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use hyper::service::Service;
+use hyper_util::server::conn::auto;
 
+use crate::auth::{AuthOptions, AuthSettings, Authenticators, Denied, Guard, Reference, Side};
 use crate::component::{BoxFuture, Shutdown};
-use crate::net::listen::{self, Acceptor};
-use crate::net::socket::Io;
-use crate::net::sockets::{Key, Sockets};
+use crate::config::Section;
+use crate::net::Connection;
+use crate::net::listen;
+use crate::net::serve::{Limits, Place, Server};
+use crate::net::server_tls::TlsOptions;
+use crate::net::sockets::Sockets;
+use crate::net::tls::TlsSettings;
 
-/// Scrapers and probes need a handful; the rest wait in the kernel's backlog.
-const CONNECTIONS_MAX: usize = 64;
+/// Scrapers and probes need a handful. When more come, the idlest make way.
+const CONNECTIONS_MAX: usize = 256;
 
-/// How long a client may take to send a request, and to be idle between two.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The buffer of a connection, and with it the largest request head.
+const HEAD_MAX: usize = 16 * 1024;
 
-/// How long answers under way may take once the server is told to stop.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// The wait after a failed accept, as when the process has no file descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Commands and pages may take their time; a client that neither sends its request nor reads the answer may not.
+const LIMITS: Limits = Limits {
+    head: Some(Duration::from_secs(10)),
+    // Longer than most scrape intervals, so that scrapers keep their connections.
+    idle: Some(Duration::from_secs(90)),
+    write: Some(Duration::from_secs(30)),
+    age: None,
+    age_grace: None,
+    connections: CONNECTIONS_MAX,
+    // For answers under way once the server is told to stop.
+    drain: Duration::from_secs(1),
+};
 
 /// What is answered: all at once, or as it comes.
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-/// A bound socket that serves nobody yet.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    acceptor: Acceptor,
-    address: String,
-}
-
 /// What answers a request.
 pub(crate) type Handler =
     Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// Settings, and what was made of them.
+pub(crate) type ServerTls = (TlsSettings, Arc<rustls::ServerConfig>);
+
+/// How a server is locked: what it shows, and whom it asks. By default not at all.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Lock {
+    tls: Option<TlsSettings>,
+    auth: Option<AuthSettings>,
+}
+
+impl Lock {
+    /// Validates the options `tls` and `auth` of a table; `prefix` is what stands before these keys: nothing, or such as
+    /// `admin.`. Problems are reported to `section`.
+    pub(crate) fn resolve(
+        tls: Option<TlsOptions>,
+        auth: Option<AuthOptions>,
+        prefix: &str,
+        section: &mut Section<'_>,
+    ) -> Self {
+        let key = |name: &str| format!("{prefix}{name}");
+        Self {
+            tls: tls.and_then(|tls| TlsSettings::resolve(tls, &key("tls"), section)),
+            auth: auth.and_then(|auth| AuthSettings::resolve(auth, &key("auth"), section)),
+        }
+    }
+
+    /// What it speaks TLS with, if it does; `protocols` are offered by ALPN.
+    ///
+    /// # Errors
+    /// When certificates cannot be used.
+    pub(crate) fn tls(&self, protocols: &[&[u8]]) -> io::Result<Option<ServerTls>> {
+        let tls = self.tls.as_ref().map(|tls| {
+            let config = tls.server_config(protocols);
+            config.map(|config| (tls.clone(), config)).map_err(|cause| {
+                io::Error::new(io::ErrorKind::InvalidInput, format!("set up TLS: {cause}"))
+            })
+        });
+        tls.transpose()
+    }
+
+    /// The files that are read when the server is built.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.tls
+            .as_ref()
+            .map(TlsSettings::files)
+            .unwrap_or_default()
+    }
+
+    /// Whether TLS is spoken.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whom it asks.
+    pub(crate) fn auth(&self) -> Option<&AuthSettings> {
+        self.auth.as_ref()
+    }
+
+    /// The authenticator that is asked; `prefix` as for [`Lock::resolve`].
+    pub(crate) fn authenticators(&self, prefix: &str) -> Vec<Reference> {
+        let key = format!("{prefix}auth");
+        let auth = self.auth.as_ref();
+        auth.map(|auth| Reference::new(&key, auth, Side::Server))
+            .into_iter()
+            .collect()
+    }
+
+    /// Warns where strangers can reach `endpoint` and nobody asks who they are; `key` is that of the endpoint, `can` what
+    /// they can do.
+    pub(crate) fn warn_of_strangers(
+        &self,
+        endpoint: &listen::Endpoint,
+        key: &str,
+        can: &str,
+        section: &mut Section<'_>,
+    ) {
+        let asks_certificate = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if endpoint.is_local() || self.auth.is_some() || asks_certificate {
+            return;
+        }
+        let message = format!(
+            "whoever reaches this address can {can}: set `auth`, or `tls.client_ca_file`, or listen on a loopback address"
+        );
+        section.warning(key, message);
+    }
+}
+
+/// A bound socket that serves nobody yet.
+pub(crate) struct Endpoint {
+    place: Place<Pages>,
+    tls: Option<ServerTls>,
+    guard: Guard,
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Endpoint").field(&self.address()).finish()
+    }
+}
 
 /// Binds `endpoint`, or shares the socket that is there. `owner` tells those apart that take any free port. Called on the
 /// runtime.
@@ -55,25 +158,37 @@ pub(crate) fn bind(
     endpoint: &listen::Endpoint,
     owner: &str,
 ) -> io::Result<Endpoint> {
-    let listener = sockets.listen(endpoint, &Key::new(endpoint, owner))?;
     Ok(Endpoint {
-        address: listener.address().to_owned(),
-        acceptor: listener.start()?,
+        place: Place::at(sockets, endpoint, owner)?,
+        tls: None,
+        guard: Guard::default(),
     })
 }
 
 impl Endpoint {
-    /// Where it listens.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
+    /// The same, locked.
+    ///
+    /// # Errors
+    /// When certificates cannot be used.
+    pub(crate) fn locked(self, lock: &Lock, authenticators: &Authenticators) -> io::Result<Self> {
+        Ok(Self {
+            place: self.place,
+            tls: lock.tls(&[b"http/1.1"])?,
+            guard: authenticators.guard(lock.auth.as_ref()),
+        })
     }
 
-    /// Answers `GET` and `HEAD` with what `respond` makes of the path, until `shutdown`.
-    pub(crate) async fn serve(
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        self.place.address()
+    }
+
+    /// Answers `GET` and `HEAD` with what `respond` makes of the path, until `shutdown`. As [`Endpoint::serve_with`].
+    pub(crate) fn serve(
         self,
         respond: impl Fn(&str) -> Answer + Send + Sync + 'static,
         shutdown: Shutdown,
-    ) {
+    ) -> impl Future<Output = ()> + Send + 'static {
         let handler = move |request: Request<Incoming>| {
             let answer = match *request.method() {
                 Method::GET | Method::HEAD => respond(request.uri().path()),
@@ -81,75 +196,83 @@ impl Endpoint {
             };
             Box::pin(std::future::ready(answer)) as BoxFuture<'static, Answer>
         };
-        self.serve_with(Arc::new(handler), shutdown).await;
+        self.serve_with(Arc::new(handler), shutdown)
     }
 
-    /// Answers with what `handler` makes of each request, until `shutdown`.
-    pub(crate) async fn serve_with(self, handler: Handler, shutdown: Shutdown) {
-        let acceptor = self.acceptor;
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut connections = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                // Who shares the socket takes what comes from then on.
-                biased;
-                () = shutdown.triggered() => break,
-                Some(_) = connections.join_next() => continue,
-                accepted = accept(&acceptor, &room) => accepted,
-            };
-            match accepted {
-                Ok((stream, permit)) => {
-                    let connection =
-                        serve_connection(stream, Arc::clone(&handler), shutdown.clone());
-                    connections.spawn(async move {
-                        connection.await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    warn!(%error, "accepting a connection failed");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+    /// Answers with what `handler` makes of each request, until `shutdown`. The call itself, on the runtime, takes the place
+    /// over from whoever served there: connections stay, and the next request on each is answered by this.
+    pub(crate) fn serve_with(
+        self,
+        handler: Handler,
+        shutdown: Shutdown,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let mut builder = auto::Builder::new(self.place.tasks()).http1_only();
+        builder
+            .http1()
+            .max_buf_size(HEAD_MAX)
+            // The connection's own clock does that, without taking idleness for a slow head.
+            .header_read_timeout(None);
+        let server = Server {
+            place: self.place,
+            tls: self.tls,
+            builder,
+            service: Pages {
+                handler,
+                guard: self.guard,
+            },
+            limits: LIMITS,
+        };
+        let serving = server.run(async move { shutdown.triggered().await });
+        async move {
+            match serving {
+                Ok(serving) => serving.await,
+                Err(error) => tracing::error!(%error, "a server's socket cannot be watched"),
             }
         }
-        drop(acceptor);
-        let all = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(GRACE, all).await.is_err() {
-            connections.shutdown().await;
-        }
     }
 }
 
-async fn accept(
-    acceptor: &Acceptor,
-    room: &Arc<Semaphore>,
-) -> io::Result<(Box<dyn Io>, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room).acquire_owned().await;
-    let permit = permit.map_err(io::Error::other)?;
-    Ok((acceptor.accept().await?, permit))
+/// Asks who it is, then answers.
+struct Pages {
+    handler: Handler,
+    guard: Guard,
 }
 
-async fn serve_connection(stream: Box<dyn Io>, handler: Handler, shutdown: Shutdown) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answer = handler(request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = shutdown.triggered() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+impl Service<Request<Incoming>> for Pages {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Answer, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (guard, handler) = (self.guard.clone(), Arc::clone(&self.handler));
+        Box::pin(async move {
+            match guard.check(request.headers()).await {
+                Ok(()) => Ok(handler(request).await),
+                Err(denied) => {
+                    if let Some(connection) = request.extensions().get::<Connection>() {
+                        connection.body_left_unread();
+                    }
+                    Ok(not_let_in(&denied))
+                }
+            }
+        })
+    }
+}
+
+/// 401, or 503 where credentials cannot be checked now.
+fn not_let_in(denied: &Denied) -> Answer {
+    let status = match denied.retry_after() {
+        Some(_) => StatusCode::SERVICE_UNAVAILABLE,
+        None => StatusCode::UNAUTHORIZED,
     };
-    if let Err(error) = served {
-        // Clients that go away or are too slow: theirs to know, ours to see when looking.
-        debug!(%error, "a connection ended early");
-    }
+    let text = format!("{} {}\n", status.as_str(), denied.message());
+    let mut refused = answer(status, "text/plain; charset=utf-8", text);
+    let headers = refused.headers_mut();
+    match denied.retry_after() {
+        Some(after) => headers.insert(header::RETRY_AFTER, after.as_secs().into()),
+        None => headers.insert(header::WWW_AUTHENTICATE, denied.challenge().clone()),
+    };
+    refused
 }
 
 /// An answer of this type.
@@ -275,6 +398,118 @@ mod tests {
             .unwrap()
             .unwrap();
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    /// They wait to be accepted when the server is told to stop: the kernel has told them that somebody listens.
+    #[tokio::test]
+    async fn who_connected_before_the_end_is_answered() {
+        let (address, shutdown, serving) = start();
+        let request = b"GET /late HTTP/1.1\r\nhost: a\r\n\r\n";
+        let clients: Vec<_> = std::iter::repeat_with(|| {
+            use std::io::Write as _;
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.write_all(request).unwrap();
+            stream
+        })
+        .take(20)
+        .collect();
+        shutdown.trigger();
+        serving.await.unwrap();
+        for mut stream in clients {
+            use std::io::Read as _;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 200") && answer.ends_with("/late"),
+                "{answer:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_over_keeps_the_connections() {
+        let sockets = Sockets::default();
+        let serve = |text: &'static str| {
+            let endpoint = listen::Endpoint::parse("tcp", "127.0.0.1:0").unwrap();
+            let endpoint = bind(&sockets, &endpoint, "test").unwrap();
+            let address: SocketAddr = endpoint.address().parse().unwrap();
+            let shutdown = Shutdown::default();
+            let respond = move |_: &str| answer(StatusCode::OK, "text/plain", text);
+            (
+                address,
+                shutdown.clone(),
+                tokio::spawn(endpoint.serve(respond, shutdown)),
+            )
+        };
+        let (address, first_end, first) = serve("first");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut ask = async |expected: &str| {
+            stream
+                .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+                .await
+                .unwrap();
+            let mut answer = [0; 512];
+            let length = stream.read(&mut answer).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer[..length]);
+            assert!(answer.ends_with(expected), "{answer}");
+        };
+        ask("first").await;
+        let (same, second_end, second) = serve("second");
+        assert_eq!(address, same);
+        first_end.trigger();
+        first.await.unwrap();
+        ask("second").await;
+        second_end.trigger();
+        second.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_locked_page_opens_for_credentials_only() {
+        use crate::auth::{Authenticator, Tokens, Way};
+        use crate::secret::Secret;
+        let (authenticators, shutdown) = (Authenticators::default(), Shutdown::default());
+        let lock = Lock {
+            tls: None,
+            auth: Some(AuthSettings {
+                authenticator: "test".to_owned(),
+            }),
+        };
+        let endpoint = bind_text("127.0.0.1:0").unwrap();
+        let endpoint = endpoint.locked(&lock, &authenticators).unwrap();
+        let address = endpoint.address().parse().unwrap();
+        let serving = tokio::spawn(endpoint.serve(respond, shutdown.clone()));
+        let ask = async |authorization: &str| {
+            let head = "GET /page HTTP/1.1\r\nhost: a\r\nconnection: close\r\n";
+            exchange(address, &format!("{head}{authorization}\r\n")).await
+        };
+        let answer = ask("").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after"),
+            "{answer}"
+        );
+        let tokens = Tokens::new(header::AUTHORIZATION, "Bearer", &[Secret::new("hunter2")]);
+        let way = Way::Tokens(tokens.unwrap());
+        let authenticator =
+            Authenticator::new("test", way, &crate::telemetry::Telemetry::default());
+        authenticators.slot("test").install(Arc::new(authenticator));
+        let answer = ask("").await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+        assert!(
+            answer.contains("www-authenticate: Bearer realm=\"tidegate\""),
+            "{answer}"
+        );
+        let answer = ask("authorization: Bearer hunter3\r\n").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 401") && !answer.contains("hunter"),
+            "{answer}"
+        );
+        let answer = ask("authorization: Bearer hunter2\r\n").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with("/page"),
+            "{answer}"
+        );
+        shutdown.trigger();
+        serving.await.unwrap();
     }
 
     #[tokio::test]

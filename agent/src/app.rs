@@ -168,7 +168,7 @@ impl Agent {
         let held_max = held_max(process::memory_available());
         let loaded = Arc::new(Loaded::new(configuration));
         health.show(shown(&loaded));
-        side.swap(side.prepare(None, loaded.settings())?);
+        side.swap(side.prepare(None, &loaded)?);
         let built = {
             let (loaded, world) = (Arc::clone(&loaded), world.clone());
             beside(move || loaded.plan(held_max).build(&world)).await?
@@ -306,9 +306,7 @@ impl Agent {
     /// Builds everything new beside what runs.
     async fn build(&mut self, new: &Arc<Loaded>) -> Result<(Built, Prepared), ComponentError> {
         self.untidy = true;
-        let prepared = self
-            .side
-            .prepare(Some(self.loaded.settings()), new.settings())?;
+        let prepared = self.side.prepare(Some(&self.loaded), new)?;
         let builder = self.running.builder();
         let (old, new, held_max) = (Arc::clone(&self.loaded), Arc::clone(new), self.held_max);
         let built = beside(move || builder(&old.plan(held_max), &new.plan(held_max))).await?;
@@ -320,8 +318,9 @@ impl Agent {
         let settings = new.settings();
         // Before anything is replaced, so that what is removed has the time that is written now.
         self.running.drain_timeout = settings.drain_timeout;
-        self.running.swap(built);
+        // Who asks an authenticator has to find it.
         self.side.swap(prepared);
+        self.running.swap(built);
         let LogSettings { level, encoding } = settings.telemetry.logs;
         if settings.telemetry.logs != self.loaded.settings().telemetry.logs {
             self.logs

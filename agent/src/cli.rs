@@ -3,6 +3,7 @@
 mod agent;
 pub mod convert;
 pub mod dead_letter;
+mod key;
 pub mod reload;
 pub mod schema;
 pub mod shell;

@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::ack::{Ack, Refusal, RefusalReason, Rejected};
+use crate::auth::{Authenticators, Reference, Side};
 use crate::batch::{Batch, Payload, Transport};
 use crate::claim::Claim;
 use crate::config::Section;
@@ -129,6 +130,11 @@ pub trait ReceiverSettings: Comparable + Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The authenticators that it asks, or shows the credentials of.
+    fn authenticators(&self) -> Vec<Reference> {
+        Vec::new()
+    }
+
     /// Builds the receiver: takes its sockets, from an earlier receiver where that has them, and starts nothing.
     ///
     /// # Errors
@@ -148,6 +154,8 @@ pub struct ReceiverContext {
     pub status: Reporter,
     /// The sockets that the process listens on.
     pub sockets: Sockets,
+    /// Who may come in.
+    pub authenticators: Authenticators,
 }
 
 /// A component that takes data in.
@@ -342,6 +350,11 @@ pub trait ExporterSettings: Comparable + Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The authenticators that it asks, or shows the credentials of.
+    fn authenticators(&self) -> Vec<Reference> {
+        Vec::new()
+    }
+
     /// Builds the exporter for the signals that pipelines feed it with. Its workers wait for [`Sender::start`]; until then
     /// the exporter that it takes the place of is as it was.
     ///
@@ -378,6 +391,8 @@ pub struct ExporterContext {
     pub cut: Shutdown,
     /// Triggered when another exporter takes the queues over: attempts under way end, and what is not delivered goes back.
     pub leave: Shutdown,
+    /// What to show to servers.
+    pub authenticators: Authenticators,
     /// Queues of the exporter that this one takes the place of, by signal.
     pub inherited: Vec<(Signal, Queue)>,
     /// Who looks at what is sent.
@@ -538,6 +553,21 @@ fn report(exporter: &str, ended: Result<(), tokio::task::JoinError>) {
 
 /// Validated settings of an extension.
 pub trait ExtensionSettings: Comparable + Debug + Send + Sync {
+    /// Files that are read when it is built, such as certificates: their content is part of the settings.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// On which sides it is an authenticator, if it is one.
+    fn authenticates(&self) -> &'static [Side] {
+        &[]
+    }
+
+    /// The authenticators that it asks itself.
+    fn authenticators(&self) -> Vec<Reference> {
+        Vec::new()
+    }
+
     /// What it takes for itself, so that no other component can have it.
     fn claims(&self) -> Vec<Claim> {
         Vec::new()
@@ -563,4 +593,6 @@ pub struct ExtensionContext {
     pub statuses: Statuses,
     /// The sockets that the process listens on.
     pub sockets: Sockets,
+    /// Who may come in.
+    pub authenticators: Authenticators,
 }

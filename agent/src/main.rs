@@ -8,7 +8,7 @@ use tidegate::cli::dead_letter::{self, DeadLetterCommand};
 use tidegate::cli::{self, Cli, Command, convert, schema, shell, tap, top};
 use tidegate::config::{ConfigSources, Diagnostics, LogEncoding, LogLevel, LogSettings};
 use tidegate::telemetry::logs::{self, Logs};
-use tidegate::{allocator, app, localdb, systemd};
+use tidegate::{allocator, app, localdb, process, systemd};
 use tracing::{error, warn};
 
 /// The C library's, which notes who has its memory when somebody wants to know.
@@ -57,6 +57,7 @@ fn run(from: &ConfigSources) -> ExitCode {
     let settings = configuration.settings.telemetry.logs;
     let logs = start_logging(settings);
     log_warnings(&configuration.warnings);
+    process::raise_open_files();
     let work = app::run(from.clone(), configuration, logs, manager);
     block_on(settings.encoding, work)
 }

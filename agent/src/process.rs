@@ -47,6 +47,26 @@ pub fn memory_available() -> u64 {
         .map_or(machine, |limit| limit.min(machine))
 }
 
+/// How many files and sockets the process may have open.
+pub fn open_files_max() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX)
+}
+
+/// Raises that to what the process may raise it to. Services get 1,024 by default, for the sake of programs that cannot have
+/// more; thousands of connections would leave none for files.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, ?current, "the limit of open files was not raised");
+    }
+}
+
 /// Gives memory that the allocator keeps for later back to the system.
 pub fn release_free_memory() {
     crate::allocator::release();

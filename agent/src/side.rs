@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::health::Health;
 use crate::overview::Overview;
 use crate::pipeline::{Change, World};
-use crate::reload::{Behind, Door, Request, extension};
+use crate::reload::{Behind, Door, Loaded, Request, extension};
 use crate::status::Reporter;
 use crate::telemetry::server;
 
@@ -56,6 +56,22 @@ pub(crate) struct Prepared {
     statuses: Vec<(String, Reporter)>,
 }
 
+fn same_metrics(old: &Loaded, new: &Loaded) -> bool {
+    let of = |loaded: &Loaded| {
+        let telemetry = &loaded.settings().telemetry;
+        (telemetry.metrics_address, telemetry.metrics_lock.clone())
+    };
+    of(old) == of(new) && new.same_files(old, new.settings().telemetry.metrics_lock.files())
+}
+
+fn same_door(old: &Loaded, new: &Loaded) -> bool {
+    let of = |loaded: &Loaded| {
+        let settings = loaded.settings();
+        (settings.admin.clone(), settings.admin_lock.clone())
+    };
+    of(old) == of(new) && new.same_files(old, new.settings().admin_lock.files())
+}
+
 type Begin = Box<dyn FnOnce(Shutdown) -> BoxFuture<'static, Result<(), ComponentError>> + Send>;
 
 impl Side {
@@ -73,26 +89,25 @@ impl Side {
     /// What cannot be built.
     pub(crate) fn prepare(
         &self,
-        old: Option<&Settings>,
-        new: &Settings,
+        old: Option<&Loaded>,
+        new: &Loaded,
     ) -> Result<Prepared, ComponentError> {
         let mut prepared = Prepared {
             begin: Vec::new(),
             kept: BTreeSet::new(),
             statuses: Vec::new(),
         };
-        let same = |same: fn(&Settings, &Settings) -> bool| old.is_some_and(|old| same(old, new));
-        if same(|old, new| old.telemetry.metrics_address == new.telemetry.metrics_address) {
+        if old.is_some_and(|old| same_metrics(old, new)) {
             prepared.kept.insert(METRICS.to_owned());
         } else {
-            prepared.begin.extend(self.metrics(new)?);
+            prepared.begin.extend(self.metrics(new.settings())?);
         }
-        if same(|old, new| old.admin == new.admin) {
+        if old.is_some_and(|old| same_door(old, new)) {
             prepared.kept.insert(DOOR.to_owned());
         } else {
-            prepared.begin.extend(self.door(new)?);
+            prepared.begin.extend(self.door(new.settings())?);
         }
-        for (id, settings) in &new.extensions {
+        for (id, settings) in &new.settings().extensions {
             let name = extension_name(id);
             if old.is_some_and(|old| extension(old, new, id) == Change::Kept) {
                 prepared.kept.insert(name);
@@ -104,6 +119,7 @@ impl Side {
                 telemetry: self.surroundings.world.telemetry.clone(),
                 statuses: self.surroundings.world.statuses.clone(),
                 sockets: self.surroundings.world.sockets.clone(),
+                authenticators: self.surroundings.world.authenticators.clone(),
             })?;
             prepared
                 .begin
@@ -119,11 +135,17 @@ impl Side {
             return Ok(None);
         };
         let Surroundings { world, started, .. } = self.surroundings.clone();
-        let endpoint = server::bind(&world.sockets, address).map_err(|cause| {
+        let lock = &settings.telemetry.metrics_lock;
+        let endpoint = server::bind(&world.sockets, address, lock, &world.authenticators);
+        let endpoint = endpoint.map_err(|cause| {
             ComponentError::new(format!("bind the metrics endpoint {address}"), cause)
         })?;
         let begin: Begin = Box::new(move |shutdown| {
-            Box::pin(endpoint.run(world.telemetry, world.held, started, shutdown))
+            let serving = endpoint.run(world.telemetry, world.held, started, shutdown);
+            Box::pin(async move {
+                serving.await;
+                Ok(())
+            })
         });
         Ok(Some((METRICS.to_owned(), begin)))
     }
@@ -139,7 +161,9 @@ impl Side {
             overview,
             ..
         } = self.surroundings.clone();
-        let door = Door::bind(&world.sockets, endpoint).map_err(|cause| {
+        let lock = &settings.admin_lock;
+        let door = Door::bind(&world.sockets, endpoint, lock, &world.authenticators);
+        let door = door.map_err(|cause| {
             ComponentError::new(format!("bind service.admin {endpoint}"), cause)
         })?;
         info!(address = door.address(), "commands are taken");
@@ -150,8 +174,9 @@ impl Side {
             taps: world.taps,
         };
         let begin: Begin = Box::new(move |shutdown| {
+            let serving = door.serve(behind, shutdown);
             Box::pin(async move {
-                door.serve(behind, shutdown).await;
+                serving.await;
                 Ok(())
             })
         });

@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::ack::{Ack, Answer, Answered};
+use crate::auth::Authenticators;
 use crate::batch::{Chunk, Payload};
 use crate::component::{
     ComponentError, ExporterContext, ExporterSettings, Factory, Sender, Shutdown,
@@ -273,6 +274,7 @@ pub(crate) fn exporter_context(signals: &[Signal]) -> ExporterContext {
         progress: Progress::default(),
         cut: Shutdown::default(),
         leave: Shutdown::default(),
+        authenticators: Authenticators::default(),
         inherited: Vec::new(),
         taps: Taps::default(),
     }
@@ -410,6 +412,7 @@ mod conformance {
                     telemetry: Telemetry::default(),
                     statuses: Statuses::default(),
                     sockets: Sockets::default(),
+                    authenticators: Authenticators::default(),
                 };
                 settings.build(context).unwrap()
             };

@@ -8,6 +8,7 @@ use tidegate::convert::fuzz_convert;
 use tidegate::exporters::dead_letter::{Letter, fuzz_letter};
 use tidegate::otlp::fuzz_request;
 use tidegate::otlp::testing::{Random, mutate_bytes, mutate_fields};
+use tidegate::receivers::otlp::fuzz_inflate;
 use tidegate::signal::Signal;
 
 /// Per seed and kind of mutation; a run takes a few seconds without optimisation.
@@ -72,6 +73,33 @@ fn dead_letters_and_their_mutations_hold() {
             let mut bytes = bytes.clone();
             mutate_bytes(random, &mut bytes, &other);
             fuzz_letter(&bytes);
+        }
+    }
+}
+
+#[test]
+fn bodies_in_every_encoding_and_their_mutations_inflate_within_their_limits() {
+    let mut files: Vec<_> = fs::read_dir(path("fuzz/corpus/decompress"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|file| {
+            file.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with("seed_")
+        })
+        .collect();
+    files.sort();
+    assert!(files.len() > 10);
+    let seeds: Vec<_> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+    for (index, seed) in seeds.iter().enumerate() {
+        fuzz_inflate(seed);
+        let other = &seeds[(index + 1) % seeds.len()];
+        for mutation in 0..4 * MUTATIONS {
+            let random = &mut Random::new(mutation << 8 | index as u64);
+            let mut bytes = seed.clone();
+            mutate_bytes(random, &mut bytes, other);
+            fuzz_inflate(&bytes);
         }
     }
 }

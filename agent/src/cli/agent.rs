@@ -1,4 +1,5 @@
-//! How commands find the running agent and ask it: the endpoint of `service.admin`, over TCP or a unix socket.
+//! How commands find the running agent and ask it: the endpoint of `service.admin`, over TCP or a unix socket, with TLS and
+//! credentials where it wants them.
 
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
 use super::complain;
-use crate::config::{ConfigSources, Source, load_configuration};
+use super::key::{Key, KeyArgs};
+use crate::config::{ConfigSources, Settings, Source, load_configuration};
 use crate::net::listen::Endpoint;
+use crate::net::socket::Io;
 
 /// Which agent to ask.
 #[derive(Debug, Clone, Args)]
@@ -23,29 +26,47 @@ pub(super) struct AgentArgs {
     /// Where the agent takes commands: `host:port` or `unix:/path`.
     #[arg(long, value_name = "ENDPOINT", value_parser = Endpoint::parse_any)]
     endpoint: Option<Endpoint>,
-    /// The configuration that the agent runs with, to find out where it takes commands. May be repeated.
+    /// The configuration that the agent runs with, to find out where it takes commands, and with which token. May be repeated.
     #[arg(long, short, value_name = "FILE", num_args = 1.., conflicts_with = "endpoint")]
     config: Vec<String>,
+    #[command(flatten)]
+    key: KeyArgs,
 }
 
 /// Connecting on one machine takes no longer.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
+/// An agent, and what opens its door.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) endpoint: Endpoint,
+    key: Key,
+}
+
 impl AgentArgs {
-    /// Where it is.
+    /// Whom to ask, and with what.
     ///
     /// # Errors
-    /// When nothing says so.
-    pub(super) fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        match &self.endpoint {
-            Some(endpoint) => Ok(endpoint.clone()),
-            None => self.configured(),
+    /// When nothing says so, or credentials cannot be read.
+    pub(super) fn target(&self) -> anyhow::Result<Target> {
+        if let Some(endpoint) = &self.endpoint {
+            return Ok(Target {
+                endpoint: endpoint.clone(),
+                key: self.key.key(None)?,
+            });
         }
+        let settings = self.configured()?;
+        let endpoint = settings.admin.clone().context(
+            "this agent takes no commands: `service.admin.endpoint` is not set; send it SIGHUP",
+        )?;
+        Ok(Target {
+            endpoint,
+            key: self.key.key(Some(&settings))?,
+        })
     }
 
-    /// Where the agent of this configuration takes commands. A configuration that is wrong, or was changed in just that,
-    /// does not say.
-    fn configured(&self) -> anyhow::Result<Endpoint> {
+    /// What the agent runs with. A configuration that is wrong, or was changed in just that, does not say.
+    fn configured(&self) -> anyhow::Result<Settings> {
         if self.config.is_empty() {
             bail!("say which agent: --endpoint ENDPOINT, or --config FILE");
         }
@@ -57,9 +78,7 @@ impl AgentArgs {
             sets: Vec::new(),
         };
         match load_configuration(&sources) {
-            Ok(found) => found.settings.admin.context(
-                "this agent takes no commands: `service.admin.endpoint` is not set in its configuration",
-            ),
+            Ok(found) => Ok(found.settings),
             Err(found) => {
                 complain(&found.to_string());
                 bail!(
@@ -75,6 +94,7 @@ impl AgentArgs {
 pub(super) struct Link {
     client: SendRequest<Empty<Bytes>>,
     connection: JoinHandle<()>,
+    key: Key,
 }
 
 impl Drop for Link {
@@ -86,31 +106,32 @@ impl Drop for Link {
 impl Link {
     /// # Errors
     /// When nobody is there.
-    pub(super) async fn open(endpoint: &Endpoint) -> anyhow::Result<Self> {
-        let opening = async {
-            match endpoint {
-                Endpoint::Tcp { host, port, .. } => {
-                    Self::over(TcpStream::connect((host.as_str(), *port)).await?).await
-                }
-                Endpoint::Unix(socket) => Self::over(UnixStream::connect(socket).await?).await,
-            }
-        };
-        tokio::time::timeout(CONNECT_MAX, opening)
+    pub(super) async fn open(target: &Target) -> anyhow::Result<Self> {
+        tokio::time::timeout(CONNECT_MAX, Self::connect(target))
             .await
             .with_context(|| format!("no connection in {CONNECT_MAX:?}"))?
     }
 
-    async fn over<S>(stream: S) -> anyhow::Result<Self>
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn connect(target: &Target) -> anyhow::Result<Self> {
+        let Target { endpoint, key } = target;
+        let stream: Box<dyn Io> = match endpoint {
+            Endpoint::Tcp { host, port, .. } => {
+                Box::new(TcpStream::connect((host.as_str(), *port)).await?)
+            }
+            Endpoint::Unix(socket) => Box::new(UnixStream::connect(socket).await?),
+        };
+        let stream = key.open(endpoint, stream).await?;
         let (client, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(async move {
             // Whoever waits for the answer is told, too.
             drop(connection.await);
         });
-        Ok(Self { client, connection })
+        Ok(Self {
+            client,
+            connection,
+            key: key.clone(),
+        })
     }
 
     /// Sends a request without a body; the answer's body comes as it comes.
@@ -122,11 +143,12 @@ impl Link {
         method: Method,
         path: &str,
     ) -> anyhow::Result<Response<Incoming>> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "tidegate")
             .body(Empty::<Bytes>::new())?;
+        self.key.show(request.headers_mut());
         self.client.ready().await?;
         Ok(self.client.send_request(request).await?)
     }

@@ -9,10 +9,9 @@ use bytes::Bytes;
 use clap::Args;
 use hyper::{Method, StatusCode};
 
-use super::agent::{AgentArgs, Link, body};
+use super::agent::{AgentArgs, Link, Target, body};
 use super::{EXIT_CONFIG, ListFormat, complain, print, refuse};
 use crate::config::{ConfigSources, Source, load_configuration};
-use crate::net::listen::Endpoint;
 use crate::reload::{Difference, Loaded, Outcome, Report};
 
 pub(super) const RELOAD_HELP: &str = "\
@@ -22,6 +21,7 @@ Examples:
   tidegate reload --config /etc/tidegate/agent.toml
   tidegate reload --endpoint unix:/run/tidegate/admin.sock
   tidegate reload --endpoint 127.0.0.1:8889 --dry-run
+  tidegate reload --endpoint 10.0.0.7:8889 --ca-file ca.pem --token-file /run/secrets/admin
 
 Exit codes: 0 the agent runs, or would run, as its configuration says; 78 it refuses the configuration and runs as before; 1 it could not be asked.";
 
@@ -58,12 +58,13 @@ pub struct DiffArgs {
 /// # Errors
 /// When the agent cannot be asked.
 pub async fn ask(args: ReloadArgs) -> anyhow::Result<ExitCode> {
-    let endpoint = args.agent.endpoint()?;
+    let target = args.agent.target()?;
+    let endpoint = &target.endpoint;
     let path = match args.dry_run {
         true => "/reload?dry_run=true",
         false => "/reload",
     };
-    let asking = post(&endpoint, path);
+    let asking = post(&target, path);
     let answer = tokio::time::timeout(ANSWER_MAX, asking)
         .await
         .with_context(|| format!("the agent at {endpoint} has not answered in {ANSWER_MAX:?}"))?
@@ -76,8 +77,8 @@ pub async fn ask(args: ReloadArgs) -> anyhow::Result<ExitCode> {
 /// Reading a large log before it is used takes as long as it takes.
 const ANSWER_MAX: Duration = Duration::from_secs(120);
 
-async fn post(endpoint: &Endpoint, path: &str) -> anyhow::Result<Bytes> {
-    let mut link = Link::open(endpoint).await?;
+async fn post(target: &Target, path: &str) -> anyhow::Result<Bytes> {
+    let mut link = Link::open(target).await?;
     let response = link.send(Method::POST, path).await?;
     let status = response.status();
     let answer = body(response).await?;

@@ -69,9 +69,9 @@ fn checked(text: &str) -> Result<String, String> {
 /// # Errors
 /// When the tap cannot be opened.
 pub async fn run(args: TapArgs) -> anyhow::Result<ExitCode> {
-    let endpoint = args.agent.endpoint()?;
-    let asking = || format!("ask the agent at {endpoint}");
-    let mut link = Link::open(&endpoint).await.with_context(asking)?;
+    let target = args.agent.target()?;
+    let asking = || format!("ask the agent at {}", target.endpoint);
+    let mut link = Link::open(&target).await.with_context(asking)?;
     let sent = link.send(Method::GET, &path(&args)).await;
     let response = sent.with_context(asking)?;
     if response.status() != StatusCode::OK {

@@ -7,8 +7,9 @@ use super::resolve::report;
 use super::section::Section;
 use super::settings::Components;
 use super::tree::{KeyPath, Step, Value, quoted};
+use crate::auth::{Reference, Side};
 use crate::claim::Claim;
-use crate::component::Factory;
+use crate::component::{ExtensionSettings, Factory};
 use crate::signal::Signal;
 
 /// The longest name of an instance, in bytes.
@@ -197,6 +198,22 @@ impl<S: ?Sized + 'static> Group<S> {
             .collect()
     }
 
+    /// The authenticators that components in use ask for, each with its place.
+    pub(super) fn authenticators(
+        &self,
+        of: impl Fn(&S) -> Vec<Reference>,
+    ) -> Vec<(KeyPath, Reference)> {
+        let used = self.defined.iter().filter(|defined| defined.used);
+        used.filter_map(|defined| Some((&defined.id, defined.settings.as_deref()?)))
+            .flat_map(|(id, settings)| {
+                let component = KeyPath::of(&[self.table, id]);
+                of(settings)
+                    .into_iter()
+                    .map(move |wanted| (wanted.path_below(component.clone()), wanted))
+            })
+            .collect()
+    }
+
     /// What is used, in the order of the configuration.
     pub(super) fn into_used(self) -> Components<S> {
         self.defined
@@ -204,6 +221,48 @@ impl<S: ?Sized + 'static> Group<S> {
             .filter(|defined| defined.used)
             .filter_map(|defined| Some((defined.id, defined.settings?)))
             .collect()
+    }
+}
+
+impl Group<dyn ExtensionSettings> {
+    /// Whether there is the authenticator that is `wanted`.
+    ///
+    /// # Errors
+    /// What is wrong, in words for the operator.
+    pub(super) fn authenticates(&self, wanted: &Reference, tree: &Tree) -> Result<(), String> {
+        let id = &wanted.authenticator;
+        let Some(defined) = self.defined.iter().find(|defined| defined.id == *id) else {
+            return Err(self.undefined(id, tree));
+        };
+        // What is wrong with it was reported where it is.
+        let Some(settings) = &defined.settings else {
+            return Ok(());
+        };
+        let sides = settings.authenticates();
+        if sides.is_empty() {
+            return Err(format!("the extension `{id}` is no authenticator"));
+        }
+        if !sides.contains(&wanted.side) {
+            return Err(match wanted.side {
+                Side::Server => format!("`{id}` is for clients only: it has nothing to check with"),
+                Side::Client => format!("`{id}` is for servers only: it has nothing to show"),
+            });
+        }
+        if !defined.used {
+            return Err(format!(
+                "`{id}` does not run: list it in `service.extensions`"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Reference {
+    /// Where it stands, if its component is at `component`.
+    pub(super) fn path_below(&self, component: KeyPath) -> KeyPath {
+        self.key
+            .split('.')
+            .fold(component, |path, key| path.key(key))
     }
 }
 

@@ -17,6 +17,8 @@ use super::settings::{
     LogEncoding, LogLevel, LogSettings, MetricsLevel, ReloadSettings, Settings, TelemetrySettings,
 };
 use super::tree::{KeyPath, Value};
+use crate::admin::Lock;
+use crate::auth::AuthOptions;
 use crate::claim::Claim;
 use crate::component::{
     ExporterSettings, ExtensionSettings, Factory, ProcessorSettings, ReceiverSettings,
@@ -24,6 +26,7 @@ use crate::component::{
 use crate::exporters::EXPORTERS;
 use crate::extensions::EXTENSIONS;
 use crate::net::listen::Endpoint;
+use crate::net::server_tls::TlsOptions;
 use crate::pipeline::Node;
 use crate::processors::PROCESSORS;
 use crate::receivers::RECEIVERS;
@@ -111,6 +114,10 @@ impl Default for ReloadOptions {
 struct AdminOptions {
     /// `host:port` or `unix:/path`; empty for none.
     endpoint: Option<String>,
+    /// Certificates; absent means plaintext.
+    tls: Option<TlsOptions>,
+    /// Who may ask; absent means whoever reaches the address.
+    auth: Option<AuthOptions>,
 }
 
 /// Where items of one signal come from, what they go through, and where they go.
@@ -155,6 +162,10 @@ struct MetricOptions {
     /// Where to listen: an IP address or `localhost`, and a port.
     #[schemars(regex(pattern = ":[0-9]+$"))]
     address: String,
+    /// Certificates; absent means plaintext.
+    tls: Option<TlsOptions>,
+    /// Who may read them; absent means whoever reaches the address.
+    auth: Option<AuthOptions>,
 }
 
 impl Default for MetricOptions {
@@ -162,6 +173,8 @@ impl Default for MetricOptions {
         Self {
             level: MetricsLevel::Normal,
             address: "127.0.0.1:8888".to_owned(),
+            tls: None,
+            auth: None,
         }
     }
 }
@@ -194,6 +207,7 @@ pub(crate) fn resolve(
     let service = service(tree, found);
     let enabled = extensions(tree, &mut groups, found);
     let pipelines = pipelines(tree, &mut groups, found);
+    groups.check_authenticators(service.as_ref(), tree, found);
     groups.warn_of_unused(tree, found);
     groups.check_claims(service.as_ref(), tree, found);
     found.sort();
@@ -205,6 +219,7 @@ pub(crate) fn resolve(
         drain_timeout,
         reload,
         admin,
+        admin_lock,
     } = service?;
     let mut extensions = groups.extensions.into_used();
     extensions.sort_by_key(|(id, _)| enabled.iter().position(|name| name == id));
@@ -218,6 +233,7 @@ pub(crate) fn resolve(
         drain_timeout,
         reload,
         admin,
+        admin_lock,
     })
 }
 
@@ -290,6 +306,43 @@ impl Groups {
         self.extensions.warn_of_unused(tree, found);
     }
 
+    /// Reports authenticators that are asked for and are not there.
+    fn check_authenticators(
+        &self,
+        service: Option<&Service>,
+        tree: &Tree,
+        found: &mut Diagnostics,
+    ) {
+        let own = service.into_iter().flat_map(|service| {
+            let metrics = service
+                .telemetry
+                .metrics_lock
+                .authenticators("telemetry.metrics.");
+            let admin = service.admin_lock.authenticators("admin.");
+            metrics.into_iter().chain(admin)
+        });
+        let own = own.map(|wanted| (wanted.path_below(KeyPath::of(&["service"])), wanted));
+        let wanted: Vec<_> = own
+            .chain(
+                self.receivers
+                    .authenticators(|settings| settings.authenticators()),
+            )
+            .chain(
+                self.exporters
+                    .authenticators(|settings| settings.authenticators()),
+            )
+            .chain(
+                self.extensions
+                    .authenticators(|settings| settings.authenticators()),
+            )
+            .collect();
+        for (path, wanted) in wanted {
+            if let Err(problem) = self.extensions.authenticates(&wanted, tree) {
+                report(tree, found, Severity::Error, &path, problem);
+            }
+        }
+    }
+
     /// Reports what two components want for themselves.
     fn check_claims(&self, service: Option<&Service>, tree: &Tree, found: &mut Diagnostics) {
         let metrics = service
@@ -328,6 +381,7 @@ struct Service {
     drain_timeout: Duration,
     reload: ReloadSettings,
     admin: Option<Endpoint>,
+    admin_lock: Lock,
 }
 
 fn service(tree: &Tree, found: &mut Diagnostics) -> Option<Service> {
@@ -335,7 +389,13 @@ fn service(tree: &Tree, found: &mut Diagnostics) -> Option<Service> {
     let node = tree.root.at(&path.0)?;
     let mut section = Section::new(path, node, &tree.texts, found);
     let options: ServiceOptions = section.options()?;
-    let metrics = &options.telemetry.metrics;
+    let metrics = options.telemetry.metrics;
+    let metrics_lock = Lock::resolve(
+        metrics.tls,
+        metrics.auth,
+        "telemetry.metrics.",
+        &mut section,
+    );
     let address = match parse_address(&metrics.address) {
         _ if metrics.level == MetricsLevel::None => None,
         Some(address) => Some(address),
@@ -348,14 +408,25 @@ fn service(tree: &Tree, found: &mut Diagnostics) -> Option<Service> {
             return None;
         }
     };
+    if let Some(address) = &address {
+        let (key, can) = ("telemetry.metrics.address", "read the agent's metrics");
+        metrics_lock.warn_of_strangers(&(*address).into(), key, can, &mut section);
+    }
     let telemetry = TelemetrySettings {
         logs: LogSettings {
             level: options.telemetry.logs.level,
             encoding: options.telemetry.logs.encoding,
         },
         metrics_address: address,
+        metrics_lock,
     };
-    let admin = admin(&options.admin, &mut section)?;
+    let admin_lock = Lock::resolve(
+        options.admin.tls,
+        options.admin.auth,
+        "admin.",
+        &mut section,
+    );
+    let admin = admin(options.admin.endpoint.as_deref(), &admin_lock, &mut section)?;
     Some(Service {
         telemetry,
         drain_timeout: options.drain_timeout.0,
@@ -364,12 +435,17 @@ fn service(tree: &Tree, found: &mut Diagnostics) -> Option<Service> {
             debounce: options.reload.debounce.0,
         },
         admin,
+        admin_lock,
     })
 }
 
 /// Where the agent takes commands: by default a socket in the folder that systemd makes for it, if it does.
-fn admin(options: &AdminOptions, section: &mut Section<'_>) -> Option<Option<Endpoint>> {
-    let Some(written) = &options.endpoint else {
+fn admin(
+    written: Option<&str>,
+    lock: &Lock,
+    section: &mut Section<'_>,
+) -> Option<Option<Endpoint>> {
+    let Some(written) = written else {
         let folder = std::env::var("RUNTIME_DIRECTORY").unwrap_or_default();
         // systemd separates several folders by colons.
         let folder = folder.split(':').next().filter(|first| !first.is_empty());
@@ -386,12 +462,8 @@ fn admin(options: &AdminOptions, section: &mut Section<'_>) -> Option<Option<End
             return None;
         }
     };
-    if !endpoint.is_local() {
-        section.warning(
-            "admin.endpoint",
-            "whoever reaches this address can have the agent read its configuration again; a loopback address or a unix socket is for this host only",
-        );
-    }
+    let can = "have the agent read its configuration again";
+    lock.warn_of_strangers(&endpoint, "admin.endpoint", can, section);
     Some(Some(endpoint))
 }
 

@@ -25,8 +25,17 @@ const SECRET_WORDS: &[&str] = &[
 /// Tables of headers: there also a key that only ends in `key` is a secret, such as `X-ClickHouse-Key`.
 const HEADER_TABLES: &[&str] = &["headers", "metadata", "auth"];
 
+/// Tables whose keys are names that somebody gave.
+const NAMED_TABLES: &[&str] = &["receivers", "processors", "exporters", "extensions"];
+
 /// Whether the values of a key are secrets. `parent` is the key of the table it is in.
 pub(crate) fn is_secret_key(parent: &str, key: &str) -> bool {
+    if NAMED_TABLES.contains(&parent) || key == "htpasswd" {
+        return false;
+    }
+    if parent == "htpasswd" && key == "inline" {
+        return true;
+    }
     let key = key.to_lowercase().replace('-', "_");
     if ["_file", "_path"].iter().any(|end| key.ends_with(end)) {
         return false;
@@ -178,6 +187,16 @@ mod tests {
         check("sending_queue", "queue_size", false);
         check("clickhouse", "traces_table_name", false);
         check("clickhouse", "password_file", false);
+        check("extensions", "bearertokenauth", false);
+        check("bearertokenauth", "token", true);
+        check("bearertokenauth", "tokens", true);
+        check("bearertokenauth", "filename", false);
+        check("auth", "authenticator", false);
+        check("basicauth", "htpasswd", false);
+        check("htpasswd", "inline", true);
+        check("htpasswd", "file", false);
+        check("client_auth", "password", true);
+        check("client_auth", "username", false);
     }
 
     #[test]

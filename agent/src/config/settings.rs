@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
+use crate::admin::Lock;
 use crate::component::{ExporterSettings, ExtensionSettings, ProcessorSettings, ReceiverSettings};
 use crate::net::listen::Endpoint;
 use crate::pipeline::Node;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub reload: ReloadSettings,
     /// Where the agent takes commands, if anywhere: `service.admin.endpoint`.
     pub admin: Option<Endpoint>,
+    /// How that is locked.
+    pub(crate) admin_lock: Lock,
 }
 
 /// `service.reload`.
@@ -49,12 +52,14 @@ pub struct ReloadSettings {
 }
 
 /// `service.telemetry`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TelemetrySettings {
     /// The agent's own log.
     pub logs: LogSettings,
     /// Where Prometheus finds the agent's own metrics; `None` where `metrics.level` is `none`.
     pub metrics_address: Option<SocketAddr>,
+    /// How that is locked.
+    pub(crate) metrics_lock: Lock,
 }
 
 /// `service.telemetry.logs`.

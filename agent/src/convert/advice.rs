@@ -15,12 +15,12 @@ pub(super) const GARBAGE_KEYS: [&str; 6] = [
 pub(super) const GARBAGE: &str = "not needed: there is no garbage collector to help";
 pub(super) const STORAGE: &str =
     "not needed: each `sending_queue` with `storage = \"wal\"` names its folder itself";
-pub(super) const ABSORBED: &str =
-    "not needed: the exporters that used it do its work by their own fields";
 pub(super) const ASYNC_INSERT: &str = "not needed: batches are formed here, and each insert is stored once; to let the server \
      gather inserts, write `async_insert = true` with `delivery = \"at_least_once\"`";
-pub(super) const OPEN: &str = "receivers do not authenticate: WITHOUT IT ANYBODY WHO REACHES THIS ADDRESS CAN SEND; listen on a private \
-     one, or ask for certificates with `tls.client_ca_file`";
+pub(super) const OPEN: &str = "there is no such authenticator: WITHOUT IT ANYBODY WHO REACHES THIS ADDRESS CAN SEND; use \
+     `bearertokenauth` or `basicauth`, or ask for certificates with `tls.client_ca_file`";
+pub(super) const NO_AUTHENTICATOR: &str = "there is no such authenticator; use `bearertokenauth` or `basicauth`, or write a header to \
+     `headers`";
 pub(super) const CONNECTOR: &str =
     "there are no connectors; a pipeline may list several receivers and exporters";
 pub(super) const READER: &str = "the agent's own metrics are served for Prometheus, at `service.telemetry.metrics.address`, and not \
@@ -111,9 +111,8 @@ fn extension(kind: &str) -> String {
         "pprof" | "zpages" => {
             "there is no such extension here; the agent's metrics and its log tell what it does"
         }
-        "bearertokenauth" | "basicauth" | "oauth2client" | "oidc" | "headers_setter"
-        | "sigv4auth" | "asapclient" => {
-            "there are no authenticator extensions; exporters send `headers`, and `clickhouse` has `username` and `password`"
+        "oauth2client" | "oidc" | "headers_setter" | "sigv4auth" | "asapclient" => {
+            "of the authenticators there are `bearertokenauth` and `basicauth`; exporters send `headers`, too"
         }
         "healthcheckv2" => "use `health_check`, which tells over HTTP whether the agent is up",
         "memory_limiter" => {

@@ -24,14 +24,22 @@ pub(super) struct Context<'a> {
     pub root: &'a Node,
     /// The ids that components have here, by table and their ids there.
     pub ids: BTreeMap<(&'static str, &'a str), String>,
-    /// Extensions whose work is done by fields of other components.
-    pub absorbed: BTreeSet<String>,
 }
 
 impl Context<'_> {
     /// The settings of an extension.
     pub(super) fn extension(&self, id: &str) -> Option<&Node> {
         self.root.get("extensions")?.get(id)
+    }
+
+    /// Whether a component that is defined is of a kind that there is here.
+    pub(super) fn has_counterpart(&self, table: &str, id: &str) -> bool {
+        let kind = kind_here(table, parts(id).0);
+        let is_defined = self
+            .root
+            .get(table)
+            .is_some_and(|all| all.get(id).is_some());
+        is_defined && SCHEMAS.contains_key(&format!("{table}.{kind}"))
     }
 
     /// The id here of a component there.
@@ -55,7 +63,6 @@ pub(super) fn convert(root: &Node) -> Table {
     let mut context = Context {
         root,
         ids: BTreeMap::new(),
-        absorbed: BTreeSet::new(),
     };
     let entries = root.table().unwrap_or_default();
     for table in TABLES {
@@ -68,7 +75,7 @@ pub(super) fn convert(root: &Node) -> Table {
         }
         let table = TABLES.into_iter().find(|table| *table == entry.key);
         let made = match (table, entry.key.as_str()) {
-            (Some(table), _) => group(table, entry, &mut context),
+            (Some(table), _) => group(table, entry, &context),
             (None, "connectors") => connectors(entry),
             (None, "service") => service::convert(entry, &context),
             (None, key) if key.starts_with("x-") => {
@@ -82,7 +89,6 @@ pub(super) fn convert(root: &Node) -> Table {
         };
         draft.add(made);
     }
-    absorb(&mut draft, &context);
     draft
 }
 
@@ -128,7 +134,7 @@ fn name<'a>(table: &'static str, context: &mut Context<'a>) {
     }
 }
 
-fn group(table: &'static str, entry: &Entry, context: &mut Context<'_>) -> Item {
+fn group(table: &'static str, entry: &Entry, context: &Context<'_>) -> Item {
     let Some(entries) = entry.node.table() else {
         let reason = format!("is no mapping of {table}");
         return item(entry, State::Off(reason));
@@ -151,7 +157,7 @@ fn connectors(entry: &Entry) -> Item {
     item(entry, State::On(Value::Table(Table(off.collect()))))
 }
 
-fn component(table: &'static str, entry: &Entry, context: &mut Context<'_>) -> Item {
+fn component(table: &'static str, entry: &Entry, context: &Context<'_>) -> Item {
     let there = parts(&entry.key).0;
     let kind = kind_here(table, there);
     let Some(schema) = SCHEMAS.get(&format!("{table}.{kind}")) else {
@@ -171,7 +177,6 @@ fn component(table: &'static str, entry: &Entry, context: &mut Context<'_>) -> I
     match &entry.node.value {
         Yaml::Table(entries) => {
             fields(schema, entries, &place, context, &mut fields_here);
-            rules::finish(entries, &place, context, &mut fields_here);
         }
         _ if entry.node.is_null() => {}
         _ => {
@@ -231,17 +236,5 @@ pub(super) fn fields(
             }
         }
         made.add(item(entry, State::On(Value::Table(inner))));
-    }
-}
-
-/// Extensions whose work is done elsewhere are not lost.
-fn absorb(draft: &mut Table, context: &Context<'_>) {
-    let Some(extensions) = draft.get_mut("extensions").and_then(Item::table_mut) else {
-        return;
-    };
-    for item in &mut extensions.0 {
-        if context.absorbed.contains(&item.key) && !item.is_on() {
-            item.state = State::Gone(advice::ABSORBED.to_owned());
-        }
     }
 }

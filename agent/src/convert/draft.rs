@@ -126,21 +126,6 @@ impl Table {
         self.0.push(item);
     }
 
-    /// The table under a key, which is made if there is none.
-    pub(super) fn table_at(&mut self, key: &str, at: At) -> &mut Self {
-        let found = self
-            .0
-            .iter()
-            .position(|item| item.key == key && item.table().is_some());
-        let index = found.unwrap_or_else(|| {
-            self.0
-                .push(Item::made(key, at, Value::Table(Self::default())));
-            self.0.len() - 1
-        });
-        let table = self.0.get_mut(index).and_then(Item::table_mut);
-        table.expect("it was found or made as a table")
-    }
-
     /// The deepest item on the way of `keys` that is there, and how many keys lead to it.
     pub(super) fn deepest_mut(&mut self, keys: &[String]) -> Option<(&mut Item, usize)> {
         let (first, rest) = keys.split_first()?;

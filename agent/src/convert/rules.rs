@@ -22,16 +22,7 @@ pub(super) fn apply(
     ) {
         ("exporters", _, "sending_queue", "storage") => storage(entry, context, made),
         ("exporters", _, "sending_queue.batch", "sizer") => batch_sizer(entry, made),
-        ("exporters", "otlp_grpc" | "otlp_http" | "clickhouse", "", "auth") => {
-            // `finish` looks at it when all other fields are there.
-            is_known_authenticator(entry, place, context)
-        }
-        ("receivers", "otlp", "protocols.grpc" | "protocols.http", "auth")
-            if !entry.node.is_null() =>
-        {
-            made.add(item(entry, State::Off(advice::OPEN.to_owned())));
-            true
-        }
+        (_, _, _, "auth") if !entry.node.is_null() => auth(entry, place, context, made),
         ("exporters", "clickhouse", "", "endpoint" | "dsn") => clickhouse_endpoint(entry, made),
         ("exporters", "clickhouse", "", "ttl_days") => clickhouse_days(entry, made),
         ("exporters", "clickhouse", "", "async_insert") => async_insert(entry, made),
@@ -41,21 +32,6 @@ pub(super) fn apply(
             true
         }
         _ => false,
-    }
-}
-
-/// What depends on several fields of a component.
-pub(super) fn finish(
-    entries: &[Entry],
-    place: &Place<'_>,
-    context: &mut Context<'_>,
-    made: &mut Table,
-) {
-    let Some(auth) = entries.iter().find(|entry| entry.key == "auth") else {
-        return;
-    };
-    if is_known_authenticator(auth, place, context) {
-        authenticate(auth, place, context, made);
     }
 }
 
@@ -175,60 +151,19 @@ fn log_level(entry: &Entry, made: &mut Table) -> bool {
     true
 }
 
-// === Authenticators of exporters ===
+// === Authenticators ===
 
-fn authenticator(auth: &Entry) -> Option<&str> {
-    auth.node.get("authenticator").and_then(Node::text)
-}
-
-/// Whether the exporter can do by itself what the authenticator does.
-fn is_known_authenticator(auth: &Entry, place: &Place<'_>, context: &Context<'_>) -> bool {
-    let Some(id) = authenticator(auth) else {
+/// An authenticator that has no counterpart leaves a receiver open, and that is said; one that has is named as it was.
+fn auth(entry: &Entry, place: &Place<'_>, context: &Context<'_>, made: &mut Table) -> bool {
+    let id = entry.node.get("authenticator").and_then(Node::text);
+    let is_there = id.is_none_or(|id| context.has_counterpart("extensions", id));
+    if is_there {
         return false;
-    };
-    let Some(settings) = context.extension(id) else {
-        return false;
-    };
-    match (place.kind, parts(id).0) {
-        ("clickhouse", "basicauth") => settings.get("client_auth").is_some(),
-        ("otlp_grpc" | "otlp_http", "bearertokenauth") => bearer(settings).is_some(),
-        _ => false,
     }
-}
-
-/// The header that a token makes.
-fn bearer(settings: &Node) -> Option<String> {
-    let text = |key: &str| settings.get(key).and_then(Node::text);
-    let scheme = text("scheme").unwrap_or("Bearer");
-    let token = match (text("filename"), text("token")) {
-        (Some(file), _) => format!("${{file:{file}}}"),
-        (None, Some(token)) => translate(token).ok()?,
-        (None, None) => return None,
+    let reason = match place.table {
+        "receivers" => advice::OPEN,
+        _ => advice::NO_AUTHENTICATOR,
     };
-    Some(format!("{scheme} {token}").trim_start().to_owned())
-}
-
-fn authenticate(auth: &Entry, place: &Place<'_>, context: &mut Context<'_>, made: &mut Table) {
-    let Some(id) = authenticator(auth) else {
-        return;
-    };
-    let Some(settings) = context.extension(id) else {
-        return;
-    };
-    let note = format!("in place of the authenticator `{id}`");
-    if place.kind == "clickhouse" {
-        let client = settings.get("client_auth");
-        for key in ["username", "password"] {
-            let text = client
-                .and_then(|client| client.get(key))
-                .and_then(Node::text);
-            if let Some(Ok(text)) = text.map(translate) {
-                made.add(Item::made(key, auth.at, Value::text(text)).note(note.as_str()));
-            }
-        }
-    } else if let Some(header) = bearer(settings) {
-        let header = Item::made("authorization", auth.at, Value::text(header)).note(note);
-        made.table_at("headers", auth.at).add(header);
-    }
-    context.absorbed.insert(id.to_owned());
+    made.add(item(entry, State::Off(reason.to_owned())));
+    true
 }

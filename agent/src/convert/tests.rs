@@ -227,7 +227,7 @@ fn what_has_no_counterpart_is_told_with_its_line() {
     one(
         "clickhouse",
         "{endpoint: 'http://h', auth: {authenticator: x}}",
-        "there are no authenticator extensions",
+        "there is no such authenticator",
     );
 }
 

@@ -1,5 +1,8 @@
 //! Extensions: the registry.
 
+mod authenticator;
+pub mod basicauth;
+pub mod bearertokenauth;
 pub mod health_check;
 mod page;
 pub mod pprof;
@@ -8,5 +11,10 @@ pub mod zpages;
 use crate::component::{ExtensionSettings, Factory};
 
 /// Every extension.
-pub const EXTENSIONS: &[Factory<dyn ExtensionSettings>] =
-    &[health_check::FACTORY, pprof::FACTORY, zpages::FACTORY];
+pub const EXTENSIONS: &[Factory<dyn ExtensionSettings>] = &[
+    health_check::FACTORY,
+    pprof::FACTORY,
+    zpages::FACTORY,
+    basicauth::FACTORY,
+    bearertokenauth::FACTORY,
+];

@@ -1,5 +1,6 @@
 //! `pprof`: profiles of the agent, for `go tool pprof` and what else reads its format.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,13 +12,15 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
 use super::page::{self, Cell, Page};
-use crate::admin::{self, Answer, Endpoint};
+use crate::admin::{self, Answer, Endpoint, Lock};
+use crate::auth::{AuthOptions, Reference};
 use crate::claim::Claim;
 use crate::component::{
     BoxFuture, ComponentError, ExtensionContext, ExtensionSettings, Factory, Receiver, Shutdown,
 };
 use crate::config::Section;
 use crate::net::listen;
+use crate::net::server_tls::TlsOptions;
 use crate::profile::{self, Busy, CpuProfile, Kind, Stack, heap};
 
 /// The `pprof` extension.
@@ -49,6 +52,10 @@ struct PprofOptions {
     block_profile_fraction: i64,
     /// Without effect: there is no profile of locks.
     mutex_profile_fraction: i64,
+    /// Certificates; absent means plaintext.
+    tls: Option<TlsOptions>,
+    /// Who may ask; absent means whoever reaches the address.
+    auth: Option<AuthOptions>,
 }
 
 impl Default for PprofOptions {
@@ -59,6 +66,8 @@ impl Default for PprofOptions {
             heap_sample_bytes: heap::INTERVAL as u64,
             block_profile_fraction: 0,
             mutex_profile_fraction: 0,
+            tls: None,
+            auth: None,
         }
     }
 }
@@ -70,6 +79,7 @@ const HEAP_SAMPLE_MAX: u64 = 1 << 30;
 #[derive(Debug, Clone, PartialEq)]
 struct PprofSettings {
     endpoint: listen::Endpoint,
+    lock: Lock,
     save_to_file: Option<String>,
     heap_interval: Option<usize>,
 }
@@ -95,10 +105,14 @@ impl PprofOptions {
         }
         let interval = usize::try_from(self.heap_sample_bytes).unwrap_or(usize::MAX);
         let endpoint = listen::Endpoint::parse("tcp", &self.endpoint);
+        let lock = Lock::resolve(self.tls, self.auth, "", section);
+        let endpoint = endpoint
+            .map_err(|problem| section.error("endpoint", problem))
+            .ok()?;
+        lock.warn_of_strangers(&endpoint, "endpoint", "take profiles", section);
         Some(PprofSettings {
-            endpoint: endpoint
-                .map_err(|problem| section.error("endpoint", problem))
-                .ok()?,
+            endpoint,
+            lock,
             save_to_file: Some(self.save_to_file).filter(|path| !path.is_empty()),
             heap_interval: (interval > 0).then_some(interval),
         })
@@ -111,9 +125,20 @@ impl ExtensionSettings for PprofSettings {
         claim.into_iter().collect()
     }
 
+    fn files(&self) -> Vec<PathBuf> {
+        self.lock.files()
+    }
+
+    fn authenticators(&self) -> Vec<Reference> {
+        self.lock.authenticators("")
+    }
+
     fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {
         let owner = format!("extensions.{}", context.id);
-        let endpoint = admin::bind(&context.sockets, &self.endpoint, &owner).map_err(|cause| {
+        let endpoint = admin::bind(&context.sockets, &self.endpoint, &owner);
+        let locked =
+            endpoint.and_then(|endpoint| endpoint.locked(&self.lock, &context.authenticators));
+        let endpoint = locked.map_err(|cause| {
             let (id, endpoint) = (&context.id, &self.endpoint);
             ComponentError::new(format!("start the extension {id}: bind {endpoint}"), cause)
         })?;
@@ -133,15 +158,17 @@ struct Pprof {
 
 impl Receiver for Pprof {
     fn run(self: Box<Self>, shutdown: Shutdown) -> BoxFuture<'static, Result<(), ComponentError>> {
+        let Self { endpoint, settings } = *self;
+        // Outside of the future: the call takes over what was served there.
+        let serving = endpoint.serve_with(page::reading(answer), shutdown);
         Box::pin(async move {
-            let Self { endpoint, settings } = *self;
             let _sampling = settings.heap_interval.map(heap::start);
             let stop = StopOnDrop::default();
             let saving = settings.save_to_file.map(|path| {
                 let stop = Arc::clone(&stop.0);
                 tokio::task::spawn_blocking(move || save(&path, &stop))
             });
-            endpoint.serve_with(page::reading(answer), shutdown).await;
+            serving.await;
             drop(stop);
             if let Some(Err(panic)) = match saving {
                 Some(saving) => Some(saving.await),

@@ -38,6 +38,8 @@ pub(super) struct Activity {
     head_since_ms: AtomicU64,
     /// HTTP/2 sends frames between requests: there a byte is no sign of a request head.
     http2: AtomicBool,
+    /// Nothing has been read yet.
+    silent: AtomicBool,
     /// A request was answered before its body had been read.
     unread: AtomicBool,
 }
@@ -50,6 +52,7 @@ impl Activity {
             idle_since_ms: AtomicU64::new(0),
             head_since_ms: AtomicU64::new(0),
             http2: AtomicBool::new(false),
+            silent: AtomicBool::new(true),
             unread: AtomicBool::new(false),
         }
     }
@@ -60,6 +63,7 @@ impl Activity {
 
     /// Notes that `bytes` were read from the socket.
     pub(super) fn received(&self, bytes: &[u8]) {
+        self.silent.store(false, Ordering::Relaxed);
         if self.head_since_ms.load(Ordering::Relaxed) != 0
             || self.under_way.load(Ordering::Relaxed) != 0
             || self.http2.load(Ordering::Relaxed)
@@ -83,6 +87,7 @@ impl Activity {
 
     fn begin(&self) {
         self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.silent.store(false, Ordering::Relaxed);
         self.head_since_ms.store(0, Ordering::Relaxed);
     }
 
@@ -90,6 +95,18 @@ impl Activity {
         self.idle_since_ms
             .store(self.elapsed_ms(), Ordering::Relaxed);
         self.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// For how long no request has been under way; `None` while one is.
+    pub(super) fn idle_for(&self, now: Instant) -> Option<Duration> {
+        let since = Duration::from_millis(self.idle_since_ms.load(Ordering::Relaxed));
+        let idle = self.under_way.load(Ordering::Relaxed) == 0;
+        idle.then(|| now.saturating_duration_since(self.opened + since))
+    }
+
+    /// Whether a request was ever under way.
+    pub(super) fn has_begun(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0 || self.idle_since_ms.load(Ordering::Relaxed) > 0
     }
 
     /// Whether `patience` has run out, and if not, when it could at the earliest.
@@ -110,9 +127,12 @@ impl Activity {
                 None => Verdict::Wait(later),
             };
         }
-        let due = patience
-            .idle
-            .map(|limit| at(self.idle_since_ms.load(Ordering::Relaxed), limit));
+        // Who opens a connection and says nothing at all waits no longer than for a head.
+        let patience_now = match self.silent.load(Ordering::Relaxed) {
+            true => shortest,
+            false => patience.idle,
+        };
+        let due = patience_now.map(|limit| at(self.idle_since_ms.load(Ordering::Relaxed), limit));
         match due {
             Some(due) if due <= now => Verdict::Idle,
             Some(due) => Verdict::Wait(Some(later.map_or(due, |later| later.min(due)))),

@@ -49,7 +49,7 @@ pub struct ClientTlsOptions {
     pub include_insecure_cipher_suites: Unsupported,
     /// Not supported.
     pub curve_preferences: Unsupported,
-    /// Not supported.
+    /// Accepted, without effect: files are read again when they change.
     pub reload_interval: Unsupported,
     /// Not supported.
     pub tpm: Unsupported,
@@ -236,7 +236,6 @@ fn report_unsupported(options: &ClientTlsOptions, report: &mut impl FnMut(&str, 
             &options.include_insecure_cipher_suites,
         ),
         ("curve_preferences", &options.curve_preferences),
-        ("reload_interval", &options.reload_interval),
         ("tpm", &options.tpm),
     ];
     for (key, _) in fields.iter().filter(|(_, value)| value.is_some()) {
@@ -346,7 +345,6 @@ mod tests {
         check("ca_file = 'x'\nca_pem = 'y'", "tls.ca_pem: give `ca_file`");
         check("server_name_override = 'a b'", "is not a name");
         check("min_version = '1.3'\nmax_version = '1.2'", "min_version");
-        check("reload_interval = '1h'", "tls.reload_interval: the Coll");
     }
 
     #[test]

@@ -325,7 +325,7 @@ impl Listener {
         };
         Ok(Acceptor {
             accepts,
-            _bound: Arc::clone(&self.bound),
+            bound: Arc::clone(&self.bound),
         })
     }
 }
@@ -334,8 +334,8 @@ impl Listener {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     accepts: Accepts,
-    /// A path lives as long as its socket.
-    _bound: Arc<Bound>,
+    /// The socket itself: a path lives as long as that.
+    bound: Arc<Bound>,
 }
 
 #[derive(Debug)]
@@ -345,6 +345,26 @@ enum Accepts {
 }
 
 impl Acceptor {
+    /// The next connection of those that the kernel has completed already; `None` if there is none. The kernel is asked
+    /// itself: the runtime may not have heard of them yet.
+    pub(crate) fn accept_waiting(&self) -> Option<io::Result<Box<dyn Io>>> {
+        let accepted = match &*self.bound {
+            Bound::Tcp(listener) => listener.accept().and_then(|(stream, _)| {
+                stream.set_nonblocking(true)?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(tokio::net::TcpStream::from_std(stream)?) as Box<dyn Io>)
+            }),
+            Bound::Unix(listener, _) => listener.accept().and_then(|(stream, _)| {
+                stream.set_nonblocking(true)?;
+                Ok(Box::new(tokio::net::UnixStream::from_std(stream)?) as Box<dyn Io>)
+            }),
+        };
+        match accepted {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            accepted => Some(accepted),
+        }
+    }
+
     /// The next connection.
     pub(crate) async fn accept(&self) -> io::Result<Box<dyn Io>> {
         match &self.accepts {

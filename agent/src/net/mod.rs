@@ -3,10 +3,12 @@
 pub mod client_tls;
 pub mod listen;
 pub mod serve;
+pub mod server_tls;
 pub mod sockets;
 pub mod tls;
 
 mod activity;
+mod crowd;
 mod inherited;
 pub(crate) mod socket;
 

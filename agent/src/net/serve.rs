@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::activity::{Activity, Connection, Patience, Verdict};
+use super::crowd::Crowd;
 use super::listen::{Acceptor, Endpoint, Listener};
 use super::socket::{Io, Socket};
 use super::sockets::{Key, Sockets};
@@ -36,6 +37,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long an idle or aged connection has to end itself before it is cut.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
+/// How often idle connections are looked for when there are too many: it is a walk over all of them.
+const THIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a connection that came while the server was ended may take to send its one request.
+const LATE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// And how often it is looked whether it has.
+const LATE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Connections taken from the backlog at the end: what the kernel keeps at most, so that whoever floods it cannot hold up the end.
+const LATE_MAX: usize = 1024;
+
 /// Time and number limits of a server. A `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -49,7 +62,8 @@ pub struct Limits {
     pub age: Option<Duration>,
     /// After `age`, until it is cut.
     pub age_grace: Option<Duration>,
-    /// Connections at a time; more wait to be accepted.
+    /// Connections at a time. When more come, those make way that have been idle for longest; without any, they wait to be
+    /// accepted.
     pub connections: usize,
     /// On shutdown, for requests under way.
     pub drain: Duration,
@@ -156,6 +170,7 @@ impl<S> std::fmt::Debug for Server<S> {
 struct Station<S> {
     face: ArcSwap<Face<S>>,
     tasks: Tasks,
+    crowd: Crowd,
     shutdown: CancellationToken,
     /// Guards who owns it.
     owner: Mutex<Owner>,
@@ -243,6 +258,7 @@ where
         let station = Arc::new(Station {
             face: ArcSwap::from_pointee(face),
             tasks,
+            crowd: Crowd::default(),
             shutdown: CancellationToken::new(),
             owner: Mutex::new(Owner {
                 turn: 0,
@@ -302,16 +318,32 @@ where
 {
     let mut connections = JoinSet::new();
     let shutdown = station.shutdown.clone();
+    let mut thin_at = Instant::now();
     while !shutdown.is_cancelled() {
-        let room = connections.len() < station.face.load().limits.connections;
+        // One more than there may be: then somebody has to make way, or nobody comes in until somebody does.
+        let full = connections.len() > station.face.load().limits.connections;
+        if full && thin_at <= Instant::now() {
+            thin_at = Instant::now() + THIN_INTERVAL;
+            let count = station.crowd.thin();
+            tracing::debug!(count, "too many connections: idle ones are closed");
+        }
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(ended) = connections.join_next() => report(ended),
-            accepted = accept(&acceptor), if room => {
+            () = tokio::time::sleep_until(thin_at), if full => {}
+            accepted = accept(&acceptor), if !full => {
                 if let Some(io) = accepted {
-                    connections.spawn(serve(Arc::clone(&station), io));
+                    connections.spawn(serve(Arc::clone(&station), io, Came::InTime));
                 }
             }
+        }
+    }
+    // Who was told by the kernel that somebody listens here gets an answer: closing the socket would reset them.
+    for _ in 0..LATE_MAX {
+        match acceptor.accept_waiting() {
+            Some(Ok(io)) => drop(connections.spawn(serve(Arc::clone(&station), io, Came::Late))),
+            Some(Err(_)) => {}
+            None => break,
         }
     }
     drop(acceptor);
@@ -366,7 +398,15 @@ async fn drain(mut connections: JoinSet<()>, tasks: &Tasks, limit: Duration) {
     }
 }
 
-async fn serve<S, B>(station: Arc<Station<S>>, io: Box<dyn Io>)
+/// When a connection came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Came {
+    InTime,
+    /// It was completed by the kernel before the socket was closed: it gets one answer.
+    Late,
+}
+
+async fn serve<S, B>(station: Arc<Station<S>>, io: Box<dyn Io>, came: Came)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync,
     S: 'static,
@@ -378,10 +418,16 @@ where
     let face = station.face.load_full();
     let (limits, outdated) = (face.limits, face.outdated.clone());
     let shutdown = station.shutdown.clone();
-    let Some(io) = handshake(face.tls.as_ref(), io, &shutdown).await else {
+    let activity = Arc::new(Activity::new());
+    let seat = station.crowd.enter(&activity);
+    let handshake = tokio::select! {
+        stream = handshake(face.tls.as_ref(), io) => stream,
+        () = shutdown.cancelled(), if came == Came::InTime => None,
+        () = seat.given_up() => None,
+    };
+    let Some(io) = handshake else {
         return;
     };
-    let activity = Arc::new(Activity::new());
     let socket = Socket::new(io, Arc::clone(&activity), limits.write);
     let service = Tracked {
         station,
@@ -393,6 +439,7 @@ where
     let connection = builder.serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
     let mut clock = Clock::new(&limits);
+    let mut ending = std::pin::pin!(ending(&shutdown, came, &activity));
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -401,7 +448,7 @@ where
                 }
                 return;
             }
-            () = shutdown.cancelled(), if !clock.closing => {
+            () = ending.as_mut(), if !clock.closing => {
                 // The server cuts what is left after its drain time.
                 clock.close(None);
                 connection.as_mut().graceful_shutdown();
@@ -410,6 +457,7 @@ where
                 clock.close(None);
                 connection.as_mut().graceful_shutdown();
             }
+            () = seat.given_up() => return,
             () = &mut clock.timer, if clock.armed => match clock.ring(&activity, &limits) {
                 Step::Nothing => {}
                 Step::Finish => connection.as_mut().graceful_shutdown(),
@@ -419,20 +467,21 @@ where
     }
 }
 
+/// Resolves when the connection is to finish what is under way and to end, because the server does.
+async fn ending(shutdown: &CancellationToken, came: Came, activity: &Activity) {
+    shutdown.cancelled().await;
+    let patience = Instant::now() + LATE_PATIENCE;
+    while came == Came::Late && !activity.has_begun() && Instant::now() < patience {
+        tokio::time::sleep(LATE_INTERVAL).await;
+    }
+}
+
 /// The stream to speak HTTP on; `None` when the peer failed to agree on TLS in time.
-async fn handshake(
-    tls: Option<&TlsAcceptor>,
-    io: Box<dyn Io>,
-    shutdown: &CancellationToken,
-) -> Option<Box<dyn Io>> {
+async fn handshake(tls: Option<&TlsAcceptor>, io: Box<dyn Io>) -> Option<Box<dyn Io>> {
     let Some(tls) = tls else {
         return Some(io);
     };
-    let agreed = tokio::select! {
-        agreed = tokio::time::timeout(HANDSHAKE_MAX, tls.accept(io)) => agreed,
-        () = shutdown.cancelled() => return None,
-    };
-    match agreed {
+    match tokio::time::timeout(HANDSHAKE_MAX, tls.accept(io)).await {
         Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
             tracing::debug!(%error, "TLS handshake failed");

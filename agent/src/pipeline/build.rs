@@ -7,6 +7,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::plan::{Change, Node, Plan};
 use super::{Inlet, Pipeline, Running};
+use crate::auth::Authenticators;
 use crate::component::{
     ComponentError, ExporterContext, Intake, ProcessorContext, Receiver, ReceiverContext, Sender,
     Shutdown,
@@ -38,6 +39,8 @@ pub struct World {
     pub taps: Taps,
     /// Whether those who do the work get on with it.
     pub progress: Progress,
+    /// The authenticators that its servers and clients ask.
+    pub authenticators: Authenticators,
 }
 
 /// A sender that is leaving, until it is taken back or gone. Whoever holds the lock keeps it as it is.
@@ -205,6 +208,7 @@ impl Builder<'_> {
             progress: self.built.world.progress.clone(),
             cut: self.built.cut.child(),
             leave: Shutdown::default(),
+            authenticators: self.built.world.authenticators.clone(),
             inherited: self.inherited(id),
             taps: self.built.world.taps.clone(),
         };
@@ -366,6 +370,7 @@ impl Builder<'_> {
             telemetry: self.built.world.telemetry.clone(),
             status: self.built.statuses.begin(Instance::receiver(id)),
             sockets: self.built.world.sockets.clone(),
+            authenticators: self.built.world.authenticators.clone(),
         };
         let receiver = settings.build(context)?;
         self.built.receivers.push((id.to_owned(), receiver));

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admin::Lock;
 use crate::config::{self, Components, Configuration, Format, Settings, changed_keys};
 use crate::fingerprint::Fingerprints;
 use crate::pipeline::{Change, Plan};
@@ -26,8 +28,12 @@ impl Loaded {
         let settings = &configuration.settings;
         let receivers = settings.receivers.iter().flat_map(|(_, of)| of.files());
         let exporters = settings.exporters.iter().flat_map(|(_, of)| of.files());
+        let extensions = settings.extensions.iter().flat_map(|(_, of)| of.files());
+        let own = [&settings.admin_lock, &settings.telemetry.metrics_lock];
+        let own = own.into_iter().flat_map(Lock::files);
+        let files = receivers.chain(exporters).chain(extensions).chain(own);
         Self {
-            files: Fingerprints::read(receivers.chain(exporters)),
+            files: Fingerprints::read(files),
             configuration,
         }
     }
@@ -38,6 +44,12 @@ impl Loaded {
         let print = digest(&SHA256, text.unwrap_or_default().as_bytes());
         let first = print.as_ref().iter().take(HASH_BYTES);
         first.fold(0, |hash, byte| hash << 8 | i64::from(*byte))
+    }
+
+    /// Whether `files` hold what they held for `old`.
+    pub(crate) fn same_files(&self, old: &Self, files: Vec<PathBuf>) -> bool {
+        let mut files = files.iter();
+        files.all(|file| self.files.of(file) == old.files.of(file))
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -66,11 +78,16 @@ fn by_id<S: ?Sized>(components: &Components<S>) -> BTreeMap<&str, &S> {
 }
 
 /// What becomes of an extension.
-pub(crate) fn extension(old: &Settings, new: &Settings, id: &str) -> Change {
-    match (find(&old.extensions, id), find(&new.extensions, id)) {
+pub(crate) fn extension(old: &Loaded, new: &Loaded, id: &str) -> Change {
+    let (before, now) = (&old.settings().extensions, &new.settings().extensions);
+    match (find(before, id), find(now, id)) {
         (None, _) => Change::Started,
         (Some(_), None) => Change::Removed,
-        (Some(before), Some(now)) if before.is_same(now.as_any()) => Change::Kept,
+        (Some(before), Some(now))
+            if before.is_same(now.as_any()) && new.same_files(old, now.files()) =>
+        {
+            Change::Kept
+        }
         _ => Change::Changed,
     }
 }
@@ -137,8 +154,7 @@ impl Difference {
             either(before.exporters.keys(), now.exporters.keys()),
             &|id| now.exporter(&before, id),
         );
-        let (old, new) = (old.settings(), new.settings());
-        let ids = |settings| extension_ids(settings);
+        let ids = |loaded| extension_ids(Loaded::settings(loaded));
         add(
             &["extensions"],
             ids(old).union(&ids(new)).copied().collect(),
@@ -158,10 +174,19 @@ impl Difference {
             let table = key.split(['.', '[']).next().unwrap_or_default();
             table != "pipelines" && table != "extensions" && !table.is_empty()
         };
-        Self {
-            parts,
-            service: service.into_iter().filter(own).collect(),
+        let mut service: Vec<_> = service.into_iter().filter(own).collect();
+        let (admin, metrics) = (
+            new.settings().admin_lock.files(),
+            new.settings().telemetry.metrics_lock.files(),
+        );
+        for (key, files) in [("admin.tls", admin), ("telemetry.metrics.tls", metrics)] {
+            // What the files hold is a part of it, too.
+            let is_known = service.iter().any(|changed| changed.starts_with(key));
+            if !is_known && !new.same_files(old, files) {
+                service.push(key.to_owned());
+            }
         }
+        Self { parts, service }
     }
 
     /// Whether nothing would change.

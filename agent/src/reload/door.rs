@@ -9,7 +9,8 @@ use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Outcome, Report, Request};
-use crate::admin::{self, Answer, Endpoint};
+use crate::admin::{self, Answer, Endpoint, Lock};
+use crate::auth::Authenticators;
 use crate::component::Shutdown;
 use crate::health::Health;
 use crate::net::listen;
@@ -35,8 +36,14 @@ const SOCKET_MODE: u32 = 0o660;
 
 impl Door {
     /// Binds `endpoint`.
-    pub(crate) fn bind(sockets: &Sockets, endpoint: &listen::Endpoint) -> io::Result<Self> {
-        let bound = admin::bind(sockets, endpoint, "service.admin")?;
+    pub(crate) fn bind(
+        sockets: &Sockets,
+        endpoint: &listen::Endpoint,
+        lock: &Lock,
+        authenticators: &Authenticators,
+    ) -> io::Result<Self> {
+        let bound =
+            admin::bind(sockets, endpoint, "service.admin")?.locked(lock, authenticators)?;
         // Who may use a socket of the service manager is said in its unit.
         if let listen::Endpoint::Unix(path) = endpoint
             && !sockets.is_inherited(endpoint)
@@ -51,14 +58,18 @@ impl Door {
         self.0.address()
     }
 
-    /// Passes commands on until `shutdown`.
-    pub(crate) async fn serve(self, behind: Behind, shutdown: Shutdown) {
+    /// Passes commands on until `shutdown`. The call itself takes over what served here before.
+    pub(crate) fn serve(
+        self,
+        behind: Behind,
+        shutdown: Shutdown,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let closing = shutdown.clone();
         let handler = move |request: HttpRequest<Incoming>| {
             let (behind, closing) = (behind.clone(), closing.clone());
             Box::pin(async move { answer(&request, &behind, &closing).await }) as _
         };
-        self.0.serve_with(Arc::new(handler), shutdown).await;
+        self.0.serve_with(Arc::new(handler), shutdown)
     }
 }
 

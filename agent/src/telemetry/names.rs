@@ -65,6 +65,7 @@ table! {
     RECEIVER_BYTES = counter("tidegate_receiver_accepted_bytes", &["receiver", "transport", "otel_signal"], "Bytes of accepted OTLP requests, decompressed.");
     RECEIVER_REQUESTS = counter("otelcol_receiver_requests", &["receiver", "transport", "otel_signal", "outcome"], "Requests by outcome: success, refused (retryable) or failure (bad request).");
     RECEIVER_REPAIRED = counter("tidegate_receiver_repaired_strings", &["receiver", "transport", "otel_signal"], "Strings that were not UTF-8 and had their invalid bytes replaced by U+FFFD.");
+    AUTH_DENIED = counter("tidegate_auth_denied_requests", &["authenticator", "reason"], "Requests turned away unread for want of credentials: missing, wrong, or busy where too many wait for a slow check.");
     PROCESSOR_INCOMING = counter("otelcol_processor_incoming_items", &["processor", "otel_signal"], "Number of items passed to the processor.");
     PROCESSOR_OUTGOING = counter("otelcol_processor_outgoing_items", &["processor", "otel_signal"], "Number of items emitted from the processor.");
     PROCESSOR_REJECTED = counter("tidegate_processor_rejected_items", &["processor", "otel_signal", "reason"], "Items that the processor declined because of what they are, by reason; every time they are sent. The sender is told (OTLP partial success); the ledger never has them.");

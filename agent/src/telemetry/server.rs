@@ -8,8 +8,9 @@ use http::StatusCode;
 use tracing::info;
 
 use super::{Telemetry, names};
-use crate::admin::{self, Answer, Endpoint};
-use crate::component::{ComponentError, Shutdown};
+use crate::admin::{self, Answer, Endpoint, Lock};
+use crate::auth::Authenticators;
+use crate::component::Shutdown;
 use crate::memory::HeldBytes;
 use crate::net::listen;
 use crate::net::sockets::Sockets;
@@ -22,10 +23,16 @@ pub struct Server(Endpoint);
 /// Binds `address`; port 0 takes a free one.
 ///
 /// # Errors
-/// When the address is taken or not this machine's.
-pub fn bind(sockets: &Sockets, address: &SocketAddr) -> io::Result<Server> {
+/// When the address is taken or not this machine's, or certificates cannot be used.
+pub(crate) fn bind(
+    sockets: &Sockets,
+    address: &SocketAddr,
+    lock: &Lock,
+    authenticators: &Authenticators,
+) -> io::Result<Server> {
     let endpoint = listen::Endpoint::from(*address);
-    admin::bind(sockets, &endpoint, "metrics").map(Server)
+    let bound = admin::bind(sockets, &endpoint, "metrics")?;
+    bound.locked(lock, authenticators).map(Server)
 }
 
 impl Server {
@@ -34,17 +41,14 @@ impl Server {
         self.0.address()
     }
 
-    /// Serves until `shutdown`. `started` is when the process did.
-    ///
-    /// # Errors
-    /// None today: the signature is that of everything that runs beside the pipelines.
-    pub async fn run(
+    /// Serves until `shutdown`; the call itself takes over what served here before. `started` is when the process did.
+    pub(crate) fn run(
         self,
         telemetry: Telemetry,
         held: HeldBytes,
         started: Instant,
         shutdown: Shutdown,
-    ) -> Result<(), ComponentError> {
+    ) -> impl Future<Output = ()> + Send + 'static {
         info!(address = self.address(), "metrics endpoint listening");
         let respond = move |path: &str| match path {
             "/metrics" => {
@@ -53,8 +57,7 @@ impl Server {
             }
             _ => admin::not_found(),
         };
-        self.0.serve(respond, shutdown).await;
-        Ok(())
+        self.0.serve(respond, shutdown)
     }
 }
 
@@ -93,7 +96,8 @@ mod tests {
     #[tokio::test]
     async fn a_scrape_shows_the_process_as_it_is_now() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = bind(&Sockets::default(), &any).unwrap();
+        let (lock, authenticators) = (Lock::default(), Authenticators::default());
+        let server = bind(&Sockets::default(), &any, &lock, &authenticators).unwrap();
         let address = server.address().parse().unwrap();
         let (telemetry, held, shutdown) = (
             Telemetry::default(),
@@ -128,6 +132,6 @@ mod tests {
         assert!(metric(&telemetry, "otelcol_process_uptime") > first);
         assert_eq!(http_get(address, "/").await.0, 404);
         shutdown.trigger();
-        serving.await.unwrap().unwrap();
+        serving.await.unwrap();
     }
 }

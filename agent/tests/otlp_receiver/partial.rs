@@ -6,6 +6,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
+use tidegate::auth::Authenticators;
 use tidegate::batch::Batch;
 use tidegate::component::{
     ExporterContext, ExporterSettings, Factory, Intake, Output, Processor, ProcessorContext,
@@ -81,6 +82,7 @@ impl Bench {
                 progress: Progress::default(),
                 cut: Shutdown::default(),
                 leave: Shutdown::default(),
+                authenticators: Authenticators::default(),
                 inherited: Vec::new(),
                 taps: tidegate::tap::Taps::default(),
             })

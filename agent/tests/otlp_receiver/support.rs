@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use tidegate::ack::{Answer, Refusal};
+use tidegate::auth::Authenticators;
 use tidegate::batch::{Batch, Transport};
 use tidegate::component::{Intake, Receiver, ReceiverContext, RequestFailure, Shutdown};
 use tidegate::config::{Diagnostics, Section};
@@ -110,6 +111,8 @@ pub(crate) struct Harness {
     pub(crate) grpc: String,
     pub(crate) http: String,
     pub(crate) shutdown: Shutdown,
+    /// What `auth` asks: nobody is there until a test installs one.
+    pub(crate) authenticators: Authenticators,
     running: JoinHandle<()>,
 }
 
@@ -144,6 +147,7 @@ impl Harness {
             OtlpSettings::parse(&mut section)
         };
         let settings = settings.unwrap_or_else(|| panic!("{found}"));
+        let authenticators = Authenticators::default();
         let receiver = settings
             .bind(ReceiverContext {
                 id: "otlp".to_owned(),
@@ -151,6 +155,7 @@ impl Harness {
                 telemetry: Telemetry::default(),
                 status: Reporter::default(),
                 sockets: Sockets::default(),
+                authenticators: authenticators.clone(),
             })
             .unwrap();
         let address = |wanted: &str| {
@@ -169,6 +174,7 @@ impl Harness {
             grpc,
             http,
             shutdown,
+            authenticators,
             running: tokio::spawn(async move { run.await.unwrap() }),
         }
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use e2e::localdb::LocalDb;
 use serde_json::Value;
 use tidegate::ack::{Ack, Answer, Answered};
+use tidegate::auth::Authenticators;
 use tidegate::batch::{Chunk, Payload};
 use tidegate::component::{ExporterContext, Sender, Shutdown};
 use tidegate::config::{Diagnostics, Section};
@@ -84,6 +85,7 @@ impl Exporter {
             status: PerSignal::default(),
             cut: Shutdown::default(),
             leave: Shutdown::default(),
+            authenticators: Authenticators::default(),
             inherited: Vec::new(),
         };
         let mut senders = settings

@@ -12,11 +12,18 @@ use super::find::{self, Found};
 use super::show::{count, plain};
 use super::{ReplayArgs, fail};
 use crate::ack::{Answer, Refusal};
-use crate::component::{ExporterContext, Sender, Shutdown};
+use crate::auth::{Authenticators, Side};
+use crate::component::{
+    BoxFuture, ComponentError, ExporterContext, ExtensionContext, ExtensionSettings, Sender,
+    Shutdown,
+};
 use crate::config::Settings;
 use crate::exporters::dead_letter::{Header, Letter, SUFFIX, rewrite};
+use crate::health::Health;
+use crate::net::sockets::Sockets;
 use crate::progress::Progress;
 use crate::signal::{PerSignal, Signal};
+use crate::status::Statuses;
 use crate::telemetry::{Telemetry, names};
 
 /// Letters to send, by the exporter that they go through; each in the order of their names.
@@ -226,6 +233,33 @@ fn settle(path: &Path, keep: bool) -> Result<String, String> {
     })
 }
 
+/// An extension that has nothing more to do.
+type Installed = BoxFuture<'static, Result<(), ComponentError>>;
+
+/// Those that exporters show the credentials of, for as long as what comes with them is held.
+fn authenticators(settings: &Settings) -> Result<(Authenticators, Vec<Installed>), String> {
+    let authenticators = Authenticators::default();
+    let client = |extension: &&(String, Box<dyn ExtensionSettings>)| {
+        extension.1.authenticates().contains(&Side::Client)
+    };
+    let mut installed = Vec::new();
+    for (id, extension) in settings.extensions.iter().filter(client) {
+        let context = ExtensionContext {
+            id: id.clone(),
+            health: Health::default(),
+            telemetry: Telemetry::default(),
+            statuses: Statuses::default(),
+            sockets: Sockets::default(),
+            authenticators: authenticators.clone(),
+        };
+        let extension = extension
+            .build(context)
+            .map_err(|error| error.to_string())?;
+        installed.push(extension.run(Shutdown::default()));
+    }
+    Ok((authenticators, installed))
+}
+
 /// Why a letter was not sent.
 enum Unsent {
     /// Something about this letter.
@@ -261,6 +295,7 @@ impl Running {
         });
         let replaying =
             replaying.ok_or_else(|| format!("exporters.{exporter} cannot send dead letters"))?;
+        let (authenticators, _installed) = authenticators(settings)?;
         let context = ExporterContext {
             id: exporter.to_owned(),
             signals: signals.into_iter().collect(),
@@ -269,6 +304,7 @@ impl Running {
             progress: Progress::default(),
             cut: Shutdown::default(),
             leave: Shutdown::default(),
+            authenticators,
             inherited: Vec::new(),
             taps: crate::tap::Taps::default(),
         };

@@ -15,9 +15,8 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use hyper::{Method, StatusCode};
 
-use super::agent::{AgentArgs, Link, body};
+use super::agent::{AgentArgs, Link, Target, body};
 use super::complain;
-use crate::net::listen::Endpoint;
 use crate::overview::{Document, VERSION};
 use crate::units::HumanDuration;
 use view::View;
@@ -69,7 +68,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the agent cannot be asked, or the terminal not be used.
 pub async fn run(args: TopArgs) -> anyhow::Result<ExitCode> {
-    let agent = Asker::new(args.agent.endpoint()?);
+    let agent = Asker::new(args.agent.target()?);
     let interval = args.interval.0;
     match (args.json, args.once || !io::stdout().is_terminal()) {
         (true, _) => print_lines(agent, interval, args.once).await,
@@ -81,16 +80,13 @@ pub async fn run(args: TopArgs) -> anyhow::Result<ExitCode> {
 /// Asks the agent, over one connection for as long as it holds.
 #[derive(Debug)]
 struct Asker {
-    endpoint: Endpoint,
+    target: Target,
     link: Option<Link>,
 }
 
 impl Asker {
-    fn new(endpoint: Endpoint) -> Self {
-        Self {
-            endpoint,
-            link: None,
-        }
+    fn new(target: Target) -> Self {
+        Self { target, link: None }
     }
 
     async fn ask(&mut self) -> anyhow::Result<Document> {
@@ -109,7 +105,7 @@ impl Asker {
     async fn exchange(&mut self) -> anyhow::Result<Document> {
         let mut link = match self.link.take() {
             Some(link) => link,
-            None => Link::open(&self.endpoint).await?,
+            None => Link::open(&self.target).await?,
         };
         let response = link.send(Method::GET, "/status").await?;
         let status = response.status();
@@ -140,7 +136,7 @@ async fn view(agent: &mut Asker, interval: Duration) -> anyhow::Result<View> {
 async fn print_once(mut agent: Asker, interval: Duration) -> anyhow::Result<ExitCode> {
     let view = view(&mut agent, interval)
         .await
-        .with_context(|| format!("ask the agent at {}", agent.endpoint))?;
+        .with_context(|| format!("ask the agent at {}", agent.target.endpoint))?;
     let mut text = String::new();
     for line in table::lines(&view, &table::Wish::default()) {
         text.push_str(line.text().trim_end());
@@ -156,13 +152,13 @@ async fn print_lines(mut agent: Asker, interval: Duration, once: bool) -> anyhow
     loop {
         match agent.ask().await {
             Err(problem) if once => {
-                return Err(problem.context(format!("ask the agent at {}", agent.endpoint)));
+                return Err(problem.context(format!("ask the agent at {}", agent.target.endpoint)));
             }
             Err(problem) => {
                 if !away {
                     complain(&format!(
                         "tidegate: the agent at {} is away, trying again: {problem:#}\n",
-                        agent.endpoint
+                        agent.target.endpoint
                     ));
                 }
                 away = true;

@@ -319,7 +319,9 @@ fn no_text_makes_it_panic() {
         "service.pipelines.traces.receivers = [[], {}, 5, 'x']",
         "é = 'ü'\n[ä",
     ] {
-        fuzz_load(text);
+        for padding in 0..4 {
+            fuzz_load(&format!("{text}{}", " ".repeat(padding)));
+        }
     }
 }
 

@@ -60,6 +60,7 @@ impl Shared {
         Ok(Self {
             servers: Servers::new(
                 settings.clone(),
+                context.authenticators.pass(settings.auth.as_ref()),
                 Watch::new(&context.id, &context.telemetry),
             )
             .map_err(|cause| ComponentError::new("set up TLS", cause))?,

@@ -18,6 +18,7 @@ mod token;
 
 use std::path::PathBuf;
 
+use crate::auth::{Reference, Side};
 use crate::component::{ComponentError, ExporterContext, ExporterSettings, Factory, Sender};
 use crate::config::Section;
 use crate::exporters::sender::SenderSettings;
@@ -41,6 +42,12 @@ fn parse(section: &mut Section<'_>) -> Option<Box<dyn ExporterSettings>> {
 impl ExporterSettings for Settings {
     fn files(&self) -> Vec<PathBuf> {
         self.tls.files()
+    }
+
+    fn authenticators(&self) -> Vec<Reference> {
+        let auth = self.auth.iter();
+        auth.map(|auth| Reference::new("auth", auth, Side::Client))
+            .collect()
     }
 
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::native::Method;
+use crate::auth::AuthOptions;
 use crate::config::Unsupported;
 use crate::exporters::retry::RetryOptions;
 use crate::exporters::sender::QueueOptions;
@@ -57,8 +58,8 @@ pub(crate) struct Options {
     pub(crate) retry_on_failure: RetryOptions,
     /// What waits for the server.
     pub(crate) sending_queue: QueueOptions,
-    /// Not supported.
-    pub(crate) auth: Unsupported,
+    /// What to show to the server, instead of a user and a password.
+    pub(crate) auth: Option<AuthOptions>,
     /// For servers at `https://`: whom to trust and what to show. The Collector's `configtls`.
     pub(crate) tls: Option<ClientTlsOptions>,
     /// Not supported; `false` is accepted.
@@ -89,7 +90,7 @@ impl Default for Options {
             timeout: HumanDuration::from_secs(5),
             retry_on_failure: RetryOptions::default(),
             sending_queue: QueueOptions::default(),
-            auth: Unsupported::default(),
+            auth: None,
             tls: None,
             json: Unsupported::default(),
             profiles_table_name: Unsupported::default(),

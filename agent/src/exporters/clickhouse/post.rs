@@ -12,6 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 
 use super::endpoint::Endpoint;
 use super::failure::Failure;
+use crate::auth::Pass;
 
 /// Connections to all servers of an exporter. Cloning shares them.
 pub(super) type Connections = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
@@ -21,18 +22,28 @@ const ANSWER_MAX: usize = 64 << 10;
 /// Where the server says that a statement failed although the status was sent before.
 const EXCEPTION_CODE: &str = "x-clickhouse-exception-code";
 
-/// Sends `body` as the data of `statement`.
+/// What goes with the data.
+pub(super) struct Insert<'a> {
+    /// `INSERT INTO …`.
+    pub(super) statement: &'a str,
+    /// Settings for it.
+    pub(super) settings: &'a [(&'a str, &'a str)],
+    /// What is shown to the server, besides the endpoint's user.
+    pub(super) pass: &'a Pass,
+}
+
+/// Sends `body` as the data of an insert.
 ///
 /// # Errors
 /// Whatever keeps the answer from being an empty success.
 pub(super) async fn insert(
     connections: &Connections,
     endpoint: &Endpoint,
-    statement: &str,
-    settings: &[(&str, &str)],
+    insert: Insert<'_>,
     body: Bytes,
 ) -> Result<(), Failure> {
-    let request = request(endpoint, statement, settings, body)?;
+    let mut request = request(endpoint, insert.statement, insert.settings, body)?;
+    insert.pass.show(request.headers_mut());
     let answer = connections
         .request(request)
         .await
@@ -194,7 +205,12 @@ mod tests {
             settings: [].into(),
         };
         let body = Bytes::from(vec![0; 20 << 20]);
-        let result = insert(&connections, &endpoint, "INSERT", &[], body).await;
+        let statement = Insert {
+            statement: "INSERT",
+            settings: &[],
+            pass: &Pass::default(),
+        };
+        let result = insert(&connections, &endpoint, statement, body).await;
         assert_eq!(result.unwrap_err().class, Class::TooLarge);
         drop(connections);
         server.await.unwrap();

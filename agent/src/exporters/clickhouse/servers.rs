@@ -20,6 +20,7 @@ use super::post::{self, Connections};
 use super::schema::{self, Known, Schema, Version, Watch};
 use super::settings::{Settings, Strategy};
 use super::token::Token;
+use crate::auth::Pass;
 use crate::net::client_tls::ClientTlsSettings;
 use crate::signal::Signal;
 
@@ -38,6 +39,8 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// All servers.
 pub(crate) struct Servers {
     settings: Settings,
+    /// Shown with everything that is sent.
+    pass: Pass,
     servers: Vec<Server>,
     /// There if every row is to be stored once.
     watch: Option<Watch>,
@@ -62,7 +65,7 @@ impl Servers {
     ///
     /// # Errors
     /// When a certificate or key cannot be read or used.
-    pub(crate) fn new(settings: Settings, watch: Watch) -> Result<Self, String> {
+    pub(crate) fn new(settings: Settings, pass: Pass, watch: Watch) -> Result<Self, String> {
         let (connections, client) = connector(&settings.tls)?;
         let servers = settings
             .endpoints
@@ -70,6 +73,7 @@ impl Servers {
             .map(|endpoint| Server::new(connections.clone(), client.clone(), endpoint))
             .collect();
         Ok(Self {
+            pass,
             servers,
             watch: (settings.delivery == Delivery::ExactlyOnce).then_some(watch),
             settings,
@@ -119,9 +123,13 @@ impl Servers {
             create_schema,
             ..
         } = &self.settings;
+        let with_pass = self.pass.header().map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            server.client.clone().with_header(name.as_str(), value)
+        });
         let asked = schema::Server {
             url: &server.endpoint.url,
-            client: &server.client,
+            client: with_pass.as_ref().unwrap_or(&server.client),
             layout,
             create: *create_schema,
             watch: self.watch.as_ref(),
@@ -172,15 +180,13 @@ impl Servers {
             // A batch with times all over the years is stored, not refused for ever.
             settings.push(("throw_on_max_partitions_per_insert_block", "0"));
         }
-        let statement = self.statement(*table, known);
-        let result = post::insert(
-            &server.connections,
-            &server.endpoint,
-            &statement,
-            &settings,
-            body.clone(),
-        )
-        .await;
+        let insert = post::Insert {
+            statement: &self.statement(*table, known),
+            settings: &settings,
+            pass: &self.pass,
+        };
+        let result =
+            post::insert(&server.connections, &server.endpoint, insert, body.clone()).await;
         token.sent(&result);
         result
     }

@@ -6,6 +6,7 @@ use super::endpoint::{Endpoint, Given, parse_endpoints};
 use super::native::Method;
 use super::options::{Delivery, EngineOptions, MetricsTables, Options};
 use super::schema::{Engine, Layout, Names};
+use crate::auth::AuthSettings;
 use crate::config::Section;
 use crate::exporters::sender::SenderSettings;
 use crate::net::client_tls::{ClientTlsOptions, ClientTlsSettings};
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) strategy: Strategy,
     /// For those at `https://`.
     pub(crate) tls: ClientTlsSettings,
+    /// Whose credentials are shown; then no endpoint has a user or a password.
+    pub(crate) auth: Option<AuthSettings>,
     /// How bodies are compressed.
     pub(crate) method: Method,
     /// Whether the schema is made when it does not exist.
@@ -55,6 +58,7 @@ impl Settings {
         apply_prefix(&mut options, section);
         let given = parse_endpoints(&options, section);
         let tls = tls(&options, &given, section);
+        let auth = auth(&options, &given, section);
         let engine = engine(&options.table_engine, section);
         let database = given
             .database
@@ -89,6 +93,7 @@ impl Settings {
             endpoints,
             strategy,
             tls: tls?,
+            auth,
             method: options.compress.method(),
             create_schema: options.create_schema,
             layout: Layout {
@@ -137,12 +142,19 @@ fn tls(options: &Options, given: &Given, section: &mut Section<'_>) -> Option<Cl
     ClientTlsSettings::resolve(tls, "tls", |key, problem| section.error(key, problem))
 }
 
+fn auth(options: &Options, given: &Given, section: &mut Section<'_>) -> Option<AuthSettings> {
+    let auth = AuthSettings::resolve(options.auth.clone()?, "auth", section)?;
+    let has_user = |endpoint: &Endpoint| endpoint.username.is_some() || endpoint.password.is_some();
+    if given.endpoints.iter().any(has_user) {
+        section.error(
+            "auth",
+            "give this or a user and a password, not both: ClickHouse refuses what has two kinds of credentials",
+        );
+    }
+    Some(auth)
+}
+
 fn refuse_unsupported(options: &Options, section: &mut Section<'_>) {
-    section.refuse(
-        "auth",
-        &options.auth,
-        "there are no authenticator extensions; write `username` and `password`",
-    );
     section.refuse(
         "json",
         &options.json,
@@ -365,11 +377,7 @@ mod tests {
 
     #[test]
     fn options_of_the_collector_that_ask_for_nothing_are_accepted() {
-        for more in [
-            "json = false",
-            "auth = {}",
-            "profiles_table_name = 'otel_profiles'",
-        ] {
+        for more in ["json = false", "profiles_table_name = 'otel_profiles'"] {
             parse(&format!("endpoint = 'http://ch'\n{more}")).unwrap();
         }
     }
@@ -390,8 +398,8 @@ mod tests {
         check("endpoint = 'http://ch'\ncompress = 'gzip'", "lz4");
         check("endpoint = 'http://ch'\nunknown = 1", "unknown");
         check(
-            "endpoint = 'http://ch'\nauth = { authenticator = 'basicauth' }",
-            "auth: the Collector has this, Tidegate does not: there are no authenticator extensions; write `username`",
+            "endpoint = 'http://ch'\nusername = 'me'\nauth = { authenticator = 'basicauth' }",
+            "auth: give this or a user and a password, not both",
         );
         check("endpoint = 'http://ch'\njson = true", "Map columns");
         check(

@@ -21,6 +21,7 @@ use super::request::PREFIX;
 use super::rope::{Message, Rope};
 use super::settings::{GrpcSettings, Ping};
 use super::verdict::GrpcStatus;
+use crate::auth::Pass;
 use crate::signal::Signal;
 
 /// An answer is a few bytes: what is longer is not read.
@@ -35,6 +36,7 @@ pub(super) struct Channel {
     ping: Option<Ping>,
     path: Uri,
     headers: HeaderMap,
+    pass: Pass,
     /// Guards the connection that new calls use, if there is one.
     current: Mutex<Option<Arc<Link>>>,
     /// Held while connecting, so that only one consumer does it and the others use what it opened.
@@ -87,6 +89,7 @@ impl Channel {
     pub(super) fn new(
         settings: &GrpcSettings,
         connector: Connector,
+        pass: Pass,
         signal: Signal,
     ) -> Result<Self, http::Error> {
         Ok(Self {
@@ -94,6 +97,7 @@ impl Channel {
             ping: settings.ping,
             path: uri(settings, signal)?,
             headers: headers(settings),
+            pass,
             current: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
         })
@@ -183,6 +187,7 @@ impl Channel {
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.path.clone();
         *request.headers_mut() = self.headers.clone();
+        self.pass.show(request.headers_mut());
         request
     }
 }

@@ -32,7 +32,8 @@ pub(super) fn build_grpc(
         .counter(&names::OTLP_CONNECTIONS, &[&context.id]);
     let channel = |signal: &Signal| {
         let connector = Connector::new(place.clone(), &settings.tls, b"h2", opened.clone())?;
-        let channel = call::Channel::new(settings, connector, *signal)
+        let pass = context.authenticators.pass(settings.auth.as_ref());
+        let channel = call::Channel::new(settings, connector, pass, *signal)
             .map_err(|cause| ComponentError::new("address gRPC calls", cause))?;
         Ok((*signal, Arc::new(channel)))
     };
@@ -103,6 +104,7 @@ fn route(
             &settings.headers,
         )
         .map_err(problem)?,
+        pass: context.authenticators.pass(settings.auth.as_ref()),
         idle: settings.idle,
         keep_alive: settings.keep_alive,
     })

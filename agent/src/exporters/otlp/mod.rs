@@ -22,6 +22,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+use crate::auth::{Reference, Side};
 use crate::component::{ComponentError, ExporterContext, ExporterSettings, Factory, Sender};
 use crate::config::Section;
 use crate::exporters::sender::SenderSettings;
@@ -74,6 +75,12 @@ impl ExporterSettings for GrpcSettings {
         self.tls.files()
     }
 
+    fn authenticators(&self) -> Vec<Reference> {
+        let auth = self.auth.iter();
+        auth.map(|auth| Reference::new("auth", auth, Side::Client))
+            .collect()
+    }
+
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {
         exporter::build_grpc(self, context)
     }
@@ -93,6 +100,12 @@ impl ExporterSettings for GrpcSettings {
 impl ExporterSettings for HttpSettings {
     fn files(&self) -> Vec<PathBuf> {
         self.tls.files()
+    }
+
+    fn authenticators(&self) -> Vec<Reference> {
+        let auth = self.auth.iter();
+        auth.map(|auth| Reference::new("auth", auth, Side::Client))
+            .collect()
     }
 
     fn build(&self, context: &ExporterContext) -> Result<Vec<Sender>, ComponentError> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::AuthOptions;
 use crate::config::Unsupported;
 use crate::exporters::retry::RetryOptions;
 use crate::exporters::sender::QueueOptions;
@@ -109,8 +110,8 @@ pub(super) struct GrpcOptions {
     pub(super) read_buffer_size: Unsupported,
     /// Accepted, without effect: requests are written from where they lie.
     pub(super) write_buffer_size: Unsupported,
-    /// Not supported.
-    pub(super) auth: Unsupported,
+    /// What to show to the far side.
+    pub(super) auth: Option<AuthOptions>,
     /// Not supported.
     pub(super) middlewares: Unsupported,
 }
@@ -131,7 +132,7 @@ impl Default for GrpcOptions {
             wait_for_ready: false,
             read_buffer_size: Unsupported::default(),
             write_buffer_size: Unsupported::default(),
-            auth: Unsupported::default(),
+            auth: None,
             middlewares: Unsupported::default(),
         }
     }
@@ -192,8 +193,8 @@ pub(super) struct HttpOptions {
     pub(super) proxy_url: Unsupported,
     /// Not supported.
     pub(super) cookies: Unsupported,
-    /// Not supported.
-    pub(super) auth: Unsupported,
+    /// What to show to the far side.
+    pub(super) auth: Option<AuthOptions>,
     /// Not supported.
     pub(super) middlewares: Unsupported,
 }
@@ -226,7 +227,7 @@ impl Default for HttpOptions {
             profiles_endpoint: Unsupported::default(),
             proxy_url: Unsupported::default(),
             cookies: Unsupported::default(),
-            auth: Unsupported::default(),
+            auth: None,
             middlewares: Unsupported::default(),
         }
     }

@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::connect::Connector;
 use super::rope::{Message, Rope};
+use crate::auth::Pass;
 
 /// An answer is a few bytes, an error a few hundred: what is longer is not read.
 const ANSWER_MAX: usize = 64 * 1024;
@@ -32,6 +33,8 @@ pub(super) struct Route {
     pub(super) path: Uri,
     /// All headers but the length.
     pub(super) headers: HeaderMap,
+    /// What is shown besides, as it is at the time.
+    pub(super) pass: Pass,
     /// When a connection without requests is closed.
     pub(super) idle: Option<Duration>,
     /// Whether a connection carries more than one request.
@@ -136,6 +139,7 @@ impl Route {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.path.clone();
         *request.headers_mut() = self.headers.clone();
+        self.pass.show(request.headers_mut());
         request
     }
 }

@@ -9,14 +9,16 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::uri::Authority;
 
 use super::compress::Method;
-use super::endpoint::{GrpcEndpoint, HttpEndpoint};
+use super::endpoint::{GrpcEndpoint, HttpEndpoint, Place};
 use super::options::{
     Compression, CompressionParams, Format, GrpcOptions, HttpOptions, KeepaliveOptions,
 };
 use super::request::Packing;
+use crate::auth::{AuthOptions, AuthSettings};
 use crate::config::{Section, Unsupported};
 use crate::exporters::sender::SenderSettings;
 use crate::net::client_tls::{ClientTlsOptions, ClientTlsSettings};
+use crate::net::listen::{Endpoint, Family};
 use crate::secret::Secret;
 use crate::signal::{PerSignal, Signal};
 
@@ -29,6 +31,8 @@ pub(super) struct GrpcSettings {
     pub(super) tls: ClientTlsSettings,
     /// Metadata of every request, the user's.
     pub(super) headers: HeaderMap,
+    /// Whose credentials are shown.
+    pub(super) auth: Option<AuthSettings>,
     /// How batches become messages.
     pub(super) packing: Packing,
     /// Pings, if any.
@@ -59,6 +63,8 @@ pub(super) struct HttpSettings {
     pub(super) tls: ClientTlsSettings,
     /// The user's headers of every request.
     pub(super) headers: HeaderMap,
+    /// Whose credentials are shown.
+    pub(super) auth: Option<AuthSettings>,
     /// How batches become bodies.
     pub(super) packing: Packing,
     /// When a connection without requests is closed.
@@ -76,13 +82,7 @@ impl GrpcSettings {
     /// Validates a component's table.
     pub(super) fn parse(section: &mut Section<'_>) -> Option<Self> {
         let options: GrpcOptions = section.options()?;
-        unsupported(
-            section,
-            [
-                ("auth", &options.auth),
-                ("middlewares", &options.middlewares),
-            ],
-        );
+        unsupported(section, [("middlewares", &options.middlewares)]);
         if options.wait_for_ready {
             section.error("wait_for_ready", "must be false: an attempt that finds nobody there is made again after the waits of retry_on_failure");
         }
@@ -117,6 +117,12 @@ impl GrpcSettings {
         }
         let method = method(section, options.compression, &CompressionParams::default());
         let headers = headers(section, &options.headers, &RESERVED_GRPC);
+        let auth = auth(section, options.auth);
+        if auth.is_some()
+            && let (Some(endpoint), true) = (&endpoint, insecure)
+        {
+            warn_of_listeners(section, &endpoint.place);
+        }
         let sender = SenderSettings::resolve(
             section,
             options.timeout,
@@ -128,6 +134,7 @@ impl GrpcSettings {
             endpoint: endpoint?,
             tls: tls?,
             headers,
+            auth,
             packing: Packing {
                 format: Format::Proto,
                 method: method?,
@@ -136,6 +143,25 @@ impl GrpcSettings {
             timeout: (!options.timeout.0.is_zero()).then_some(options.timeout.0),
             sender,
         })
+    }
+}
+
+fn auth(section: &mut Section<'_>, options: Option<AuthOptions>) -> Option<AuthSettings> {
+    AuthSettings::resolve(options?, "auth", section)
+}
+
+/// Says so where credentials are sent in the clear, over more than this host.
+fn warn_of_listeners(section: &mut Section<'_>, place: &Place) {
+    let endpoint = Endpoint::Tcp {
+        host: place.host.clone(),
+        port: place.port,
+        family: Family::Any,
+    };
+    if !endpoint.is_local() {
+        section.warning(
+            "auth",
+            "credentials are sent without TLS: whoever is on the way can read them",
+        );
     }
 }
 
@@ -167,6 +193,15 @@ impl HttpSettings {
         let method = method(section, options.compression, &options.compression_params);
         let mut headers = headers(section, &options.headers, &RESERVED_HTTP);
         authorize(&mut headers, &endpoints);
+        let auth = auth(section, options.auth);
+        let mut places = Signal::ALL
+            .into_iter()
+            .filter_map(|signal| endpoints[signal].as_ref());
+        if auth.is_some()
+            && let Some(endpoint) = places.find(|endpoint| !endpoint.place.tls)
+        {
+            warn_of_listeners(section, &endpoint.place);
+        }
         let sender = SenderSettings::resolve(
             section,
             options.timeout,
@@ -177,6 +212,7 @@ impl HttpSettings {
             endpoints,
             tls: tls?,
             headers,
+            auth,
             packing: Packing {
                 format: options.encoding,
                 method: method?,
@@ -201,7 +237,6 @@ fn refuse_unsupported(section: &mut Section<'_>, options: &HttpOptions) {
             ("profiles_endpoint", &empty_text(&options.profiles_endpoint)),
             ("proxy_url", &empty_text(&options.proxy_url)),
             ("cookies", &cookies),
-            ("auth", &options.auth),
             ("middlewares", &options.middlewares),
         ],
     );
@@ -409,7 +444,7 @@ mod tests {
         check("balancer_name = 'round_robin'", "balancer_name: must be");
         check("compression = 'lz4'", "compression: must be `gzip`");
         check("compression = 'brotli'", "compression");
-        check("auth = { authenticator = 'x' }", "auth: the Collector has");
+        check("auth = {}", "auth.authenticator: is required");
         check("headers = { 'a b' = 'x' }", "not a valid header");
         check("headers = { a = \"x\\ny\" }", "not a valid header");
         check(

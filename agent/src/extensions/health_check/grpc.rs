@@ -1,5 +1,6 @@
 //! Health over gRPC: `grpc.health.v1.Health`, whose services are the pipelines.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -7,6 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::Stream;
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -17,10 +20,10 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::report::Reporting;
-use crate::component::Shutdown;
-use crate::net::listen::Endpoint;
+use super::settings::GrpcSettings;
+use crate::auth::Guard;
+use crate::component::{BoxFuture, ExtensionContext, Shutdown};
 use crate::net::serve::{Limits, Place, Server};
-use crate::net::sockets::Sockets;
 
 /// Probes and load balancers need a handful.
 const CONNECTIONS_MAX: usize = 64;
@@ -44,23 +47,21 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// What only time changes, an error that lasts, is noticed this late at most.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-type Service = TowerToHyperService<HealthServer<Answerer>>;
-
 /// The service, bound to its socket.
 pub(super) struct GrpcHealth {
-    server: Server<Service>,
+    server: Server<Guarded>,
     /// Ends what is watched.
     ended: Shutdown,
 }
 
 impl GrpcHealth {
     pub(super) fn bind(
-        sockets: &Sockets,
-        endpoint: &Endpoint,
+        context: &ExtensionContext,
+        settings: &GrpcSettings,
         owner: &str,
         reporting: &Arc<Reporting>,
     ) -> io::Result<Self> {
-        let place = Place::at(sockets, endpoint, owner)?;
+        let place = Place::at(&context.sockets, &settings.endpoint, owner)?;
         let mut builder = auto::Builder::new(place.tasks()).http2_only();
         builder
             .http2()
@@ -79,9 +80,12 @@ impl GrpcHealth {
         Ok(Self {
             server: Server {
                 place,
-                tls: None,
+                tls: settings.lock.tls(&[b"h2"])?,
                 builder,
-                service: TowerToHyperService::new(HealthServer::new(answerer)),
+                service: Guarded {
+                    service: TowerToHyperService::new(HealthServer::new(answerer)),
+                    guard: context.authenticators.guard(settings.lock.auth()),
+                },
                 limits: Limits {
                     head: None,
                     idle: Some(IDLE_MAX),
@@ -111,6 +115,31 @@ impl GrpcHealth {
             ended.trigger();
         };
         self.server.run(stop)
+    }
+}
+
+/// Asks who it is, then answers.
+struct Guarded {
+    service: TowerToHyperService<HealthServer<Answerer>>,
+    guard: Guard,
+}
+
+impl Service<http::Request<Incoming>> for Guarded {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+        let (guard, service) = (self.guard.clone(), self.service.clone());
+        Box::pin(async move {
+            match guard.check(request.headers()).await {
+                Ok(()) => service.call(request).await,
+                Err(denied) if denied.retry_after().is_some() => {
+                    Ok(Status::unavailable(denied.message()).into_http())
+                }
+                Err(denied) => Ok(Status::unauthenticated(denied.message()).into_http()),
+            }
+        })
     }
 }
 

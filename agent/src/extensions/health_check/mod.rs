@@ -64,15 +64,16 @@ impl HealthCheck {
         let owner = format!("extensions.{}", context.id);
         let http = settings.http.as_ref().map(|http| {
             let endpoint = admin::bind(&context.sockets, &http.endpoint, &owner)
+                .and_then(|endpoint| endpoint.locked(&http.lock, &context.authenticators))
                 .map_err(|cause| failed(&http.endpoint, cause))?;
             let address = endpoint.address();
             tracing::info!(extension = context.id, address, "health check listens");
             Ok((endpoint, http.clone()))
         });
-        let grpc = settings.grpc.as_ref().map(|endpoint| {
+        let grpc = settings.grpc.as_ref().map(|grpc| {
             let owner = format!("{owner} grpc");
-            let bound = GrpcHealth::bind(&context.sockets, endpoint, &owner, &reporting)
-                .map_err(|cause| failed(endpoint, cause))?;
+            let bound = GrpcHealth::bind(context, grpc, &owner, &reporting)
+                .map_err(|cause| failed(&grpc.endpoint, cause))?;
             let address = bound.address();
             tracing::info!(
                 extension = context.id,
@@ -92,6 +93,14 @@ impl HealthCheck {
 impl ExtensionSettings for HealthCheckSettings {
     fn claims(&self) -> Vec<crate::claim::Claim> {
         self.claimed()
+    }
+
+    fn files(&self) -> Vec<std::path::PathBuf> {
+        self.locks_files()
+    }
+
+    fn authenticators(&self) -> Vec<crate::auth::Reference> {
+        self.asked()
     }
 
     fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {

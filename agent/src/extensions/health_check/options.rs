@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::AuthOptions;
+use crate::net::server_tls::TlsOptions;
 use crate::units::HumanDuration;
 
 /// `[extensions.health_check]`.
@@ -17,6 +19,10 @@ pub(super) struct HealthCheckOptions {
     pub path: String,
     /// What is answered instead of JSON, without `use_v2`.
     pub response_body: ResponseBody,
+    /// Certificates, without `use_v2`; absent means plaintext.
+    pub tls: Option<TlsOptions>,
+    /// Who may ask, without `use_v2`; absent means whoever reaches the address.
+    pub auth: Option<AuthOptions>,
     /// Tells how pipelines and components are, as the Collector's `healthcheckv2`. It takes `http`, `grpc` or both, and
     /// the fields above have no effect.
     pub use_v2: bool,
@@ -34,6 +40,8 @@ impl Default for HealthCheckOptions {
             endpoint: HTTP_ENDPOINT.to_owned(),
             path: "/".to_owned(),
             response_body: ResponseBody::default(),
+            tls: None,
+            auth: None,
             use_v2: false,
             component_health: ComponentHealth::default(),
             http: None,
@@ -78,7 +86,7 @@ impl Default for ComponentHealth {
 }
 
 /// `http`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct HttpOptions {
     /// Where to listen.
@@ -88,6 +96,10 @@ pub(super) struct HttpOptions {
     pub status: StatusPath,
     /// The configuration that runs as JSON, without secrets.
     pub config: ConfigPath,
+    /// Certificates; absent means plaintext.
+    pub tls: Option<TlsOptions>,
+    /// Who may ask; absent means whoever reaches the address.
+    pub auth: Option<AuthOptions>,
 }
 
 impl Default for HttpOptions {
@@ -96,6 +108,8 @@ impl Default for HttpOptions {
             endpoint: HTTP_ENDPOINT.to_owned(),
             status: StatusPath::default(),
             config: ConfigPath::default(),
+            tls: None,
+            auth: None,
         }
     }
 }
@@ -141,7 +155,7 @@ impl Default for ConfigPath {
 }
 
 /// `grpc`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct GrpcOptions {
     /// Where to listen: an address and a port, or the path of a unix socket.
@@ -149,6 +163,10 @@ pub(super) struct GrpcOptions {
     /// `tcp`, `tcp4`, `tcp6` or `unix`.
     #[schemars(extend("enum" = ["tcp", "tcp4", "tcp6", "unix"]))]
     pub transport: String,
+    /// Certificates; absent means plaintext.
+    pub tls: Option<TlsOptions>,
+    /// Who may ask; absent means whoever reaches the address.
+    pub auth: Option<AuthOptions>,
 }
 
 impl Default for GrpcOptions {
@@ -156,6 +174,8 @@ impl Default for GrpcOptions {
         Self {
             endpoint: "127.0.0.1:13132".to_owned(),
             transport: "tcp".to_owned(),
+            tls: None,
+            auth: None,
         }
     }
 }

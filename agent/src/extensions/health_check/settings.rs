@@ -1,7 +1,11 @@
 //! Validated settings of `health_check`.
 
+use std::path::PathBuf;
+
 use super::judge::Judge;
 use super::options::{GrpcOptions, HealthCheckOptions, HttpOptions, ResponseBody};
+use crate::admin::Lock;
+use crate::auth::Reference;
 use crate::claim::Claim;
 use crate::config::Section;
 use crate::net::listen;
@@ -10,16 +14,27 @@ use crate::net::listen;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct HealthCheckSettings {
     pub(super) http: Option<HttpSettings>,
-    pub(super) grpc: Option<listen::Endpoint>,
+    pub(super) grpc: Option<GrpcSettings>,
     pub(super) judge: Judge,
-    /// The keys of the two endpoints.
-    keys: [&'static str; 2],
+    /// What stands before the keys of the two.
+    prefixes: [Prefix; 2],
+}
+
+/// What stands before the keys of a server, and the key of its endpoint.
+type Prefix = (&'static str, &'static str);
+
+/// What is served over gRPC.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct GrpcSettings {
+    pub(super) endpoint: listen::Endpoint,
+    pub(super) lock: Lock,
 }
 
 /// What is served over HTTP.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct HttpSettings {
     pub(super) endpoint: listen::Endpoint,
+    pub(super) lock: Lock,
     pub(super) status_path: Option<String>,
     pub(super) config_path: Option<String>,
     /// Bodies of the first form, where it is that.
@@ -48,13 +63,14 @@ impl HealthCheckOptions {
         Some(HealthCheckSettings {
             http: Some(HttpSettings {
                 endpoint,
+                lock: Lock::resolve(self.tls, self.auth, "", section),
                 status_path: Some(self.path),
                 config_path: None,
                 first_form: Some(self.response_body),
             }),
             grpc: None,
             judge,
-            keys: ["endpoint", ""],
+            prefixes: [("", "endpoint"); 2],
         })
     }
 }
@@ -78,24 +94,29 @@ fn second_form(
     };
     let grpc = match grpc {
         None => None,
-        Some(grpc) => match listen::Endpoint::parse(&grpc.transport, &grpc.endpoint) {
-            Ok(endpoint) => Some(endpoint),
-            Err(problem) => {
-                let key = match problem.starts_with("unknown transport") {
-                    true => "grpc.transport",
-                    false => "grpc.endpoint",
-                };
-                section.error(key, problem);
-                return None;
-            }
-        },
+        Some(grpc) => Some(over_grpc(grpc, section)?),
     };
     Some(HealthCheckSettings {
         http,
         grpc,
         judge,
-        keys: ["http.endpoint", "grpc.endpoint"],
+        prefixes: [("http.", "http.endpoint"), ("grpc.", "grpc.endpoint")],
     })
+}
+
+fn over_grpc(grpc: GrpcOptions, section: &mut Section<'_>) -> Option<GrpcSettings> {
+    let lock = Lock::resolve(grpc.tls, grpc.auth, "grpc.", section);
+    match listen::Endpoint::parse(&grpc.transport, &grpc.endpoint) {
+        Ok(endpoint) => Some(GrpcSettings { endpoint, lock }),
+        Err(problem) => {
+            let key = match problem.starts_with("unknown transport") {
+                true => "grpc.transport",
+                false => "grpc.endpoint",
+            };
+            section.error(key, problem);
+            None
+        }
+    }
 }
 
 fn over_http(http: HttpOptions, section: &mut Section<'_>) -> Option<HttpSettings> {
@@ -103,14 +124,27 @@ fn over_http(http: HttpOptions, section: &mut Section<'_>) -> Option<HttpSetting
         endpoint: at,
         status,
         config,
+        tls,
+        auth,
     } = http;
+    let lock = Lock::resolve(tls, auth, "http.", section);
     check_path(section, "http.status.path", &status.path);
     check_path(section, "http.config.path", &config.path);
     if status.enabled && config.enabled && status.path == config.path {
         section.error("http.config.path", "is the path of `http.status`, too");
     }
+    let endpoint = endpoint(section, "http.endpoint", &at)?;
+    if config.enabled {
+        lock.warn_of_strangers(
+            &endpoint,
+            "http.endpoint",
+            "read the configuration",
+            section,
+        );
+    }
     Some(HttpSettings {
-        endpoint: endpoint(section, "http.endpoint", &at)?,
+        endpoint,
+        lock,
         status_path: status.enabled.then_some(status.path),
         config_path: config.enabled.then_some(config.path),
         first_form: None,
@@ -138,12 +172,31 @@ fn endpoint(section: &mut Section<'_>, key: &str, text: &str) -> Option<listen::
 
 impl HealthCheckSettings {
     pub(super) fn claimed(&self) -> Vec<Claim> {
-        let http = self.http.as_ref().map(|http| &http.endpoint);
-        let [http_key, grpc_key] = self.keys;
-        let both = [(http_key, http), (grpc_key, self.grpc.as_ref())];
-        let claims = both.into_iter();
-        claims
-            .filter_map(|(key, endpoint)| Claim::endpoint(key, endpoint?))
-            .collect()
+        let served = self.served().into_iter();
+        let claim = |((_, key), endpoint, _): (Prefix, &listen::Endpoint, &Lock)| {
+            Claim::endpoint(key, endpoint)
+        };
+        served.filter_map(claim).collect()
+    }
+
+    pub(super) fn locks_files(&self) -> Vec<PathBuf> {
+        let served = self.served().into_iter();
+        served.flat_map(|(_, _, lock)| lock.files()).collect()
+    }
+
+    pub(super) fn asked(&self) -> Vec<Reference> {
+        let served = self.served().into_iter();
+        let asked = served.map(|((prefix, _), _, lock)| lock.authenticators(prefix));
+        asked.flatten().collect()
+    }
+
+    /// Where it listens, with what stands before the keys.
+    fn served(&self) -> Vec<(Prefix, &listen::Endpoint, &Lock)> {
+        let [http_prefix, grpc_prefix] = self.prefixes;
+        let http = self.http.as_ref();
+        let http = http.map(|http| (http_prefix, &http.endpoint, &http.lock));
+        let grpc = self.grpc.as_ref();
+        let grpc = grpc.map(|grpc| (grpc_prefix, &grpc.endpoint, &grpc.lock));
+        http.into_iter().chain(grpc).collect()
     }
 }

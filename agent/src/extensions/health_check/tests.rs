@@ -21,6 +21,7 @@ fn context() -> ExtensionContext {
         telemetry: Telemetry::default(),
         statuses: Statuses::default(),
         sockets: Sockets::default(),
+        authenticators: crate::auth::Authenticators::default(),
     }
 }
 

@@ -7,6 +7,8 @@ mod pages;
 mod tests;
 mod trace;
 
+use std::path::PathBuf;
+
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use schemars::JsonSchema;
@@ -14,13 +16,15 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::page;
-use crate::admin::{self, Answer, Endpoint};
+use crate::admin::{self, Answer, Endpoint, Lock};
+use crate::auth::{AuthOptions, Reference};
 use crate::claim::Claim;
 use crate::component::{
     BoxFuture, ComponentError, ExtensionContext, ExtensionSettings, Factory, Receiver, Shutdown,
 };
 use crate::config::Section;
 use crate::net::listen;
+use crate::net::server_tls::TlsOptions;
 use pages::Pages;
 
 /// The `zpages` extension.
@@ -44,6 +48,10 @@ struct ZpagesOptions {
     endpoint: String,
     /// All figures as JSON.
     expvar: ExpvarOptions,
+    /// Certificates; absent means plaintext.
+    tls: Option<TlsOptions>,
+    /// Who may ask; absent means whoever reaches the address.
+    auth: Option<AuthOptions>,
 }
 
 impl Default for ZpagesOptions {
@@ -51,6 +59,8 @@ impl Default for ZpagesOptions {
         Self {
             endpoint: "127.0.0.1:55679".to_owned(),
             expvar: ExpvarOptions::default(),
+            tls: None,
+            auth: None,
         }
     }
 }
@@ -67,16 +77,21 @@ struct ExpvarOptions {
 #[derive(Debug, Clone, PartialEq)]
 struct ZpagesSettings {
     endpoint: listen::Endpoint,
+    lock: Lock,
     expvar: bool,
 }
 
 impl ZpagesOptions {
     fn resolve(self, section: &mut Section<'_>) -> Option<ZpagesSettings> {
         let endpoint = listen::Endpoint::parse("tcp", &self.endpoint);
+        let lock = Lock::resolve(self.tls, self.auth, "", section);
+        let endpoint = endpoint
+            .map_err(|problem| section.error("endpoint", problem))
+            .ok()?;
+        lock.warn_of_strangers(&endpoint, "endpoint", "read the configuration", section);
         Some(ZpagesSettings {
-            endpoint: endpoint
-                .map_err(|problem| section.error("endpoint", problem))
-                .ok()?,
+            endpoint,
+            lock,
             expvar: self.expvar.enabled,
         })
     }
@@ -88,9 +103,20 @@ impl ExtensionSettings for ZpagesSettings {
         claim.into_iter().collect()
     }
 
+    fn files(&self) -> Vec<PathBuf> {
+        self.lock.files()
+    }
+
+    fn authenticators(&self) -> Vec<Reference> {
+        self.lock.authenticators("")
+    }
+
     fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {
         let owner = format!("extensions.{}", context.id);
-        let endpoint = admin::bind(&context.sockets, &self.endpoint, &owner).map_err(|cause| {
+        let endpoint = admin::bind(&context.sockets, &self.endpoint, &owner);
+        let locked =
+            endpoint.and_then(|endpoint| endpoint.locked(&self.lock, &context.authenticators));
+        let endpoint = locked.map_err(|cause| {
             let (id, endpoint) = (&context.id, &self.endpoint);
             ComponentError::new(format!("start the extension {id}: bind {endpoint}"), cause)
         })?;
@@ -116,17 +142,20 @@ struct Zpages {
 
 impl Receiver for Zpages {
     fn run(self: Box<Self>, shutdown: Shutdown) -> BoxFuture<'static, Result<(), ComponentError>> {
+        let Self {
+            endpoint,
+            expvar,
+            pages,
+        } = *self;
+        let watching = pages.telemetry.spans().watch();
+        let handler = page::reading(move |request: &Request<Incoming>| {
+            page::ready(answer(&pages, expvar, request))
+        });
+        // Outside of the future: the call takes over what was served there.
+        let serving = endpoint.serve_with(handler, shutdown);
         Box::pin(async move {
-            let Self {
-                endpoint,
-                expvar,
-                pages,
-            } = *self;
-            let _watching = pages.telemetry.spans().watch();
-            let handler = page::reading(move |request: &Request<Incoming>| {
-                page::ready(answer(&pages, expvar, request))
-            });
-            endpoint.serve_with(handler, shutdown).await;
+            serving.await;
+            drop(watching);
             Ok(())
         })
     }

@@ -31,6 +31,7 @@ fn bench() -> Bench {
             telemetry: Telemetry::default(),
             statuses,
             sockets: Sockets::default(),
+            authenticators: crate::auth::Authenticators::default(),
         },
         exporter,
     }

@@ -37,7 +37,7 @@ impl Encoding {
         "lz4",
     ];
 
-    const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Identity,
         Self::Gzip,
         Self::Zstd,

@@ -27,6 +27,7 @@ use super::lane::Place;
 use super::problem::Problem;
 use super::{status, success};
 use crate::ack::Rejected;
+use crate::auth::{Denied, Guard};
 use crate::signal::{PerSignal, Signal};
 
 /// The compression flag and the length of a message.
@@ -44,8 +45,10 @@ const READ_TIME: Duration = Duration::from_secs(60);
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// Serves the `Export` methods of the signals that have a door.
-#[derive(Clone)]
-pub(super) struct GrpcService(pub(super) Arc<PerSignal<Option<Arc<Door>>>>);
+pub(super) struct GrpcService {
+    pub(super) guard: Guard,
+    pub(super) doors: Arc<PerSignal<Option<Arc<Door>>>>,
+}
 
 impl Service<Request<Incoming>> for GrpcService {
     type Response = Response<Reply>;
@@ -53,12 +56,16 @@ impl Service<Request<Incoming>> for GrpcService {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let doors = Arc::clone(&self.0);
-        Box::pin(async move { Ok(answer(&doors, request).await) })
+        let (guard, doors) = (self.guard.clone(), Arc::clone(&self.doors));
+        Box::pin(async move { Ok(answer(&guard, &doors, request).await) })
     }
 }
 
-async fn answer<B>(doors: &PerSignal<Option<Arc<Door>>>, request: Request<B>) -> Response<Reply>
+async fn answer<B>(
+    guard: &Guard,
+    doors: &PerSignal<Option<Arc<Door>>>,
+    request: Request<B>,
+) -> Response<Reply>
 where
     B: Body,
     B::Error: std::fmt::Display,
@@ -68,6 +75,9 @@ where
     }
     if !is_grpc(request.headers()) {
         return bare(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+    if let Err(denied) = guard.check(request.headers()).await {
+        return not_let_in(&denied).into_http();
     }
     match export(doors, request).await {
         Ok(rejected) => {
@@ -262,6 +272,19 @@ fn to_status(problem: &Problem) -> Status {
         status
             .metadata_mut()
             .insert("grpc-accept-encoding", MetadataValue::from_static(ACCEPTED));
+    }
+    status
+}
+
+fn not_let_in(denied: &Denied) -> Status {
+    let message = denied.message();
+    if let Some(after) = denied.retry_after() {
+        let details = status::to_protobuf(Code::Unavailable, message, Some(after));
+        return Status::with_details(Code::Unavailable, message, details.into());
+    }
+    let mut status = Status::unauthenticated(message);
+    if let Ok(challenge) = MetadataValue::try_from(denied.challenge().as_bytes()) {
+        status.metadata_mut().insert("www-authenticate", challenge);
     }
     status
 }

@@ -12,7 +12,7 @@ use axum::routing::any;
 use bytes::Bytes;
 use http::header::{
     ALLOW, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, StatusCode, Uri};
 use http_body::Body as _;
@@ -26,6 +26,7 @@ use super::problem::Problem;
 use super::settings::HttpSettings;
 use super::{status, success};
 use crate::ack::Rejected;
+use crate::auth::{Denied, Guard};
 use crate::net::Connection;
 use crate::signal::{PerSignal, Signal};
 
@@ -41,7 +42,11 @@ const DISCARD_MAX: u64 = 1 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// The router for the signals that have a door.
-pub(super) fn router(settings: &HttpSettings, doors: PerSignal<Option<Arc<Door>>>) -> Router {
+pub(super) fn router(
+    settings: &HttpSettings,
+    doors: PerSignal<Option<Arc<Door>>>,
+    guard: Guard,
+) -> Router {
     let mut router = Router::new();
     for signal in Signal::ALL {
         if let Some(door) = &doors[signal] {
@@ -55,6 +60,9 @@ pub(super) fn router(settings: &HttpSettings, doors: PerSignal<Option<Arc<Door>>
         }
     }
     router = router.fallback(not_routed);
+    if settings.auth.is_some() {
+        router = router.layer(middleware::from_fn_with_state(guard, let_in));
+    }
     if let Some(cors) = &settings.cors {
         let cors = Arc::new(cors.clone());
         router = router.layer(middleware::from_fn_with_state(cors, cross_origin));
@@ -168,16 +176,25 @@ fn success(format: Format, signal: Signal, rejected: Option<&Rejected>) -> Respo
 }
 
 fn failure(format: Format, problem: &Problem) -> Response {
-    let status = http_status(problem);
+    let (status, hint) = (http_status(problem), problem.retry_after());
+    status_response(status, format, &problem.message(), hint)
+}
+
+/// A `google.rpc.Status` in the format of the request.
+fn status_response(
+    status: StatusCode,
+    format: Format,
+    message: &str,
+    hint: Option<Duration>,
+) -> Response {
     let code = status::code_of(status);
-    let hint = problem.retry_after();
     let mut response = match format {
         Format::Protobuf => {
-            let body = status::to_protobuf(code, &problem.message(), hint);
+            let body = status::to_protobuf(code, message, hint);
             respond(status, PROTOBUF, body.into())
         }
         Format::Json => {
-            let body = status::to_json(code, &problem.message(), hint);
+            let body = status::to_json(code, message, hint);
             respond(status, JSON, body.into())
         }
     };
@@ -248,6 +265,38 @@ fn clean_path(path: &str) -> Option<String> {
         clean.push('/');
     }
     (clean != path).then_some(clean)
+}
+
+/// Asks who it is before anything is read. A preflight is answered before: a browser sends it without credentials.
+async fn let_in(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let Err(denied) = guard.check(request.headers()).await else {
+        return next.run(request).await;
+    };
+    let (parts, mut body) = request.into_parts();
+    discard(&parts.headers, &mut body).await;
+    if let Some(connection) = parts.extensions.get::<Connection>()
+        && !body.is_end_stream()
+    {
+        connection.body_left_unread();
+    }
+    not_let_in(&denied, format_of(&parts.headers))
+}
+
+fn not_let_in(denied: &Denied, format: Option<Format>) -> Response {
+    let (message, hint) = (denied.message(), denied.retry_after());
+    let status = match hint {
+        Some(_) => StatusCode::SERVICE_UNAVAILABLE,
+        None => StatusCode::UNAUTHORIZED,
+    };
+    let mut response = match format {
+        None => plain(status, message),
+        Some(format) => status_response(status, format, message, hint),
+    };
+    if hint.is_none() {
+        let challenge = denied.challenge().clone();
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 async fn cross_origin(

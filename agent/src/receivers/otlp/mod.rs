@@ -11,6 +11,7 @@ mod encoding;
 mod grpc;
 mod heavy;
 mod http;
+mod inflate_fuzz;
 mod lane;
 mod options;
 mod problem;
@@ -28,6 +29,7 @@ use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 
+use crate::auth::{Reference, Side};
 use crate::batch::Transport;
 use crate::claim::Claim;
 use crate::component::{
@@ -41,6 +43,7 @@ use door::Door;
 use grpc::GrpcService;
 use settings::{GrpcSettings, HttpSettings};
 
+pub use inflate_fuzz::fuzz_inflate;
 pub use settings::OtlpSettings;
 
 /// The factory of `otlp`.
@@ -55,6 +58,12 @@ pub const FACTORY: Factory<dyn ReceiverSettings> = Factory {
 /// Connections at a time and listener: far more than a host or a gateway has clients, few enough that their buffers do not
 /// exhaust it.
 const CONNECTIONS_MAX: usize = 10_000;
+
+/// For the first bytes of a gRPC connection: clients send them at once.
+const GRPC_BEGIN_MAX: Duration = Duration::from_secs(60);
+
+/// For a client of gRPC that does not read its answers: what OTLP over HTTP has by default.
+const GRPC_WRITE_MAX: Duration = Duration::from_secs(30);
 
 /// On shutdown, for requests under way: longer than any answer takes that is not waiting for a lost destination.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -79,6 +88,12 @@ const HEADER_LIST_MAX: u32 = 64 * 1024;
 
 /// HTTP/2 streams under way on one connection of the HTTP port.
 const HTTP_STREAMS_MAX: u32 = 250;
+
+/// Fewer where the process may have few files open: the other listeners, exporters and logs need some, too.
+fn connections_max() -> usize {
+    let share = crate::process::open_files_max() / 4;
+    CONNECTIONS_MAX.min(usize::try_from(share).unwrap_or(usize::MAX))
+}
 
 impl OtlpSettings {
     /// Binds the sockets; starts nothing.
@@ -105,6 +120,15 @@ impl ReceiverSettings for OtlpSettings {
         let http = self.http.as_ref().and_then(|http| http.tls.as_ref());
         let tls = grpc.into_iter().chain(http);
         tls.flat_map(TlsSettings::files).collect()
+    }
+
+    fn authenticators(&self) -> Vec<Reference> {
+        let grpc = self.grpc.as_ref().and_then(|grpc| grpc.auth.as_ref());
+        let http = self.http.as_ref().and_then(|http| http.auth.as_ref());
+        [("protocols.grpc.auth", grpc), ("protocols.http.auth", http)]
+            .into_iter()
+            .filter_map(|(key, auth)| Some(Reference::new(key, auth?, Side::Server)))
+            .collect()
     }
 
     fn claims(&self) -> Vec<Claim> {
@@ -235,14 +259,18 @@ fn bind_grpc(
         tls,
         place,
         builder,
-        service: GrpcService(Arc::new(doors)),
+        service: GrpcService {
+            guard: context.authenticators.guard(settings.auth.as_ref()),
+            doors: Arc::new(doors),
+        },
         limits: Limits {
-            head: None,
+            // HTTP/2 has no heads to wait for; but a connection has to begin as one.
+            head: Some(GRPC_BEGIN_MAX),
             idle: settings.idle,
-            write: None,
+            write: Some(GRPC_WRITE_MAX),
             age: settings.age,
             age_grace: settings.age_grace,
-            connections: CONNECTIONS_MAX,
+            connections: connections_max(),
             drain: DRAIN_MAX,
         },
     })
@@ -275,18 +303,19 @@ fn bind_http(
         .max_header_list_size(HEADER_LIST_MAX)
         .max_concurrent_streams(HTTP_STREAMS_MAX);
     let doors = doors(context, Transport::Http, settings.body_max);
+    let guard = context.authenticators.guard(settings.auth.as_ref());
     Ok(Server {
         tls,
         place,
         builder,
-        service: TowerToHyperService::new(http::router(settings, doors)),
+        service: TowerToHyperService::new(http::router(settings, doors, guard)),
         limits: Limits {
             head: settings.head_timeout,
             idle: settings.idle_timeout,
             write: settings.write_timeout,
             age: None,
             age_grace: None,
-            connections: CONNECTIONS_MAX,
+            connections: connections_max(),
             drain: DRAIN_MAX,
         },
     })

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::AuthOptions;
 use crate::config::Unsupported;
-use crate::net::tls::TlsVersion;
+use crate::net::server_tls::TlsOptions;
 use crate::units::{ByteSize, HumanDuration};
 
 /// The whole table.
@@ -51,8 +52,8 @@ pub(super) struct GrpcOptions {
     pub(super) write_buffer_size: Unsupported,
     /// Pings and the age of connections.
     pub(super) keepalive: KeepaliveOptions,
-    /// Not supported.
-    pub(super) auth: Unsupported,
+    /// Who may send; absent means anybody.
+    pub(super) auth: Option<AuthOptions>,
     /// Not supported; `false` is accepted.
     pub(super) include_metadata: bool,
     /// Not supported.
@@ -70,7 +71,7 @@ impl Default for GrpcOptions {
             read_buffer_size: Unsupported::default(),
             write_buffer_size: Unsupported::default(),
             keepalive: KeepaliveOptions::default(),
-            auth: Unsupported::default(),
+            auth: None,
             include_metadata: false,
             middlewares: Unsupported::default(),
         }
@@ -91,7 +92,7 @@ pub(super) struct KeepaliveOptions {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ServerParametersOptions {
-    /// A connection without a request for so long is closed.
+    /// A connection without a request for so long is closed, gently; the Collector leaves it open.
     pub(super) max_connection_idle: HumanDuration,
     /// A connection is asked to end at this age.
     pub(super) max_connection_age: HumanDuration,
@@ -106,7 +107,8 @@ pub(super) struct ServerParametersOptions {
 impl Default for ServerParametersOptions {
     fn default() -> Self {
         Self {
-            max_connection_idle: HumanDuration::default(),
+            // As over HTTP. Clients of gRPC open a new connection without losing a request.
+            max_connection_idle: HumanDuration::from_secs(300),
             max_connection_age: HumanDuration::default(),
             max_connection_age_grace: HumanDuration::default(),
             time: HumanDuration::from_secs(2 * 60 * 60),
@@ -149,8 +151,8 @@ pub(super) struct HttpOptions {
     pub(super) metrics_url_path: String,
     /// Where logs are posted.
     pub(super) logs_url_path: String,
-    /// Not supported.
-    pub(super) auth: Unsupported,
+    /// Who may send; absent means anybody.
+    pub(super) auth: Option<AuthOptions>,
     /// Not supported; `false` is accepted.
     pub(super) include_metadata: bool,
     /// Not supported.
@@ -179,7 +181,7 @@ impl Default for HttpOptions {
             traces_url_path: "/v1/traces".to_owned(),
             metrics_url_path: "/v1/metrics".to_owned(),
             logs_url_path: "/v1/logs".to_owned(),
-            auth: Unsupported::default(),
+            auth: None,
             include_metadata: false,
             middlewares: Unsupported::default(),
         }
@@ -198,42 +200,4 @@ pub(super) struct CorsOptions {
     pub(super) exposed_headers: Vec<String>,
     /// Seconds for which a browser may keep the answer to a preflight.
     pub(super) max_age: u32,
-}
-
-/// `tls`.
-#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct TlsOptions {
-    /// The certificate chain: a path.
-    pub(super) cert_file: Option<String>,
-    /// The certificate chain: PEM text.
-    pub(super) cert_pem: Option<String>,
-    /// The private key: a path.
-    pub(super) key_file: Option<String>,
-    /// The private key: PEM text.
-    pub(super) key_pem: Option<String>,
-    /// Clients must present a certificate signed by one of these.
-    pub(super) client_ca_file: Option<String>,
-    /// `1.2` or `1.3`.
-    pub(super) min_version: Option<TlsVersion>,
-    /// `1.2` or `1.3`.
-    pub(super) max_version: Option<TlsVersion>,
-    /// Not supported.
-    pub(super) ca_file: Unsupported,
-    /// Not supported.
-    pub(super) ca_pem: Unsupported,
-    /// Not supported.
-    pub(super) include_system_ca_certs_pool: Unsupported,
-    /// Not supported: the suites are those of rustls with ring, all of them sound.
-    pub(super) cipher_suites: Unsupported,
-    /// Not supported.
-    pub(super) include_insecure_cipher_suites: Unsupported,
-    /// Not supported.
-    pub(super) curve_preferences: Unsupported,
-    /// Not supported.
-    pub(super) reload_interval: Unsupported,
-    /// Not supported.
-    pub(super) client_ca_file_reload: Unsupported,
-    /// Not supported.
-    pub(super) tpm: Unsupported,
 }

@@ -1,17 +1,18 @@
 //! From options to what the receiver trusts: every problem is reported with its key.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
 use super::cors::CorsSettings;
 use super::encoding::{Encoding, Encodings};
-use super::options::{GrpcOptions, HttpOptions, OtlpOptions, ServerParametersOptions, TlsOptions};
+use super::options::{GrpcOptions, HttpOptions, OtlpOptions, ServerParametersOptions};
+use crate::auth::{AuthOptions, AuthSettings};
 use crate::config::{Section, Unsupported};
 use crate::net::listen::Endpoint;
-use crate::net::tls::{Pem, TlsSettings, TlsVersion};
+use crate::net::server_tls::TlsOptions;
+use crate::net::tls::TlsSettings;
 use crate::signal::{PerSignal, Signal};
 use crate::units::HumanDuration;
 
@@ -33,6 +34,7 @@ pub struct OtlpSettings {
 pub(super) struct GrpcSettings {
     pub(super) endpoint: Endpoint,
     pub(super) tls: Option<TlsSettings>,
+    pub(super) auth: Option<AuthSettings>,
     /// Bytes, before and after decompression.
     pub(super) message_max: usize,
     pub(super) streams_max: u32,
@@ -48,6 +50,7 @@ pub(super) struct GrpcSettings {
 pub(super) struct HttpSettings {
     pub(super) endpoint: Endpoint,
     pub(super) tls: Option<TlsSettings>,
+    pub(super) auth: Option<AuthSettings>,
     pub(super) cors: Option<CorsSettings>,
     /// Bytes, before and after decompression.
     pub(super) body_max: usize,
@@ -146,7 +149,6 @@ impl Check<'_, '_> {
 
     fn grpc(&mut self, options: GrpcOptions) -> Option<GrpcSettings> {
         let prefix = "protocols.grpc";
-        self.unsupported(&format!("{prefix}.auth"), &options.auth, "authentication");
         self.unsupported(
             &format!("{prefix}.middlewares"),
             &options.middlewares,
@@ -181,12 +183,17 @@ impl Check<'_, '_> {
                 "must be at least 1",
             );
         }
-        let tls = options.tls.map(|tls| self.tls(prefix, tls));
+        let tls = optional(options.tls.map(|tls| self.tls(prefix, tls)));
+        let auth = optional(options.auth.map(|auth| self.auth(prefix, auth)));
         let endpoint = self.endpoint(prefix, &options.transport, &options.endpoint);
+        if let (Some(tls), Some(auth)) = (&tls, &auth) {
+            self.warn_of_strangers(prefix, endpoint.as_ref(), tls.as_ref(), auth.as_ref());
+        }
         let parameters: ServerParametersOptions = options.keepalive.server_parameters;
         Some(GrpcSettings {
             endpoint: endpoint?,
-            tls: optional(tls)?,
+            tls: tls?,
+            auth: auth?,
             message_max: usize::try_from(message_max).ok()? << 20,
             streams_max: options.max_concurrent_streams,
             idle: limit(parameters.max_connection_idle),
@@ -199,7 +206,6 @@ impl Check<'_, '_> {
 
     fn http(&mut self, options: HttpOptions) -> Option<HttpSettings> {
         let prefix = "protocols.http";
-        self.unsupported(&format!("{prefix}.auth"), &options.auth, "authentication");
         self.unsupported(
             &format!("{prefix}.middlewares"),
             &options.middlewares,
@@ -227,11 +233,16 @@ impl Check<'_, '_> {
                     .warning(&format!("{prefix}.cors.{key}"), message);
             })
         });
-        let tls = options.tls.map(|tls| self.tls(prefix, tls));
+        let tls = optional(options.tls.map(|tls| self.tls(prefix, tls)));
+        let auth = optional(options.auth.map(|auth| self.auth(prefix, auth)));
         let endpoint = self.endpoint(prefix, &options.transport, &options.endpoint);
+        if let (Some(tls), Some(auth)) = (&tls, &auth) {
+            self.warn_of_strangers(prefix, endpoint.as_ref(), tls.as_ref(), auth.as_ref());
+        }
         Some(HttpSettings {
             endpoint: endpoint?,
-            tls: optional(tls)?,
+            tls: tls?,
+            auth: auth?,
             cors: cors.flatten(),
             body_max: body_max?,
             response_headers,
@@ -315,80 +326,31 @@ impl Check<'_, '_> {
     }
 
     fn tls(&mut self, prefix: &str, options: TlsOptions) -> Option<TlsSettings> {
-        let prefix = format!("{prefix}.tls");
-        self.unsupported_tls(&prefix, &options);
-        let certificates = self.pem(&prefix, "cert", options.cert_file, options.cert_pem);
-        let key = self.pem(&prefix, "key", options.key_file, options.key_pem);
-        let min_version = options.min_version.unwrap_or(TlsVersion::V1_2);
-        let max_version = options.max_version.unwrap_or(TlsVersion::V1_3);
-        if min_version > max_version {
-            self.error(
-                &format!("{prefix}.min_version"),
-                "must not be above max_version",
-            );
-        }
-        Some(TlsSettings {
-            certificates: certificates?,
-            key: key?,
-            client_ca: options
-                .client_ca_file
-                .map(|path| Pem::File(PathBuf::from(path))),
-            min_version,
-            max_version,
-        })
+        let settings = TlsSettings::resolve(options, &format!("{prefix}.tls"), self.section);
+        self.failed |= settings.is_none();
+        settings
     }
 
-    fn unsupported_tls(&mut self, prefix: &str, options: &TlsOptions) {
-        let fields = [
-            ("ca_file", &options.ca_file),
-            ("ca_pem", &options.ca_pem),
-            (
-                "include_system_ca_certs_pool",
-                &options.include_system_ca_certs_pool,
-            ),
-            ("cipher_suites", &options.cipher_suites),
-            (
-                "include_insecure_cipher_suites",
-                &options.include_insecure_cipher_suites,
-            ),
-            ("curve_preferences", &options.curve_preferences),
-            ("reload_interval", &options.reload_interval),
-            ("client_ca_file_reload", &options.client_ca_file_reload),
-            ("tpm", &options.tpm),
-        ];
-        for (name, value) in fields {
-            self.unsupported(
-                &format!("{prefix}.{name}"),
-                value,
-                "this part of `configtls`",
-            );
-        }
+    fn auth(&mut self, prefix: &str, options: AuthOptions) -> Option<AuthSettings> {
+        let settings = AuthSettings::resolve(options, &format!("{prefix}.auth"), self.section);
+        self.failed |= settings.is_none();
+        settings
     }
 
-    fn pem(
+    /// Says so where anybody who reaches the address may send.
+    fn warn_of_strangers(
         &mut self,
         prefix: &str,
-        what: &str,
-        file: Option<String>,
-        text: Option<String>,
-    ) -> Option<Pem> {
-        match (file, text) {
-            (Some(path), None) => Some(Pem::File(PathBuf::from(path))),
-            (None, Some(text)) => Some(Pem::Text(text)),
-            (None, None) => {
-                self.error(
-                    &format!("{prefix}.{what}_file"),
-                    format!("TLS needs `{what}_file` or `{what}_pem`"),
-                );
-                None
-            }
-            (Some(_), Some(_)) => {
-                self.error(
-                    &format!("{prefix}.{what}_pem"),
-                    format!("give `{what}_file` or `{what}_pem`, not both"),
-                );
-                None
-            }
+        endpoint: Option<&Endpoint>,
+        tls: Option<&TlsSettings>,
+        auth: Option<&AuthSettings>,
+    ) {
+        let asks = auth.is_some() || tls.is_some_and(|tls| tls.client_ca.is_some());
+        if !asks && endpoint.is_some_and(|endpoint| !endpoint.is_local()) {
+            self.section.warning(
+                &format!("{prefix}.endpoint"),
+                "whoever reaches this address can send data: set `auth`, or `tls.client_ca_file`, or listen on a loopback address",
+            );
         }
     }
 }
