@@ -199,6 +199,7 @@ pub(crate) struct RunningExporter {
     pub(crate) senders: Vec<Sender>,
     pub(crate) telemetry: Telemetry,
     pub(crate) cut: Shutdown,
+    pub(crate) authenticators: Authenticators,
 }
 
 impl RunningExporter {
@@ -212,6 +213,7 @@ impl RunningExporter {
             senders: start_all(settings.build(&context)?),
             telemetry: context.telemetry,
             cut: context.cut,
+            authenticators: context.authenticators,
         })
     }
 

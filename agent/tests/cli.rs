@@ -183,7 +183,8 @@ fn what_two_components_want_for_themselves_is_found_before_the_start() {
          `receivers.otlp.protocols.http.endpoint` already",
         "error: exporters.\"file/b\".path: /tmp/a is taken by `exporters.file.path` already",
         "error: extensions.health_check.endpoint: 127.0.0.1:8888 is taken by `service.telemetry.metrics.address` already",
-        "3 errors, 1 warning",
+        "warning: receivers.\"otlp/b\".protocols.grpc.endpoint: whoever reaches this address can send data",
+        "3 errors, 2 warnings",
     ];
     check(&["validate", "--config", "-"], config, 78, &[], &expected);
 }

@@ -1,3 +1,5 @@
+//! Who gets in, and what it costs the others when somebody guesses.
+
 use futures::future::join_all;
 use tokio::time::Instant;
 

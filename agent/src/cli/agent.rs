@@ -93,7 +93,7 @@ impl AgentArgs {
 #[derive(Debug)]
 pub(super) struct Link {
     client: SendRequest<Empty<Bytes>>,
-    connection: JoinHandle<()>,
+    connection: JoinHandle<hyper::Result<()>>,
     key: Key,
 }
 
@@ -123,10 +123,7 @@ impl Link {
         let stream = key.open(endpoint, stream).await?;
         let (client, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let connection = tokio::spawn(async move {
-            // Whoever waits for the answer is told, too.
-            drop(connection.await);
-        });
+        let connection = tokio::spawn(connection);
         Ok(Self {
             client,
             connection,
@@ -149,8 +146,18 @@ impl Link {
             .header("host", "tidegate")
             .body(Empty::<Bytes>::new())?;
         self.key.show(request.headers_mut());
-        self.client.ready().await?;
-        Ok(self.client.send_request(request).await?)
+        let answer = async {
+            self.client.ready().await?;
+            self.client.send_request(request).await
+        };
+        match answer.await {
+            Ok(answer) => Ok(answer),
+            // Why the connection has ended says more: that the agent wants another certificate, say.
+            Err(error) => Err(match (&mut self.connection).await {
+                Ok(Err(cause)) => cause.into(),
+                _ => error.into(),
+            }),
+        }
     }
 }
 

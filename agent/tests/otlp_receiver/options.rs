@@ -62,9 +62,9 @@ fn bad_options_are_refused_with_their_key() {
         "4094",
     );
     check(
-        "[protocols.grpc.auth]\nauthenticator = \"oidc\"",
-        "protocols.grpc.auth",
-        "not supported",
+        "[protocols.grpc.auth]\nrequest_params = [\"token\"]",
+        "protocols.grpc.auth.request_params",
+        "credentials in a query",
     );
     check(
         "[protocols.http]\ninclude_metadata = true",

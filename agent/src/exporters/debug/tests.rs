@@ -164,6 +164,7 @@ fn start(text: &str, sink: &Sink) -> RunningExporter {
     let options: DebugOptions = toml::from_str(text).unwrap();
     let context = exporter_context(&Signal::ALL);
     RunningExporter {
+        authenticators: crate::auth::Authenticators::default(),
         senders: start_all(options.build_with(&context, sink).unwrap()),
         telemetry: context.telemetry,
         cut: context.cut,

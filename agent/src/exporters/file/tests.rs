@@ -526,6 +526,7 @@ fn start_flaky(folder: &TempDir, more: &str) -> RunningExporter {
     let options: FileOptions = section.options().unwrap();
     let context = exporter_context(&Signal::ALL);
     RunningExporter {
+        authenticators: crate::auth::Authenticators::default(),
         senders: start_all(
             options
                 .resolve(&mut section)

@@ -283,6 +283,29 @@ async fn every_signal_has_its_address() {
 }
 
 #[tokio::test]
+async fn credentials_are_shown_as_they_are_at_the_time() {
+    use crate::auth::{Authenticator, Tokens, Way};
+    let options = "headers = { authorization = 'Bearer old' }\nauth = { authenticator = 'lock' }";
+    for (factory, success) in both() {
+        let server = Server::start(vec![success]).await;
+        let exporter = start_with(factory, server.address, options);
+        for token in ["one", "two"] {
+            let tokens = [crate::secret::Secret::new(token)];
+            let tokens = Tokens::new(http::header::AUTHORIZATION, "Bearer", &tokens);
+            let way = Way::Tokens(tokens.unwrap());
+            let lock = Authenticator::new("lock", way, &exporter.telemetry);
+            exporter.authenticators.slot("lock").install(Arc::new(lock));
+            let answer = exporter.send(Signal::Traces, payload()).await;
+            assert_eq!(answer, Answer::Delivered, "{}", factory.kind);
+            let seen = server.seen().pop().unwrap();
+            assert_eq!(seen.headers["authorization"], format!("Bearer {token}"));
+        }
+        assert_eq!(server.connections(), 1, "{}", factory.kind);
+        exporter.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn headers_are_added_and_win() {
     let options = "headers = { x-tenant = 'a', User-Agent = 'me' }\ncompression = 'gzip'";
     for (factory, success) in both() {
