@@ -163,10 +163,11 @@ impl Builder {
         if let Some(found) = self.locations.get(&address) {
             return *found;
         }
+        // What is looked up is the address before: of a call, not of what comes behind it.
         let looked_at = if is_exact {
-            address
+            address.saturating_add(1)
         } else {
-            address.saturating_sub(1)
+            address
         };
         let mut lines = Vec::new();
         let mut is_own = false;
@@ -364,7 +365,8 @@ mod tests {
     #[test]
     fn a_profile_has_the_names_of_functions_and_its_units() {
         let here = a_profile_has_the_names_of_functions_and_its_units as *const () as usize;
-        let stack: Stack = Box::new([here, here + 1, 1]);
+        // The function itself, and a call in it.
+        let stack: Stack = Box::new([here, here + 2, 1]);
         let samples = [(stack, [3, 30]), (Stack::default(), [1, 10])];
         let profile = decode(&encode(Kind::Cpu, &samples, Duration::from_secs(2)));
         let text = |number: i64| profile.string_table[usize::try_from(number).unwrap()].as_str();

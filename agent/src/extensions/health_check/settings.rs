@@ -34,14 +34,25 @@ impl HealthCheckOptions {
             recoverable: self.component_health.include_recoverable_errors,
             recovery: self.component_health.recovery_duration.0,
         };
+        let (has_http, has_grpc) = (self.http.is_some(), self.grpc.is_some());
+        let http = self.http.map(|http| over_http(http, section));
+        let grpc = self.grpc.map(|grpc| over_grpc(&grpc, section));
         if self.use_v2 {
-            return second_form(self.http, self.grpc, judge, section);
+            if !has_http && !has_grpc {
+                let message = "needs a table `http` or `grpc` that says where to listen";
+                section.error("use_v2", message);
+            }
+            return Some(HealthCheckSettings {
+                http: http.flatten(),
+                grpc: grpc.flatten(),
+                judge,
+                keys: ["http.endpoint", "grpc.endpoint"],
+            });
         }
-        if self.http.is_some() {
-            section.warning("http", "has no effect without `use_v2 = true`");
-        }
-        if self.grpc.is_some() {
-            section.warning("grpc", "has no effect without `use_v2 = true`");
+        for (key, is_there) in [("http", has_http), ("grpc", has_grpc)] {
+            if is_there {
+                section.warning(key, "has no effect without `use_v2 = true`");
+            }
         }
         check_path(section, "path", &self.path);
         let endpoint = endpoint(section, "endpoint", &self.endpoint)?;
@@ -59,43 +70,18 @@ impl HealthCheckOptions {
     }
 }
 
-fn second_form(
-    http: Option<HttpOptions>,
-    grpc: Option<GrpcOptions>,
-    judge: Judge,
-    section: &mut Section<'_>,
-) -> Option<HealthCheckSettings> {
-    if http.is_none() && grpc.is_none() {
-        section.error(
-            "use_v2",
-            "needs a table `http` or `grpc` that says where to listen",
-        );
-        return None;
+fn over_grpc(grpc: &GrpcOptions, section: &mut Section<'_>) -> Option<listen::Endpoint> {
+    match listen::Endpoint::parse(&grpc.transport, &grpc.endpoint) {
+        Ok(endpoint) => Some(endpoint),
+        Err(problem) => {
+            let key = match problem.starts_with("unknown transport") {
+                true => "grpc.transport",
+                false => "grpc.endpoint",
+            };
+            section.error(key, problem);
+            None
+        }
     }
-    let http = match http {
-        None => None,
-        Some(http) => Some(over_http(http, section)?),
-    };
-    let grpc = match grpc {
-        None => None,
-        Some(grpc) => match listen::Endpoint::parse(&grpc.transport, &grpc.endpoint) {
-            Ok(endpoint) => Some(endpoint),
-            Err(problem) => {
-                let key = match problem.starts_with("unknown transport") {
-                    true => "grpc.transport",
-                    false => "grpc.endpoint",
-                };
-                section.error(key, problem);
-                return None;
-            }
-        },
-    };
-    Some(HealthCheckSettings {
-        http,
-        grpc,
-        judge,
-        keys: ["http.endpoint", "grpc.endpoint"],
-    })
 }
 
 fn over_http(http: HttpOptions, section: &mut Section<'_>) -> Option<HttpSettings> {
