@@ -1,6 +1,6 @@
 //! Helpers for tests of components, and the conformance tests that walk the registries.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::ack::{Ack, Answer, Answered};
 use crate::batch::{Chunk, Payload};
@@ -182,10 +182,13 @@ pub(crate) fn example(section: &str, kind: &str, folder: &Path, address: SocketA
     moved
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens until somebody is told to: it stays taken, so that nobody else gets its port.
 pub(crate) fn refusing() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    let socket = TcpSocket::new_v4().unwrap();
+    // Who listens there later sets the same.
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    Box::leak(Box::new(socket)).local_addr().unwrap()
 }
 
 /// An exporter at work.

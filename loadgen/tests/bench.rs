@@ -66,7 +66,8 @@ impl Setting {
     /// Whether the last stand-in still runs.
     fn agent_runs(&self) -> bool {
         let pid = fs::read_to_string(self.path("pids")).unwrap();
-        Path::new("/proc").join(pid.trim()).exists()
+        // The file is there before the number is.
+        !pid.trim().is_empty() && Path::new("/proc").join(pid.trim()).exists()
     }
 }
 

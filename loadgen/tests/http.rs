@@ -14,7 +14,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use serde_json::Value as Json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
@@ -72,6 +72,14 @@ fn code(output: &Output) -> i32 {
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// An address where nobody listens, and nobody else does while the socket is held.
+fn refusing() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 #[tokio::test]
@@ -274,11 +282,7 @@ async fn errors_are_tabulated_and_fail_the_run_above_the_limit() {
 
 #[tokio::test]
 async fn a_target_that_is_away_is_a_failure_of_each_request() {
-    let address = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let (_socket, address) = refusing();
     let (output, result) = loadgen(&[
         &format!("http://{address}/"),
         "-n",
@@ -418,11 +422,7 @@ async fn an_interruption_still_prints_the_summary() {
 async fn a_result_that_cannot_be_saved_is_printed_and_fails() {
     let app = Router::new().route("/", get(|| async { "ok" }));
     let server = Server::start(app).await;
-    let nowhere = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let (_socket, nowhere) = refusing();
     let clickhouse = format!("http://{nowhere}");
     let (output, result) = loadgen(&[
         &server.url("/"),

@@ -46,6 +46,19 @@ pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// A loopback address where nobody listens until somebody is told to. It stays taken until the process ends: nobody
+/// else gets its port, and a client that tries it does not connect to itself.
+pub fn reserved_address() -> SocketAddr {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket can be made");
+    // Who listens there later sets the same.
+    socket.set_reuseaddr(true).expect("it is an option");
+    socket
+        .bind(([127, 0, 0, 1], 0).into())
+        .expect("a port is free");
+    let address = Box::leak(Box::new(socket)).local_addr();
+    address.expect("it is bound")
+}
+
 /// A running binary. Dropping it kills it.
 #[derive(Debug)]
 pub struct Service {

@@ -207,12 +207,8 @@ fn every_signal_reaches_its_table_and_the_counts_agree() {
 #[test]
 fn what_is_accepted_while_the_database_is_away_arrives_when_it_is_back() {
     let folder = tempfile::tempdir().unwrap();
-    // A port that was free a moment ago: the database starts there later.
-    let address = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    // The database starts there later.
+    let address = e2e::reserved_address().to_string();
     let mut agent = Agent::start(folder.path(), &clickhouse(&format!("http://{address}")));
     assert_eq!(send(&mut agent, "/v1/traces", &spans(0..10)), 200);
     agent.service().wait_for(&["will retry"]);
@@ -241,10 +237,7 @@ fn stopping_delivers_what_waits_for_the_batch_timer() {
 #[test]
 fn what_cannot_be_delivered_before_the_end_is_an_error_with_its_count() {
     let folder = tempfile::tempdir().unwrap();
-    let nowhere = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nowhere = e2e::reserved_address();
     let short = format!(
         "{}\n[service]\ndrain_timeout = \"300ms\"\n",
         clickhouse(&format!("http://{nowhere}"))

@@ -99,6 +99,7 @@ table! {
     LEDGER_QUEUED = gauge("tidegate_ledger_queued_items", &["pipeline", "exporter", "otel_signal"], "Items accepted and neither delivered nor dropped yet.");
     LEDGER_DROPPED = counter("tidegate_ledger_dropped_items", &["pipeline", "exporter", "otel_signal", "reason"], "Items given up, by reason.");
     CLICKHOUSE_ROWS = counter("tidegate_clickhouse_inserted_rows", &["exporter", "table"], "Rows inserted, by table.");
+    CLICKHOUSE_REPEATS = counter("tidegate_clickhouse_repeated_inserts", &["exporter", "table"], "Inserts that the server acknowledged after an attempt of unknown outcome (timeout, reset, cut answer) under the same token. It stored each either then or now; which of the two it does not say.");
     CLICKHOUSE_EXACTLY_ONCE = gauge("tidegate_clickhouse_exactly_once", &["exporter", "table"], "1 if the table is known to skip an insert that it has stored before, on every server used so far, else 0. Absent with `delivery = \"at_least_once\"`.");
     CLICKHOUSE_ADJUSTED = counter("tidegate_clickhouse_adjusted_items", &["exporter", "reason"], "Items stored with a correction or left out: negative_duration, metric_without_data.");
     OTLP_REJECTED = counter("tidegate_otlp_rejected_{items}", &["exporter"], "Items that the far side declined of requests that it took (partial success). They count as delivered, too.");

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use rand::Rng as _;
 
 use super::peer::{Peer, Places};
 use crate::process::{self, Process};
@@ -160,12 +161,20 @@ impl Drop for Agent {
     }
 }
 
+/// Below the ports that outgoing connections get: until an agent listens nobody else may take its port.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
 /// TCP ports of the loopback address that nobody uses right now, all different.
 pub(crate) fn free_ports<const COUNT: usize>() -> anyhow::Result<[u16; COUNT]> {
+    let mut random = rand::rng();
+    let mut free = || {
+        let mut tries = (0..100).map(|_| (Ipv4Addr::LOCALHOST, random.random_range(PORTS)));
+        tries.find_map(|address| TcpListener::bind(address).ok())
+    };
     let mut ports = [0; COUNT];
     let mut taken = Vec::with_capacity(COUNT);
     for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+        let listener = free().context("no free port")?;
         *port = listener.local_addr()?.port();
         taken.push(listener);
     }

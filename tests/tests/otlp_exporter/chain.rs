@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 
 use e2e::{Agent, eventually, post};
@@ -30,12 +29,6 @@ impl Protocol {
             Self::Http => "http",
         }
     }
-}
-
-/// A port that is free now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn request(numbers: std::ops::Range<u32>) -> Vec<u8> {
@@ -98,7 +91,7 @@ fn receiver(protocol: Protocol, port: u16) -> String {
 /// An exporter to an agent on `port`.
 fn exporter(protocol: Protocol, port: u16, more: &str) -> String {
     format!(
-        "otlp_{}\nendpoint = \"http://127.0.0.1:{port}\"\ntimeout = \"5s\"\n{EAGER}\n{more}",
+        "otlp_{}\nendpoint = \"http://127.0.0.1:{port}\"\ntimeout = \"30s\"\n{EAGER}\n{more}",
         protocol.name()
     )
 }
@@ -153,7 +146,7 @@ fn eventually_retries(agent: &mut Agent) {
 fn an_agent_that_is_away_gets_everything_when_it_is_back() {
     for protocol in Protocol::BOTH {
         let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
+        let port = e2e::reserved_address().port();
         let mut first = first_agent(folder.path(), protocol, port);
         send(&mut first, 0, 30);
         let mut second = start(folder.path(), "b", &receiver(protocol, port), "", TO_FILE);
@@ -175,7 +168,10 @@ fn an_agent_that_is_away_gets_everything_when_it_is_back() {
 fn what_a_full_queue_refuses_is_kept_and_sent_again() {
     for protocol in Protocol::BOTH {
         let folder = tempfile::tempdir().unwrap();
-        let (port, last_port) = (free_port(), free_port());
+        let (port, last_port) = (
+            e2e::reserved_address().port(),
+            e2e::reserved_address().port(),
+        );
         // Its destination is away: it takes three batches and refuses the rest.
         let small = "sending_queue = { queue_size = 2, num_consumers = 1 }";
         let exporter = exporter(protocol, last_port, small);
@@ -200,7 +196,7 @@ fn what_a_full_queue_refuses_is_kept_and_sent_again() {
 fn what_the_memory_limiter_refuses_is_kept_and_sent_again() {
     for protocol in Protocol::BOTH {
         let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
+        let port = e2e::reserved_address().port();
         let mut first = first_agent(folder.path(), protocol, port);
         // No process is that small: it refuses everything.
         let limiter = "[processors.memory_limiter]\ncheck_interval = \"50ms\"\nlimit_mib = 2";

@@ -11,6 +11,7 @@ use super::native::Method;
 use super::schema::Watch;
 use super::servers::Servers;
 use super::settings::Settings;
+use super::token::Token;
 use crate::batch::Payload;
 use crate::component::{ComponentError, Exporter, ExporterContext, Outcome, Sender};
 use crate::exporters::queue::{Pace, Ticket};
@@ -93,8 +94,7 @@ struct Prepared {
 
 struct Part {
     block: Block,
-    /// Says which insert this is: the server stores it once, however often it is sent.
-    token: String,
+    token: Token,
     /// Its body's memory, counted where the payload's was. Nobody is asked for it: it takes the payload's place.
     _held: Option<Reservation>,
 }
@@ -131,7 +131,7 @@ impl Exporter for ClickHouse {
             .into_iter()
             .filter(|block| !ticket.is_done(block.table.name()))
             .map(|block| Part {
-                token: format!("{}-{}", ticket.name(), block.table.name()),
+                token: Token::new(format!("{}-{}", ticket.name(), block.table.name())),
                 _held: held.map(|held| held.reserve(block.body.len())),
                 block,
             })
@@ -147,19 +147,19 @@ impl Exporter for ClickHouse {
 
     async fn send(&mut self, prepared: &mut Prepared) -> Outcome {
         // Taken out one by one as they are settled: what is left after a cancelled attempt is what is missing.
-        while let Some(part) = prepared.parts.last() {
+        while let Some(part) = prepared.parts.last_mut() {
             let result = self
                 .shared
                 .servers
-                .insert(prepared.signal, &part.block, &part.token)
+                .insert(prepared.signal, &part.block, &mut part.token)
                 .await;
             match result {
                 Ok(()) => {
-                    self.count(&part.block);
+                    self.count(part);
                     prepared.stored = true;
                     prepared.ticket.part_done(part.block.table.name());
                 }
-                Err(Failure { class, message }) => match class {
+                Err(Failure { class, message, .. }) => match class {
                     Class::Rejected => {
                         let (rows, cause) = prepared.rejected.get_or_insert_default();
                         *rows += part.block.rows;
@@ -188,15 +188,20 @@ impl Exporter for ClickHouse {
 }
 
 impl ClickHouse {
-    fn count(&self, block: &Block) {
+    fn count(&self, part: &Part) {
+        let Part { block, token, .. } = part;
         let Shared {
             id,
             names,
             telemetry,
             ..
         } = &*self.shared;
-        let rows = telemetry.counter(&names::CLICKHOUSE_ROWS, &[id, names.of(block.table)]);
+        let labels = [id.as_str(), names.of(block.table)];
+        let rows = telemetry.counter(&names::CLICKHOUSE_ROWS, &labels);
         rows.inc_by(block.rows as u64);
+        if token.is_repeat() {
+            telemetry.counter(&names::CLICKHOUSE_REPEATS, &labels).inc();
+        }
         self.sent_bytes.inc_by(block.body.len() as u64);
     }
 }

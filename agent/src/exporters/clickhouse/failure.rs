@@ -28,6 +28,8 @@ pub(crate) struct Failure {
     pub(crate) class: Class,
     /// What the server or the way to it said.
     pub(crate) message: String,
+    /// Whether the statement may have been carried out nevertheless: the server did not say that it was not.
+    pub(crate) outcome_unknown: bool,
 }
 
 impl Failure {
@@ -36,14 +38,19 @@ impl Failure {
         Self {
             class: Class::Schema,
             message,
+            outcome_unknown: false,
         }
     }
 
     /// What a server said: its exception, or a proxy's page, or a bare status.
     pub(super) fn said(text: &str) -> Self {
+        let class = classify_response(text);
         Self {
-            class: classify_response(text),
+            class,
             message: cut(format!("bad response: {text}")),
+            // A proxy that has lost the server does not know what it did.
+            outcome_unknown: class == Class::Unreachable
+                || exception_code(text) == Some(UNKNOWN_STATUS_OF_INSERT),
         }
     }
 
@@ -52,14 +59,24 @@ impl Failure {
         Self {
             class: Class::Unreachable,
             message: cut(format!("the answer to an insert is not empty: {text}")),
+            outcome_unknown: true,
         }
     }
 
-    /// The way to the server failed.
+    /// The way to the server failed, before anything was sent.
+    pub(super) fn unsent(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self {
+            outcome_unknown: false,
+            ..Self::unreachable(error)
+        }
+    }
+
+    /// The way to the server failed, or the way back.
     pub(super) fn unreachable(error: &(dyn std::error::Error + 'static)) -> Self {
         Self {
             class: Class::Unreachable,
             message: cut(format!("network error: {}", describe(error))),
+            outcome_unknown: true,
         }
     }
 }
@@ -69,6 +86,9 @@ impl fmt::Display for Failure {
         f.write_str(&self.message)
     }
 }
+
+/// A replicated table that lost its Keeper in the middle.
+const UNKNOWN_STATUS_OF_INSERT: u32 = 319;
 
 /// Messages are cut here: some servers answer with a stack trace or the whole statement.
 const MESSAGE_MAX: usize = 600;
@@ -83,6 +103,8 @@ impl From<Error> for Failure {
         Self {
             class,
             message: cut(describe(&error)),
+            // No data goes this way.
+            outcome_unknown: false,
         }
     }
 }
@@ -207,6 +229,27 @@ mod tests {
         check("403 Forbidden", Class::Denied);
         check("413 Payload Too Large", Class::TooLarge);
         check("Code: 307. DB::Exception: Limit for bytes", Class::TooLarge);
+    }
+
+    #[test]
+    fn what_the_server_did_not_deny_may_have_been_stored() {
+        let check = |failure: Failure, expected| {
+            assert_eq!(failure.outcome_unknown, expected, "{failure}");
+        };
+        check(Failure::said("502 Bad Gateway"), true);
+        check(
+            Failure::said("Code: 319. DB::Exception: Unknown status"),
+            true,
+        );
+        check(
+            Failure::said("Code: 241. DB::Exception: Memory limit"),
+            false,
+        );
+        check(Failure::said("Code: 60. DB::Exception: No table"), false);
+        check(Failure::said("413 Payload Too Large"), false);
+        check(Failure::nonsense("<html>"), true);
+        check(Failure::unreachable(&std::io::Error::other("reset")), true);
+        check(Failure::unsent(&std::io::Error::other("refused")), false);
     }
 
     #[test]

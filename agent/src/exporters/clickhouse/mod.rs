@@ -14,6 +14,7 @@ mod post;
 mod schema;
 mod servers;
 mod settings;
+mod token;
 
 use std::path::PathBuf;
 

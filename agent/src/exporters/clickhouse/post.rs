@@ -36,7 +36,10 @@ pub(super) async fn insert(
     let answer = connections
         .request(request)
         .await
-        .map_err(|error| Failure::unreachable(&error))?;
+        .map_err(|error| match error.is_connect() {
+            true => Failure::unsent(&error),
+            false => Failure::unreachable(&error),
+        })?;
     let (parts, body) = answer.into_parts();
     let read = Limited::new(body, ANSWER_MAX).collect().await;
     let code = parts
@@ -103,7 +106,7 @@ fn request(
     }
     request
         .body(Full::new(body))
-        .map_err(|error| Failure::unreachable(&error))
+        .map_err(|error| Failure::unsent(&error))
 }
 
 #[cfg(test)]

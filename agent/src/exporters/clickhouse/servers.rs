@@ -19,6 +19,7 @@ use super::options::Delivery;
 use super::post::{self, Connections};
 use super::schema::{self, Known, Schema, Version, Watch};
 use super::settings::{Settings, Strategy};
+use super::token::Token;
 use crate::net::client_tls::ClientTlsSettings;
 use crate::signal::Signal;
 
@@ -84,7 +85,7 @@ impl Servers {
         &self,
         signal: Signal,
         block: &Block,
-        token: &str,
+        token: &mut Token,
     ) -> Result<(), Failure> {
         let mut last = None;
         for server in self.order() {
@@ -111,7 +112,7 @@ impl Servers {
         server: &Server,
         signal: Signal,
         block: &Block,
-        token: &str,
+        token: &mut Token,
     ) -> Result<(), Failure> {
         let Settings {
             layout,
@@ -144,15 +145,16 @@ impl Servers {
         server: &Server,
         known: &Known,
         block: &Block,
-        token: &str,
+        token: &mut Token,
     ) -> Result<(), Failure> {
         let Block { table, body, .. } = block;
+        token.sending();
         let flag = |set| if set { "1" } else { "0" };
         let compressed = self.settings.method != Method::None;
         let mut settings = vec![
             ("decompress", flag(compressed)),
             ("async_insert", flag(self.settings.async_insert)),
-            ("insert_deduplication_token", token),
+            ("insert_deduplication_token", token.name()),
             // The lookup view of traces must skip what the table skips.
             ("deduplicate_blocks_in_dependent_materialized_views", "1"),
             // The block always has every column; optional ones are left out of the statement.
@@ -171,14 +173,16 @@ impl Servers {
             settings.push(("throw_on_max_partitions_per_insert_block", "0"));
         }
         let statement = self.statement(*table, known);
-        post::insert(
+        let result = post::insert(
             &server.connections,
             &server.endpoint,
             &statement,
             &settings,
             body.clone(),
         )
-        .await
+        .await;
+        token.sent(&result);
+        result
     }
 
     fn statement(&self, table: Table, known: &Known) -> String {

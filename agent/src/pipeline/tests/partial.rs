@@ -155,6 +155,15 @@ async fn with_a_log_only_the_others_are_accepted() {
         kept(keeper, 3).await;
         assert_eq!(keeper.bytes(), [1, 2, 3], "{id}");
     }
+    let telemetry = bench.telemetry.clone();
     let ending = bench.running.stop(Duration::from_secs(5)).await;
     assert_eq!((ending.given_up, ending.stays), (0, 0));
+    for (column, expected) in [("accepted", 4.0), ("delivered", 3.0), ("dropped", 1.0)] {
+        let name = format!("tidegate_ledger_{column}_items{{exporter=\"durable\"");
+        assert_eq!(
+            crate::testing::metric(&telemetry, &name),
+            expected,
+            "{column}"
+        );
+    }
 }
