@@ -175,6 +175,7 @@ impl Builder {
             let name = symbol.name().map(|name| format!("{name:#}"));
             let name = name.unwrap_or_else(|| format!("{address:#x}"));
             is_own |= is_of_the_profiler(&name);
+            let name = readable(&name);
             let file = symbol.filename().map(|path| path.display().to_string());
             let function = self.function(&name, &file.unwrap_or_default());
             let line = i64::from(symbol.lineno().unwrap_or(0));
@@ -231,6 +232,30 @@ impl Builder {
         }
         id
     }
+}
+
+/// `go tool pprof` takes what stands in angle brackets for parameters and leaves it out: of `<Type as Trait>::function` nothing
+/// would be left to see but the function.
+fn readable(name: &str) -> String {
+    let Some(inside) = name.strip_prefix('<') else {
+        return name.to_owned();
+    };
+    let mut depth = 1_usize;
+    let mut before = ' ';
+    for (at, c) in inside.char_indices() {
+        match c {
+            '<' => depth += 1,
+            // Not that of `->`.
+            '>' if before != '-' => depth -= 1,
+            _ => {}
+        }
+        before = c;
+        if depth == 0 {
+            let (inner, rest) = inside.split_at(at);
+            return format!("{inner}{}", rest.trim_start_matches('>'));
+        }
+    }
+    name.to_owned()
 }
 
 /// Whether a function is part of the allocator's sampling, or of how an allocation gets there.
@@ -360,6 +385,19 @@ mod tests {
             .read_to_end(&mut text)
             .unwrap();
         Profile::decode(text.as_slice()).unwrap()
+    }
+
+    #[test]
+    fn qualified_names_keep_their_types() {
+        let check = |name: &str, expected: &str| assert_eq!(readable(name), expected);
+        check("a::b::<C>::d", "a::b::<C>::d");
+        check("<a::B<C> as d::E>::f", "a::B<C> as d::E::f");
+        check(
+            "<fn(A) -> B as C>::d::{{closure}}",
+            "fn(A) -> B as C::d::{{closure}}",
+        );
+        check("<<A as B>::C as D>::e", "<A as B>::C as D::e");
+        check("<unbalanced", "<unbalanced");
     }
 
     #[test]
