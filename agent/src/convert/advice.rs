@@ -108,13 +108,9 @@ fn exporter(kind: &str) -> String {
 
 fn extension(kind: &str) -> String {
     let text = match kind {
-        "pprof" | "zpages" => {
-            "there is no such extension here; the agent's metrics and its log tell what it does"
-        }
         "oauth2client" | "oidc" | "headers_setter" | "sigv4auth" | "asapclient" => {
             "of the authenticators there are `bearertokenauth` and `basicauth`; exporters send `headers`, too"
         }
-        "healthcheckv2" => "use `health_check`, which tells over HTTP whether the agent is up",
         "memory_limiter" => {
             "use the processor `memory_limiter`: it refuses at the door as well, before a body is read"
         }

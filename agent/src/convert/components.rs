@@ -101,10 +101,11 @@ pub(super) fn parts(id: &str) -> (&str, Option<&str>) {
 }
 
 /// Kinds that are called otherwise here.
-const RENAMED: [(&str, &str, &str); 3] = [
+const RENAMED: [(&str, &str, &str); 4] = [
     ("exporters", "otlp", "otlp_grpc"),
     ("exporters", "otlphttp", "otlp_http"),
     ("exporters", "logging", "debug"),
+    ("extensions", "healthcheckv2", "health_check"),
 ];
 
 fn kind_here<'a>(table: &str, kind: &'a str) -> &'a str {

@@ -163,10 +163,11 @@ impl Builder {
         if let Some(found) = self.locations.get(&address) {
             return *found;
         }
+        // What is looked up is the address before: of a call, not of what comes behind it.
         let looked_at = if is_exact {
-            address
+            address.saturating_add(1)
         } else {
-            address.saturating_sub(1)
+            address
         };
         let mut lines = Vec::new();
         let mut is_own = false;
@@ -174,6 +175,7 @@ impl Builder {
             let name = symbol.name().map(|name| format!("{name:#}"));
             let name = name.unwrap_or_else(|| format!("{address:#x}"));
             is_own |= is_of_the_profiler(&name);
+            let name = readable(&name);
             let file = symbol.filename().map(|path| path.display().to_string());
             let function = self.function(&name, &file.unwrap_or_default());
             let line = i64::from(symbol.lineno().unwrap_or(0));
@@ -230,6 +232,30 @@ impl Builder {
         }
         id
     }
+}
+
+/// `go tool pprof` takes what stands in angle brackets for parameters and leaves it out: of `<Type as Trait>::function` nothing
+/// would be left to see but the function.
+fn readable(name: &str) -> String {
+    let Some(inside) = name.strip_prefix('<') else {
+        return name.to_owned();
+    };
+    let mut depth = 1_usize;
+    let mut before = ' ';
+    for (at, c) in inside.char_indices() {
+        match c {
+            '<' => depth += 1,
+            // Not that of `->`.
+            '>' if before != '-' => depth -= 1,
+            _ => {}
+        }
+        before = c;
+        if depth == 0 {
+            let (inner, rest) = inside.split_at(at);
+            return format!("{inner}{}", rest.trim_start_matches('>'));
+        }
+    }
+    name.to_owned()
 }
 
 /// Whether a function is part of the allocator's sampling, or of how an allocation gets there.
@@ -362,9 +388,23 @@ mod tests {
     }
 
     #[test]
+    fn qualified_names_keep_their_types() {
+        let check = |name: &str, expected: &str| assert_eq!(readable(name), expected);
+        check("a::b::<C>::d", "a::b::<C>::d");
+        check("<a::B<C> as d::E>::f", "a::B<C> as d::E::f");
+        check(
+            "<fn(A) -> B as C>::d::{{closure}}",
+            "fn(A) -> B as C::d::{{closure}}",
+        );
+        check("<<A as B>::C as D>::e", "<A as B>::C as D::e");
+        check("<unbalanced", "<unbalanced");
+    }
+
+    #[test]
     fn a_profile_has_the_names_of_functions_and_its_units() {
         let here = a_profile_has_the_names_of_functions_and_its_units as *const () as usize;
-        let stack: Stack = Box::new([here, here + 1, 1]);
+        // The function itself, and a call in it.
+        let stack: Stack = Box::new([here, here + 2, 1]);
         let samples = [(stack, [3, 30]), (Stack::default(), [1, 10])];
         let profile = decode(&encode(Kind::Cpu, &samples, Duration::from_secs(2)));
         let text = |number: i64| profile.string_table[usize::try_from(number).unwrap()].as_str();

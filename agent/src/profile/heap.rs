@@ -200,7 +200,8 @@ impl Inside {
     /// `None` if the thread is inside, or ending.
     fn enter() -> Option<Self> {
         let entered = INSIDE.try_with(|inside| !inside.replace(true));
-        (entered == Ok(true)).then_some(Self)
+        // Only if it was entered: dropping it leaves.
+        (entered == Ok(true)).then(|| Self)
     }
 }
 

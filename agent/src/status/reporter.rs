@@ -21,8 +21,6 @@ pub enum Condition {
     Disk,
     /// Memory is short, and requests are refused.
     Memory,
-    /// Connections cannot be accepted.
-    Accepting,
     /// Data was given up that the destination will never take, or did not take for too long.
     Rejected,
 }
@@ -44,7 +42,7 @@ impl Condition {
     }
 
     fn is_fleeting(self) -> bool {
-        matches!(self, Self::Disk | Self::Memory | Self::Accepting)
+        matches!(self, Self::Disk | Self::Memory)
     }
 
     fn bit(self) -> u32 {

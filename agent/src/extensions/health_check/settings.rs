@@ -49,14 +49,25 @@ impl HealthCheckOptions {
             recoverable: self.component_health.include_recoverable_errors,
             recovery: self.component_health.recovery_duration.0,
         };
+        let (has_http, has_grpc) = (self.http.is_some(), self.grpc.is_some());
+        let http = self.http.map(|http| over_http(http, section));
+        let grpc = self.grpc.map(|grpc| over_grpc(grpc, section));
         if self.use_v2 {
-            return second_form(self.http, self.grpc, judge, section);
+            if !has_http && !has_grpc {
+                let message = "needs a table `http` or `grpc` that says where to listen";
+                section.error("use_v2", message);
+            }
+            return Some(HealthCheckSettings {
+                http: http.flatten(),
+                grpc: grpc.flatten(),
+                judge,
+                prefixes: [("http.", "http.endpoint"), ("grpc.", "grpc.endpoint")],
+            });
         }
-        if self.http.is_some() {
-            section.warning("http", "has no effect without `use_v2 = true`");
-        }
-        if self.grpc.is_some() {
-            section.warning("grpc", "has no effect without `use_v2 = true`");
+        for (key, is_there) in [("http", has_http), ("grpc", has_grpc)] {
+            if is_there {
+                section.warning(key, "has no effect without `use_v2 = true`");
+            }
         }
         check_path(section, "path", &self.path);
         let endpoint = endpoint(section, "endpoint", &self.endpoint)?;
@@ -73,35 +84,6 @@ impl HealthCheckOptions {
             prefixes: [("", "endpoint"); 2],
         })
     }
-}
-
-fn second_form(
-    http: Option<HttpOptions>,
-    grpc: Option<GrpcOptions>,
-    judge: Judge,
-    section: &mut Section<'_>,
-) -> Option<HealthCheckSettings> {
-    if http.is_none() && grpc.is_none() {
-        section.error(
-            "use_v2",
-            "needs a table `http` or `grpc` that says where to listen",
-        );
-        return None;
-    }
-    let http = match http {
-        None => None,
-        Some(http) => Some(over_http(http, section)?),
-    };
-    let grpc = match grpc {
-        None => None,
-        Some(grpc) => Some(over_grpc(grpc, section)?),
-    };
-    Some(HealthCheckSettings {
-        http,
-        grpc,
-        judge,
-        prefixes: [("http.", "http.endpoint"), ("grpc.", "grpc.endpoint")],
-    })
 }
 
 fn over_grpc(grpc: GrpcOptions, section: &mut Section<'_>) -> Option<GrpcSettings> {

@@ -1,3 +1,5 @@
+//! Health as probes ask for it, in both forms.
+
 use std::net::SocketAddr;
 
 use tonic_health::pb::health_check_response::ServingStatus;

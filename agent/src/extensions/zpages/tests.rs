@@ -1,3 +1,5 @@
+//! The pages as a browser gets them.
+
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
