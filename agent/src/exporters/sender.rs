@@ -141,6 +141,7 @@ pub fn spawn<E: Exporter>(
             leave: leave.clone(),
             metrics: Metrics::register(context, signal),
             taps: context.taps.clone(),
+            begun: false,
             failing: false,
         };
         Box::pin(worker.run()) as BoxFuture<'static, ()>

@@ -43,6 +43,8 @@ pub(super) struct Worker<E> {
     pub(super) leave: Shutdown,
     pub(super) metrics: Metrics,
     pub(super) taps: Taps,
+    /// Whether it has had a batch.
+    pub(super) begun: bool,
     /// Whether the last attempt failed: state changes are logged, not attempts.
     pub(super) failing: bool,
 }
@@ -250,11 +252,16 @@ impl<E: Exporter> Worker<E> {
         if self.leave.is_triggered() {
             return Err(Failure::Left);
         }
+        let pace = match std::mem::replace(&mut self.begun, true) {
+            true => Pace::of(&self.queue),
+            false => Pace::of_first(&self.queue),
+        };
         let mut prepared = self
             .exporter
-            .prepare(self.signal, payload, ticket, &Pace::of(&self.queue))
+            .prepare(self.signal, payload, ticket, &pace)
             .await
             .map_err(|cause| Failure::Rejected(cause, None))?;
+        drop(pace);
         let cut = self.cut.clone();
         tokio::select! {
             biased;
