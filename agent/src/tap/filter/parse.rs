@@ -152,9 +152,8 @@ impl Reader {
             _ => return Ok(Term::Exists(field)),
         };
         self.tokens.pop();
-        let text = match self.tokens.pop() {
-            Some(Token::Word(text) | Token::Quoted(text)) => text,
-            _ => return Err(format!("a value is wanted after `{sign}`")),
+        let Some(Token::Word(text) | Token::Quoted(text)) = self.tokens.pop() else {
+            return Err(format!("a value is wanted after `{sign}`"));
         };
         Ok(Term::Compare(field.clone(), test(&field, sign, &text)?))
     }
