@@ -1,5 +1,7 @@
 //! The whole agent in process: every kind of change, and every kind of configuration that it must refuse.
 
+mod watching;
+
 use std::net::SocketAddr;
 use std::path::Path;
 

@@ -147,6 +147,7 @@ pub fn spawn<E: Exporter>(
             metrics: Metrics::register(context, signal),
             status: context.status[signal].clone(),
             taps: context.taps.clone(),
+            begun: false,
             failing: false,
             line: line.clone(),
             pulse: Pulse::unwatched(),

@@ -2,8 +2,6 @@
 
 mod document;
 mod shape;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -332,7 +332,7 @@ async fn conclude(
     let mut ledger = watching.stop().await?;
     ledger.see(&ledger_end);
     let agent_peak_bytes = stage.agent.peak_memory();
-    let usage = stage.agent.usage();
+    let usage = stage.usage().await;
     let status = stage.stop_agent().await?;
     let tables = stage.tables(run);
     let stored = tables.stored().await?;

@@ -15,7 +15,7 @@ use super::children::{Program, free_address};
 use super::http::Http;
 use super::items::Run;
 use super::ledger::Ledger;
-use super::pauses::Reloaded;
+use super::pauses::{Reloaded, Usage};
 use super::reloads::{Overlay, Places};
 use super::tables::Tables;
 use crate::faults::board::Board;
@@ -219,8 +219,25 @@ impl Stage {
             ended,
             flaw,
             surprise,
-            usage: self.agent.usage(),
+            usage: self.usage().await,
         })
+    }
+
+    /// What the agent uses, as the system and the agent itself see it.
+    pub(super) async fn usage(&self) -> Usage {
+        let status = self
+            .http
+            .get(&format!("http://{}/status", self.admin))
+            .await;
+        let status = status
+            .ok()
+            .and_then(|body| serde_json::from_slice(&body).ok());
+        let status: serde_json::Value = status.unwrap_or_default();
+        let tasks = status.pointer("/agent/tasks");
+        Usage {
+            tasks: tasks.and_then(serde_json::Value::as_u64).unwrap_or(0),
+            ..self.agent.usage()
+        }
     }
 
     /// The tables of this run, past the proxy.

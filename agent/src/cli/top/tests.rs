@@ -52,14 +52,7 @@ fn document(seconds: u64) -> Document {
             ],
             ..Pipeline::default()
         }],
-        receivers: vec![Receiver {
-            id: "otlp".to_owned(),
-            transport: "grpc".to_owned(),
-            signal: "logs".to_owned(),
-            accepted: items,
-            accepted_bytes: items * 512,
-            ..Receiver::default()
-        }],
+        receivers: vec![receiver(items)],
         processors: vec![Processor {
             id: "memory_limiter".to_owned(),
             signal: "logs".to_owned(),
@@ -82,6 +75,17 @@ fn document(seconds: u64) -> Document {
             },
             ..Exporter::default()
         }],
+    }
+}
+
+fn receiver(items: u64) -> Receiver {
+    Receiver {
+        id: "otlp".to_owned(),
+        transport: "grpc".to_owned(),
+        signal: "logs".to_owned(),
+        accepted: items,
+        accepted_bytes: items * 512,
+        ..Receiver::default()
     }
 }
 

@@ -156,7 +156,7 @@ impl Exporter for GrpcExporter {
         _ticket: &Ticket,
         _pace: &Pace,
     ) -> Result<Packed, String> {
-        self.shared.packing.pack(signal, payload)
+        self.shared.packing.pack_beside(signal, payload).await
     }
 
     async fn send(&mut self, prepared: &mut Packed) -> Outcome {
@@ -192,7 +192,7 @@ impl Exporter for HttpExporter {
         _ticket: &Ticket,
         _pace: &Pace,
     ) -> Result<Packed, String> {
-        self.shared.packing.pack(signal, payload)
+        self.shared.packing.pack_beside(signal, payload).await
     }
 
     async fn send(&mut self, prepared: &mut Packed) -> Outcome {

@@ -12,7 +12,11 @@ const CALM_BYTES: u64 = 4 << 20;
 
 /// When a worker that prepares a batch rests. The default never does.
 #[derive(Debug, Default)]
-pub struct Pace(Option<Queue>);
+pub struct Pace {
+    queue: Option<Queue>,
+    /// Whether it rests in any case.
+    always: bool,
+}
 
 impl Pace {
     /// Items between two rests: they take 0.15 to 0.4 ms, and a rest less than a microsecond.
@@ -21,13 +25,24 @@ impl Pace {
     /// The pace of a worker that has a batch of `queue`: it rests while little waits behind that.
     pub fn of(queue: &Queue) -> Self {
         queue.preparing.fetch_add(1, Ordering::Relaxed);
-        Self(Some(queue.clone()))
+        Self {
+            queue: Some(queue.clone()),
+            always: false,
+        }
+    }
+
+    /// The same for the first batch of a worker: after a reload all of a queue's workers begin at once, with what the ones
+    /// before have given back, and requests would wait until every one of those is prepared again.
+    pub fn of_first(queue: &Queue) -> Self {
+        let mut pace = Self::of(queue);
+        pace.always = true;
+        pace
     }
 
     /// Lets other tasks of the thread go on. To be called every [`Self::ITEMS`] items.
     pub async fn rest(&self) {
-        if let Some(queue) = &self.0
-            && queue.preparing.load(Ordering::Relaxed) == 1
+        if let Some(queue) = &self.queue
+            && (self.always || queue.preparing.load(Ordering::Relaxed) == 1)
             && queue.waiting_bytes() < CALM_BYTES
         {
             tokio::task::yield_now().await;
@@ -37,7 +52,7 @@ impl Pace {
 
 impl Drop for Pace {
     fn drop(&mut self) {
-        if let Some(queue) = &self.0 {
+        if let Some(queue) = &self.queue {
             queue.preparing.fetch_sub(1, Ordering::Relaxed);
         }
     }

@@ -46,6 +46,8 @@ pub(super) struct Worker<E> {
     pub(super) metrics: Metrics,
     pub(super) status: Reporter,
     pub(super) taps: Taps,
+    /// Whether it has had a batch.
+    pub(super) begun: bool,
     /// Whether the last attempt failed: state changes are logged, not attempts.
     pub(super) failing: bool,
     /// Where it appears as long as it runs.
@@ -279,10 +281,15 @@ impl<E: Exporter> Worker<E> {
         let size = (payload.items(), payload.byte_len());
         let mut span = self.metrics.preparing.start();
         span.carries(size.0, size.1);
+        let pace = match std::mem::replace(&mut self.begun, true) {
+            true => Pace::of(&self.queue),
+            false => Pace::of_first(&self.queue),
+        };
         let prepared = self
             .exporter
-            .prepare(self.signal, payload, ticket, &Pace::of(&self.queue))
+            .prepare(self.signal, payload, ticket, &pace)
             .await;
+        drop(pace);
         let mut prepared = prepared.map_err(|cause| {
             span.fails(|| cause.clone());
             Failure::Rejected(cause, None)

@@ -54,8 +54,11 @@ const WORDS: &[(&str, Field)] = &[
     ("scope", Field::ScopeName),
 ];
 
+/// The field of an attribute's key.
+type OfKey = fn(String) -> Field;
+
 /// The beginnings of the others; the rest is an attribute's key.
-const PREFIXES: &[(&str, fn(String) -> Field)] = &[
+const PREFIXES: &[(&str, OfKey)] = &[
     ("attr.", Field::Attribute),
     ("resource.", Field::Resource),
     ("scope.", Field::Scope),
@@ -207,7 +210,7 @@ fn id(id: &[u8]) -> Found<'_> {
 fn word(words: &'static [&'static str], number: i32) -> Found<'static> {
     let place = usize::try_from(number).ok();
     let word = place.and_then(|place| words.get(place));
-    word.map_or(Found::Number(number.into()), |word| text(word))
+    word.map_or_else(|| Found::Number(number.into()), |word| text(word))
 }
 
 fn data_type(data: Option<&Data>) -> Found<'static> {

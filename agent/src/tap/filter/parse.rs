@@ -51,8 +51,16 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
         let mut signs = SIGNS.iter();
+        // A bare pattern may begin with what is a sign elsewhere.
+        let pattern = matches!(tokens.last(), Some(Token::Sign("~" | "!~")));
         let after;
-        if let Some((sign, tail)) = signs.find_map(|sign| Some((*sign, rest.strip_prefix(sign)?))) {
+        if pattern && first != '"' && first != '\'' {
+            let (word, tail) = rest.split_at(word_end(rest, true));
+            tokens.push(Token::Word(word.to_owned()));
+            after = tail;
+        } else if let Some((sign, tail)) =
+            signs.find_map(|sign| Some((*sign, rest.strip_prefix(sign)?)))
+        {
             tokens.push(Token::Sign(sign));
             after = tail;
         } else if first == '"' || first == '\'' {
@@ -63,8 +71,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
             tokens.push(Token::Quoted(quoted.to_owned()));
             after = tail;
         } else {
-            let pattern = matches!(tokens.last(), Some(Token::Sign("~" | "!~")));
-            let (word, tail) = rest.split_at(word_end(rest, pattern));
+            let (word, tail) = rest.split_at(word_end(rest, false));
             tokens.push(Token::Word(word.to_owned()));
             after = tail;
         }
@@ -145,9 +152,8 @@ impl Reader {
             _ => return Ok(Term::Exists(field)),
         };
         self.tokens.pop();
-        let text = match self.tokens.pop() {
-            Some(Token::Word(text) | Token::Quoted(text)) => text,
-            _ => return Err(format!("a value is wanted after `{sign}`")),
+        let Some(Token::Word(text) | Token::Quoted(text)) = self.tokens.pop() else {
+            return Err(format!("a value is wanted after `{sign}`"));
         };
         Ok(Term::Compare(field.clone(), test(&field, sign, &text)?))
     }
