@@ -81,6 +81,7 @@ impl Exporter {
             id: "clickhouse".to_owned(),
             signals: Signal::ALL.to_vec(),
             telemetry: telemetry.clone(),
+            progress: tidegate::progress::Progress::default(),
             cut: Shutdown::default(),
             leave: Shutdown::default(),
             inherited: Vec::new(),
