@@ -3,7 +3,7 @@
 //! Whoever does work in a loop has a [`Pulse`] on a [`Line`] and says with it what it does next. Invariants:
 //!
 //! - [`Pulse::rests`]: it waits for work, and whoever brings some wakes it. Any time is fine, unless work waits on the
-//!   line while everybody on it rests, for [`UNNOTICED_MAX`]: then a wake-up was lost.
+//!   line while everybody on it rests, for `UNNOTICED_MAX`: then a wake-up was lost.
 //! - [`Pulse::waits_outside`]: it waits for a disk, or for somebody without a time limit. Any time is fine.
 //! - [`Pulse::within`]: it has a time limit of its own, such as an attempt's timeout, a backoff or a batch's deadline, or
 //!   computes. It says the next thing before that is over: a destination that is down is found out by the limit,
@@ -60,7 +60,7 @@ struct Members {
 struct State {
     /// Counts what was said.
     steps: AtomicU64,
-    /// [`RESTS`], [`OUTSIDE`], or milliseconds of [`Epoch`] by which the next thing is said.
+    /// [`RESTS`], [`OUTSIDE`], or the milliseconds since the process began by which the next thing is said.
     until: AtomicU64,
 }
 
