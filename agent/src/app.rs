@@ -1,5 +1,6 @@
 //! The agent's life: build everything, start, change when the configuration does, wait for a reason to stop, drain.
 
+mod service;
 #[cfg(test)]
 mod tests;
 
@@ -17,14 +18,13 @@ use tracing::{debug, error, info, warn};
 use crate::component::ComponentError;
 use crate::config::{self, ConfigSources, Configuration, Format, LogEncoding, LogSettings, Source};
 use crate::health::{Health, Phase, Reloaded, Shown};
-use crate::net::sockets::Sockets;
 use crate::overview::{Overview, Shape};
-use crate::pipeline::{Built, Change, Ending, Running, Totals, World};
+use crate::pipeline::{Built, Change, Ending, Running, World};
 use crate::process;
 use crate::progress::Pulse;
 use crate::reload::{Difference, Loaded, Outcome, Report, Request, Watch};
 use crate::side::{Prepared, Side, Surroundings};
-use crate::systemd::{Manager, Notifier, Pings, State, Watchdog, extending};
+use crate::systemd::{Manager, Notifier, State, extending};
 use crate::tap::Taps;
 use crate::telemetry::logs::Logs;
 use crate::telemetry::spans::SpanKind;
@@ -41,7 +41,7 @@ pub async fn run(
     mut manager: Manager,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let world = world(&mut manager);
+    let world = service::world(&mut manager);
     let starting = Agent::start(
         sources,
         configuration,
@@ -78,19 +78,6 @@ pub async fn run(
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
-}
-
-/// What all components share, with the sockets that the service manager has opened.
-fn world(manager: &mut Manager) -> World {
-    let passed = std::mem::take(&mut manager.sockets).into_iter();
-    let (sockets, problems) = Sockets::inherited(passed.map(|of| (of.name, of.socket)));
-    for problem in manager.problems.iter().chain(&problems) {
-        warn!("service manager: {problem}");
-    }
-    World {
-        sockets,
-        ..World::default()
-    }
 }
 
 /// For how long a start may ask for more time: reading what is left in large logs takes minutes at most.
@@ -394,69 +381,6 @@ impl Agent {
                 _ => Vec::new(),
             },
         });
-    }
-
-    /// The watchdog, and the questions that it asks this task.
-    fn watch_over(&self, interval: Duration) -> anyhow::Result<(Watchdog, Pings)> {
-        let progress = self.world.progress.clone();
-        let started = Watchdog::start(interval, self.notifier.clone(), progress);
-        debug!(
-            ?interval,
-            "the service manager's watchdog is told that everything gets on"
-        );
-        started.context("start the watchdog's thread")
-    }
-
-    /// Tells the service manager `states` and how things are.
-    fn tell(&self, states: &[State<'_>]) {
-        if !self.notifier.is_heard() {
-            return;
-        }
-        let status = self.status();
-        let mut all = states.to_vec();
-        all.push(State::Status(&status));
-        self.notifier.tell(&all);
-    }
-
-    fn status(&self) -> String {
-        let pipelines = self.loaded.settings().pipelines.len();
-        let ending = if pipelines == 1 { "" } else { "s" };
-        let Totals {
-            delivered,
-            queued,
-            given_up,
-        } = self.running.totals();
-        let refused = match self.health.reloaded() {
-            Some(last) if last.outcome == Outcome::Refused.name() => {
-                let problem = last.problems.first().map_or("", String::as_str);
-                format!("; the configuration on disk is refused: {problem}")
-            }
-            _ => String::new(),
-        };
-        format!(
-            "{pipelines} pipeline{ending}; items: {delivered} delivered, {queued} queued, {given_up} given up{refused}"
-        )
-    }
-
-    /// Warns when nobody serves a socket that the service manager has opened: clients connect, and wait in vain.
-    fn look_at_sockets(&mut self) {
-        let (used, unused) = self.world.sockets.inherited_by_use();
-        if unused == self.unserved {
-            return;
-        }
-        for socket in unused
-            .iter()
-            .filter(|socket| !self.unserved.contains(socket))
-        {
-            warn!(
-                socket,
-                "the service manager listens here for the agent, and nothing in the configuration does: who connects waits in vain; change the socket unit or the configuration"
-            );
-        }
-        for socket in used.iter().filter(|socket| self.unserved.contains(socket)) {
-            info!(socket, "the service manager's socket is served");
-        }
-        self.unserved = unused;
     }
 
     fn note_success(&self) {

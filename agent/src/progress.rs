@@ -3,12 +3,12 @@
 //! Whoever does work in a loop has a [`Pulse`] on a [`Line`] and says with it what it does next. Invariants:
 //!
 //! - [`Pulse::rests`]: it waits for work, and whoever brings some wakes it. Any time is fine, unless work waits on the
-//!   line while everybody on it rests, for [`UNNOTICED_MAX`]: then a wake-up was lost.
+//!   line while everybody on it rests, for `UNNOTICED_MAX`: then a wake-up was lost.
 //! - [`Pulse::waits_outside`]: it waits for a disk, or for somebody without a time limit. Any time is fine.
 //! - [`Pulse::within`]: it has a time limit of its own, such as an attempt's timeout, a backoff or a batch's deadline, or
 //!   computes. It says the next thing before that is over: a destination that is down is found out by the limit,
 //!   so that only a worker that hangs is late.
-//! - A pulse that ends by a panic leaves its line without a worker: that never mends.
+//! - A line whose last worker ends by a panic has nobody: that mends only if somebody takes it over, as after a reload.
 //!
 //! Saying so costs two atomic stores and a look at the clock, a few times per batch.
 
@@ -31,7 +31,7 @@ pub struct Progress(Arc<Mutex<Lines>>);
 #[derive(Debug, Default)]
 struct Lines {
     alive: Vec<Weak<Shared>>,
-    /// Lines whose worker has panicked.
+    /// Names of lines whose last worker has panicked.
     broken: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ struct Members {
 struct State {
     /// Counts what was said.
     steps: AtomicU64,
-    /// [`RESTS`], [`OUTSIDE`], or milliseconds of [`Epoch`] by which the next thing is said.
+    /// [`RESTS`], [`OUTSIDE`], or the milliseconds since the process began by which the next thing is said.
     until: AtomicU64,
 }
 
@@ -128,7 +128,7 @@ impl Progress {
         };
         let broken = broken.into_iter().map(|line| Stuck {
             line,
-            why: "a worker has panicked".to_owned(),
+            why: "its last worker has panicked".to_owned(),
         });
         broken
             .chain(alive.iter().filter_map(|line| line.stuck(now, grace)))
@@ -144,6 +144,8 @@ impl Line {
     /// Another worker on the line, at rest.
     pub fn pulse(&self) -> Pulse {
         let state = Arc::new(State::new());
+        let name = &self.shared.name;
+        self.progress.lines().broken.retain(|broken| broken != name);
         self.shared.members().pulses.push(Arc::clone(&state));
         Pulse {
             state,
@@ -235,18 +237,17 @@ impl Pulse {
 impl Drop for Pulse {
     fn drop(&mut self) {
         let Some(line) = &self.line else { return };
-        if std::thread::panicking() {
-            let mut lines = line.progress.lines();
-            let name = &line.shared.name;
-            if !lines.broken.contains(name) {
-                lines.broken.push(name.clone());
-            }
+        let is_last = {
+            let mut members = line.shared.members();
+            members
+                .pulses
+                .retain(|state| !Arc::ptr_eq(state, &self.state));
+            members.unnoticed = None;
+            members.pulses.is_empty()
+        };
+        if is_last && std::thread::panicking() {
+            line.progress.lines().broken.push(line.shared.name.clone());
         }
-        let mut members = line.shared.members();
-        members
-            .pulses
-            .retain(|state| !Arc::ptr_eq(state, &self.state));
-        members.unnoticed = None;
     }
 }
 
@@ -368,18 +369,29 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_panics_stays_a_finding() {
+    fn a_line_whose_last_worker_panics_stays_a_finding() {
         let progress = Progress::default();
         let line = progress.line("exporters.a metrics", || false);
-        let pulse = line.pulse();
-        drop(line);
-        let worker = std::thread::spawn(move || {
-            pulse.rests();
-            panic!("of the test");
-        });
-        assert!(worker.join().is_err());
+        let panics = |pulse: Pulse| {
+            let worker = std::thread::spawn(move || {
+                pulse.rests();
+                panic!("of the test");
+            });
+            assert!(worker.join().is_err());
+        };
+        let other = line.pulse();
+        panics(line.pulse());
+        assert!(
+            lines(&progress, Duration::ZERO).is_empty(),
+            "another goes on"
+        );
+        panics(other);
         let found = lines(&progress, Duration::ZERO);
-        assert_eq!(found, ["exporters.a metrics: a worker has panicked"]);
+        assert_eq!(found, ["exporters.a metrics: its last worker has panicked"]);
+        // A reload has the exporter built anew.
+        let successor = progress.line("exporters.a metrics", || false).pulse();
+        assert!(lines(&progress, Duration::ZERO).is_empty());
+        drop(successor);
     }
 
     #[test]

@@ -272,7 +272,7 @@ def drain(load):
     """A stop may take as long as the agent needs, longer than the unit allows, because it asks for the time."""
     drop_in("tidegate.service", f"[Service]\nWatchdogSec={WATCHDOG}\nTimeoutStopSec=2\n")
     run("systemctl", "daemon-reload")
-    edit("[service]\n", '[service]\ndrain_timeout = "6s"\n')
+    edit('drain_timeout = "5s"', 'drain_timeout = "6s"')
     run("systemctl", "reload", "tidegate.service")
     run("systemctl", "stop", "tidegate-localdb.service")
     accepted = load.count("accepted")

@@ -1,4 +1,5 @@
 //! The agent as a service: what it tells a service manager and takes from one, and all of it under a real systemd.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::ffi::OsString;
 use std::fs;
@@ -188,9 +189,9 @@ fn a_socket_that_is_handed_over_is_served_and_outlives_the_agent() {
     assert_eq!(post(address), 200);
     // After a reload, too: elsewhere first, which leaves the socket to nobody, then back.
     let elsewhere = CONFIG.replace("{otlp}", "127.0.0.1:0");
-    reload(folder.path(), &elsewhere, &mut agent);
+    reload(folder.path(), &elsewhere, &agent);
     agent.wait_for(&["WARN", &address.to_string(), "waits in vain"]);
-    reload(folder.path(), &config, &mut agent);
+    reload(folder.path(), &config, &agent);
     agent.wait_for(&["INFO", &address.to_string(), "is served"]);
     assert_eq!(post(address), 200);
     assert!(agent.terminate().success());
@@ -202,7 +203,7 @@ fn a_socket_that_is_handed_over_is_served_and_outlives_the_agent() {
     assert!(agent.terminate().success());
 }
 
-fn reload(folder: &Path, config: &str, agent: &mut Service) {
+fn reload(folder: &Path, config: &str, agent: &Service) {
     let before = agent.output().matches("configuration reloaded").count();
     fs::write(folder.join("agent.toml"), config).unwrap();
     eventually("the reload", || {
@@ -272,7 +273,8 @@ fn everything_holds_under_a_real_systemd() {
         Some(CANNOT) => {
             // Not captured by the test runner, unlike `eprintln!`.
             let why = text.lines().last().unwrap_or_default();
-            writeln!(std::io::stderr(), "{why}: nothing was tested under systemd").unwrap();
+            let mut terminal = std::io::stderr();
+            writeln!(terminal, "{why}: nothing was tested under systemd").unwrap();
         }
         other => panic!("{other:?}\n{text}"),
     }

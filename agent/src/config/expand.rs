@@ -287,7 +287,7 @@ impl Template<'_> {
             return Err(format!("`{name}` is not the name of a credential"));
         }
         let folder = self.environment.variable(CREDENTIALS)?;
-        for candidate in [name.clone(), format!("{FOLDER_PREFIX}{name}")] {
+        for candidate in [name.clone(), format!("{FOLDER_ID}_{name}")] {
             let Some(folder) = &folder else { break };
             let path = Path::new(folder).join(candidate);
             match self.environment.file(&path) {
@@ -316,8 +316,9 @@ impl Template<'_> {
 /// Where systemd puts a service's credentials.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
-/// What systemd puts before the names of files where the unit has a whole folder loaded, as the package's does.
-const FOLDER_PREFIX: &str = "tidegate_";
+/// Where a unit has a whole folder loaded, systemd puts the folder's id before the names of its files; this is the one of
+/// the package's unit.
+const FOLDER_ID: &str = "tidegate";
 
 fn without_line_end(content: &str) -> String {
     let content = content.strip_suffix('\n').unwrap_or(content);

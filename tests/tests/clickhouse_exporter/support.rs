@@ -83,6 +83,7 @@ impl Exporter {
             signals: Signal::ALL.to_vec(),
             telemetry: telemetry.clone(),
             status: PerSignal::default(),
+            progress: tidegate::progress::Progress::default(),
             cut: Shutdown::default(),
             leave: Shutdown::default(),
             authenticators: Authenticators::default(),
