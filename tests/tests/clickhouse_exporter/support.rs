@@ -84,6 +84,7 @@ impl Exporter {
             telemetry: telemetry.clone(),
             status: PerSignal::default(),
             progress: tidegate::progress::Progress::default(),
+            taps: tidegate::tap::Taps::default(),
             cut: Shutdown::default(),
             leave: Shutdown::default(),
             authenticators: Authenticators::default(),
