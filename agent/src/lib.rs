@@ -7,6 +7,7 @@ pub mod ack;
 mod admin;
 pub mod allocator;
 pub mod app;
+mod aside;
 pub mod batch;
 pub mod calendar;
 pub mod claim;

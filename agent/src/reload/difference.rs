@@ -25,9 +25,10 @@ impl Loaded {
     pub(crate) fn new(configuration: Configuration) -> Self {
         let settings = &configuration.settings;
         let receivers = settings.receivers.iter().flat_map(|(_, of)| of.files());
+        let processors = settings.processors.iter().flat_map(|(_, of)| of.files());
         let exporters = settings.exporters.iter().flat_map(|(_, of)| of.files());
         Self {
-            files: Fingerprints::read(receivers.chain(exporters)),
+            files: Fingerprints::read(receivers.chain(processors).chain(exporters)),
             configuration,
         }
     }
