@@ -6,4 +6,4 @@ pub mod reference;
 mod registry;
 pub mod server;
 
-pub use registry::{Counter, Gauge, Histogram, Telemetry};
+pub use registry::{Counter, FloatGauge, Gauge, Histogram, Telemetry};
