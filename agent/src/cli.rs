@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod dead_letter;
+pub mod plugin;
 pub mod reload;
 pub mod schema;
 pub mod shell;
@@ -116,6 +117,7 @@ pub enum Command {
     Man(shell::ManArgs),
     /// Look at what a destination would never take, send it again, or delete it.
     DeadLetter(dead_letter::DeadLetterArgs),
+    Plugin(plugin::PluginArgs),
     Localdb(crate::localdb::Options),
 }
 

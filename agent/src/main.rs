@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate::cli::dead_letter::{self, DeadLetterCommand};
-use tidegate::cli::{self, Cli, Command, convert, schema, shell};
+use tidegate::cli::{self, Cli, Command, convert, plugin, schema, shell};
 use tidegate::config::{ConfigSources, Diagnostics, LogEncoding, LogLevel, LogSettings};
 use tidegate::telemetry::logs::{self, Logs};
 use tidegate::{allocator, app, localdb};
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::DeadLetter(args) => dead_letters(args.command),
         Command::Reload(args) => block_on(LogEncoding::Console, cli::reload::ask(args)),
         Command::Diff(args) => cli::reload::diff(&args),
+        Command::Plugin(args) => plugin_command(&args),
         Command::Localdb(options) => {
             start_logging(LogSettings::default());
             let work = async { localdb::run(options).await.map(|()| ExitCode::SUCCESS) };
@@ -64,6 +65,11 @@ fn dead_letters(command: DeadLetterCommand) -> ExitCode {
             })
         }
     }
+}
+
+fn plugin_command(args: &plugin::PluginArgs) -> ExitCode {
+    start_logging(LogSettings::default());
+    plugin::run(args)
 }
 
 fn start_logging(settings: LogSettings) -> Logs {
