@@ -4,6 +4,7 @@
 
 pub mod http;
 pub mod localdb;
+pub mod plugins;
 pub mod prove;
 pub mod sdk;
 
@@ -229,6 +230,7 @@ impl Agent {
             .arg("run")
             .arg("--config")
             .arg(path)
+            .env("CACHE_DIRECTORY", folder.join("cache"))
             .current_dir(folder);
         let mut service = Service::start("agent", &mut command, folder);
         service.wait_for(&["everything is ready"]);
