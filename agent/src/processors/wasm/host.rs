@@ -28,6 +28,19 @@ pub(super) struct Shared {
     pub(super) files: Arc<BTreeMap<String, Vec<u8>>>,
 }
 
+impl State {
+    /// Logs what the guest wrote to its standard error in a call that went well.
+    pub(super) fn log_last_words(&mut self) {
+        if self.last_words.is_empty() {
+            return;
+        }
+        let said = std::mem::take(&mut self.last_words);
+        for line in said.lines().filter(|line| !line.trim().is_empty()) {
+            self.shared.log.line(Level::Warn, line);
+        }
+    }
+}
+
 impl types::Host for State {}
 
 impl host::Host for State {

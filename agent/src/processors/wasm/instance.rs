@@ -186,19 +186,24 @@ fn guarded<T>(
     let _under_way = engine.under_way();
     store.data_mut().call.begin(allowed);
     store.set_epoch_deadline(1);
-    run(store).map_err(|error| failure(&error, store.data_mut()))
+    match run(store) {
+        Ok(done) => {
+            store.data_mut().log_last_words();
+            Ok(done)
+        }
+        Err(error) => Err(failure(&error, store.data_mut())),
+    }
 }
 
 fn failure(error: &wasmtime::Error, state: &mut State) -> Failure {
     if let Some(allowed) = state.call.ran_out() {
         return Failure::Timeout(allowed);
     }
-    let said = std::mem::take(&mut state.last_words);
-    let said = said.trim();
+    let said = one_line(&std::mem::take(&mut state.last_words));
     let cause = match error.downcast_ref::<Trap>() {
-        _ if !said.is_empty() => said.to_owned(),
+        _ if !said.is_empty() => said,
         Some(trap) => trap.to_string(),
-        None => format!("{error:#}"),
+        None => error.root_cause().to_string(),
     };
     if state.limits.was_denied() {
         return Failure::Memory(cause);
@@ -210,5 +215,26 @@ fn failure(error: &wasmtime::Error, state: &mut State) -> Failure {
     Failure::Trap(cause)
 }
 
+/// A guest's last words on one line, without what its runtime recommends.
+fn one_line(said: &str) -> String {
+    let lines = said.lines().map(str::trim);
+    let lines: Vec<&str> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with("note: run with"))
+        .collect();
+    lines.join(" ")
+}
+
 /// What wasmtime says when a guest hands over more than the store allows.
 const FUEL_IS_OUT: &str = "fuel allocated for hostcalls has been exhausted";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_fit_on_a_line() {
+        let said = "\nthread '<unnamed>' panicked at src/lib.rs:1:2:\nno way\nnote: run with `RUST_BACKTRACE=1`\n";
+        let line = "thread '<unnamed>' panicked at src/lib.rs:1:2: no way";
+        assert_eq!(one_line(said), line);
+    }
+}

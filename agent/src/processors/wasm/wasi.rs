@@ -99,6 +99,7 @@ pub(super) fn add(linker: &mut Linker<State>, component: &Component) -> Result<(
     resources(&mut interfaces, component)?;
     cli(&mut interfaces)?;
     terminals(&mut interfaces)?;
+    poll(&mut interfaces)?;
     streams(&mut interfaces)?;
     clocks(&mut interfaces)?;
     random(&mut interfaces)?;
@@ -167,12 +168,38 @@ fn terminals(interfaces: &mut Interfaces<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Nothing here ever has to be waited for.
+fn poll(interfaces: &mut Interfaces<'_>) -> Result<()> {
+    type Polled = Resource<Pollable>;
+    let mut poll = interfaces.instance("io/poll")?;
+    poll.func_wrap("poll", |_: Context<'_>, (all,): (Vec<Polled>,)| {
+        let ready: Vec<u32> = (0..).take(all.len()).collect();
+        Ok((ready,))
+    })?;
+    poll.func_wrap(
+        "[method]pollable.block",
+        |_: Context<'_>, (_,): (Polled,)| Ok(()),
+    )?;
+    poll.func_wrap(
+        "[method]pollable.ready",
+        |_: Context<'_>, (_,): (Polled,)| Ok((true,)),
+    )
+}
+
 fn streams(interfaces: &mut Interfaces<'_>) -> Result<()> {
     let mut streams = interfaces.instance("io/streams")?;
     type Stream = Resource<OutputStream>;
     streams.func_wrap(
         "[method]output-stream.check-write",
         |_: Context<'_>, (_,): (Stream,)| Ok((Ok::<u64, StreamError>(LAST_WORDS_MAX as u64),)),
+    )?;
+    streams.func_wrap(
+        "[method]output-stream.subscribe",
+        |_: Context<'_>, (_,): (Stream,)| Ok((Resource::<Pollable>::new_own(0),)),
+    )?;
+    streams.func_wrap(
+        "[method]input-stream.subscribe",
+        |_: Context<'_>, (_,): (Resource<InputStream>,)| Ok((Resource::<Pollable>::new_own(0),)),
     )?;
     for write in ["write", "blocking-write-and-flush"] {
         let name = format!("[method]output-stream.{write}");
