@@ -57,6 +57,8 @@ pub enum RefusalReason {
     QueueFull,
     /// The agent is stopping.
     ShuttingDown,
+    /// A plugin that has to see the data fails, or cannot keep up.
+    Plugin,
     /// A component declined the data for good; sending it again cannot help.
     Rejected,
     /// The batch was dropped without an answer: a defect, reported rather than hidden.
@@ -70,6 +72,7 @@ impl RefusalReason {
             Self::MemoryLimit => "memory_limit",
             Self::QueueFull => "queue_full",
             Self::ShuttingDown => "shutting_down",
+            Self::Plugin => "plugin",
             Self::Rejected => "rejected",
             Self::Abandoned => "abandoned",
         }

@@ -4,6 +4,7 @@ mod agent;
 pub mod convert;
 pub mod dead_letter;
 mod key;
+pub mod plugin;
 pub mod reload;
 pub mod schema;
 pub mod shell;
@@ -124,6 +125,7 @@ pub enum Command {
     Man(shell::ManArgs),
     /// Look at what a destination would never take, send it again, or delete it.
     DeadLetter(dead_letter::DeadLetterArgs),
+    Plugin(plugin::PluginArgs),
     Localdb(crate::localdb::Options),
 }
 

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::ack::{Ack, Refusal, RefusalReason, Rejected};
+use crate::ack::{Ack, Answer, Refusal, RefusalReason, Rejected};
 use crate::auth::{Authenticators, Reference, Side};
 use crate::batch::{Batch, Payload, Transport};
 use crate::claim::Claim;
@@ -206,6 +206,11 @@ pub trait Intake: Send + Sync {
 
 /// Validated settings of a processor.
 pub trait ProcessorSettings: Comparable + Debug + Send + Sync {
+    /// Files that are read when it is built: their content is part of the settings.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// How it gathers items into batches, if that is all it does. Where a queue is durable, the queue does it instead: what
     /// was accepted is on disk before it is gathered.
     fn batching(&self, id: &str) -> Option<Batching> {
@@ -246,9 +251,9 @@ pub struct Output {
     /// Batches for the next stage, in order.
     pub batches: Vec<Batch>,
     /// Items given up, by a stable reason: `filtered`, `sampled`.
-    pub dropped: Vec<(&'static str, usize)>,
+    pub dropped: Vec<(Cow<'static, str>, usize)>,
     /// Items declined, by a stable reason. Their senders hear of it through the acks of the batches they came in.
-    pub rejected: Vec<(&'static str, usize)>,
+    pub rejected: Vec<(Cow<'static, str>, usize)>,
     /// The senders to be answered `Queued`: the first without an allocation, then the others.
     taken_over: (Option<Ack>, Vec<Ack>),
 }
@@ -260,8 +265,8 @@ impl Output {
     }
 
     /// Accounts for `items` that go no further, as the operator wants it. Their sender is not told.
-    pub fn discard(&mut self, reason: &'static str, items: usize) {
-        self.dropped.push((reason, items));
+    pub fn discard(&mut self, reason: impl Into<Cow<'static, str>>, items: usize) {
+        self.dropped.push((reason.into(), items));
     }
 
     /// Declines `items` of the batch that `ack` is owed for: they are at fault, and their sender is told `message`. They
@@ -269,10 +274,11 @@ impl Output {
     pub fn reject(
         &mut self,
         ack: &mut Ack,
-        reason: &'static str,
+        reason: impl Into<Cow<'static, str>>,
         items: usize,
         message: impl Into<Cow<'static, str>>,
     ) {
+        let reason = reason.into();
         if !ack.is_open() {
             self.discard(reason, items);
             return;
@@ -280,6 +286,17 @@ impl Output {
         let message = message.into();
         ack.reject(Rejected { items, message });
         self.rejected.push((reason, items));
+    }
+
+    /// Sends a whole batch of `items` back: its sender keeps it, and may try again. If the sender was answered before, all
+    /// that is left is to discard them.
+    pub fn refuse(&mut self, ack: Ack, reason: &'static str, items: usize, refusal: Refusal) {
+        if !ack.is_open() {
+            self.discard(reason, items);
+            return;
+        }
+        ack.answer(Answer::Refused(refusal));
+        self.rejected.push((reason.into(), items));
     }
 
     /// Takes over responsibility for a batch of which nothing is passed on under its ack, because what is not declined or
@@ -307,6 +324,11 @@ pub trait Processor: Send {
     fn ready(&self, bytes: usize) -> Result<(), Refusal> {
         let _unused = bytes;
         Ok(())
+    }
+
+    /// Whether [`Processor::process`] may take so long that whoever waits for the pipeline must not hold up other work.
+    fn may_take_long(&self) -> bool {
+        false
     }
 
     /// Told of `items` that came although [`Processor::ready`] refused, and were sent back.

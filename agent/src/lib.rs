@@ -12,6 +12,7 @@ pub mod ack;
 mod admin;
 pub mod allocator;
 pub mod app;
+mod aside;
 pub mod auth;
 pub mod batch;
 pub mod calendar;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tidegate::cli::dead_letter::{self, DeadLetterCommand};
-use tidegate::cli::{self, Cli, Command, convert, schema, shell, tap, top};
+use tidegate::cli::{self, Cli, Command, convert, plugin, schema, shell, tap, top};
 use tidegate::config::{ConfigSources, Diagnostics, LogEncoding, LogLevel, LogSettings};
 use tidegate::telemetry::logs::{self, Logs};
 use tidegate::{allocator, app, localdb, process, systemd};
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Top(args) => block_on(LogEncoding::Console, top::run(args)),
         Command::Tap(args) => block_on(LogEncoding::Console, tap::run(args)),
         Command::Diff(args) => cli::reload::diff(&args),
+        Command::Plugin(args) => plugin_command(&args),
         Command::Localdb(options) => {
             let notifier = systemd::adopt().notifier;
             start_logging(LogSettings::default());
@@ -77,6 +78,11 @@ fn dead_letters(command: DeadLetterCommand) -> ExitCode {
             })
         }
     }
+}
+
+fn plugin_command(args: &plugin::PluginArgs) -> ExitCode {
+    start_logging(LogSettings::default());
+    plugin::run(args)
 }
 
 fn start_logging(settings: LogSettings) -> Logs {

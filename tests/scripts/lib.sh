@@ -19,6 +19,13 @@ need_rust() {
     fi
 }
 
+# What plugins are compiled for.
+need_plugin_target() {
+    rustup target list --installed 2>/dev/null | grep -q '^wasm32-wasip2$' \
+        || rustup target add wasm32-wasip2 \
+        || die "plugins need a target of Rust: rustup target add wasm32-wasip2"
+}
+
 # The embedded ClickHouse engine, fetched once.
 need_engine() { # BINARY
     say "The embedded ClickHouse engine"

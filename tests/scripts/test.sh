@@ -24,14 +24,18 @@ step() {
 tests() { step "$*" bash -c '"$@" 2>&1 | tee -a "$0"; exit "${PIPESTATUS[0]}"' "$log" "$@"; }
 
 rustup component add rustfmt clippy >/dev/null 2>&1 || true
+need_plugin_target
 step "Format" cargo fmt --all --check
 step "Lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+step "Format of plugins" cargo fmt --manifest-path plugins/Cargo.toml --all --check
+step "Lints of plugins" cargo clippy --manifest-path plugins/Cargo.toml --workspace --all-targets --locked -- -D warnings
 step "Documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 step "Licences and dependencies" tests/scripts/deny.sh
 step "loadgen does not know the agent" tests/scripts/independence.sh
 say "Binaries for the end-to-end tests"
 cargo build --workspace --bins --locked || die "the workspace does not build"
 need_engine target/debug/tidegate
+tests cargo test --manifest-path plugins/Cargo.toml --workspace --locked --no-fail-fast
 tests cargo test --workspace --locked --no-fail-fast
 
 passed=$(sed -n 's/^test result: .* \([0-9]*\) passed; .*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')

@@ -4,6 +4,7 @@
 
 pub mod http;
 pub mod localdb;
+pub mod plugins;
 pub mod prove;
 pub mod sdk;
 
@@ -247,6 +248,7 @@ impl Agent {
             .arg("run")
             .arg("--config")
             .arg(path)
+            .env("CACHE_DIRECTORY", folder.join("cache"))
             .current_dir(folder);
         let mut service = Service::start("agent", &mut command, folder);
         service.wait_for(&["everything is ready"]);

@@ -12,8 +12,8 @@ mod retire;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -24,6 +24,7 @@ pub use intake::Inlet;
 pub use plan::{Change, Node, Plan};
 
 use crate::ack::{Answer, Refusal, RefusalReason};
+use crate::aside::step_aside;
 use crate::batch::Batch;
 use crate::component::{Output, Processor};
 use crate::exporters::queue::{Account, Queue};
@@ -40,6 +41,10 @@ pub struct Pipeline {
     signal: Signal,
     /// Guards the processors: a batch passes all of them under one lock.
     stages: Mutex<Vec<Stage>>,
+    /// Whether a batch may take so long that who waits for the lock has to step aside.
+    may_take_long: bool,
+    /// How many do.
+    waiting: AtomicUsize,
     /// Whether there is a pipeline that this one has taken the place of, and that may hold something back still.
     follows: AtomicBool,
     /// Guards that pipeline.
@@ -91,6 +96,9 @@ impl Pipeline {
         processors: Vec<(String, Box<dyn Processor>)>,
         exits: Vec<(String, Queue, Ledger)>,
     ) -> Arc<Self> {
+        let may_take_long = processors
+            .iter()
+            .any(|(_, processor)| processor.may_take_long());
         let stages = processors
             .into_iter()
             .map(|(name, processor)| {
@@ -121,6 +129,8 @@ impl Pipeline {
             id: id.to_owned(),
             signal,
             stages: Mutex::new(stages),
+            may_take_long,
+            waiting: AtomicUsize::new(0),
             follows: AtomicBool::new(false),
             before: Mutex::default(),
             exits,
@@ -160,6 +170,13 @@ impl Pipeline {
     /// The first refusal among the queues and the processors.
     pub fn ready(&self, bytes: usize) -> Result<(), Refusal> {
         self.exits.iter().try_for_each(|exit| exit.queue.ready())?;
+        if self.waiting.load(Ordering::Relaxed) >= WAITING_MAX {
+            return Err(Refusal::retry(
+                RefusalReason::Plugin,
+                "data refused: a plugin cannot keep up",
+                Refusal::DEFAULT_RETRY_AFTER,
+            ));
+        }
         self.stages()
             .iter()
             .try_for_each(|stage| stage.processor.ready(bytes))
@@ -290,7 +307,7 @@ impl Pipeline {
         }
         let mut rejected = 0;
         for (reason, items) in output.rejected.drain(..) {
-            let labels = [stage.id.as_str(), self.signal.name(), reason];
+            let labels = [stage.id.as_str(), self.signal.name(), &*reason];
             let counter = self.telemetry.counter(&names::PROCESSOR_REJECTED, &labels);
             counter.inc_by(items as u64);
             rejected += items;
@@ -305,7 +322,7 @@ impl Pipeline {
                 if self.durable {
                     exit.ledger.accept(items);
                 }
-                exit.ledger.drop_items(items, reason);
+                exit.ledger.drop_items(items, &reason);
             }
         }
         for batch in output.batches.drain(..) {
@@ -322,9 +339,25 @@ impl Pipeline {
     }
 
     fn stages(&self) -> MutexGuard<'_, Vec<Stage>> {
-        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+        let lock = || self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        // What this one takes the place of may be slow, and is emptied under this lock.
+        if !self.may_take_long && !self.follows.load(Ordering::Acquire) {
+            return lock();
+        }
+        match self.stages.try_lock() {
+            Ok(stages) => return stages,
+            Err(TryLockError::Poisoned(stages)) => return stages.into_inner(),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let stages = step_aside(lock);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        stages
     }
 }
+
+/// Requests that wait for a plugin, each with a thread, of the 512 that the runtime may have. More are refused.
+const WAITING_MAX: usize = 64;
 
 fn next_deadline(stages: &[Stage]) -> Option<Instant> {
     stages

@@ -69,7 +69,9 @@ impl Plan<'_> {
     /// What becomes of a processor. Kept are those instances whose pipelines are.
     pub fn processor(&self, old: &Plan<'_>, id: &str) -> Change {
         let (before, now) = (old.processors.get(id), self.processors.get(id));
-        change(before, now, |before, now| before.is_same(now.as_any()))
+        change(before, now, |before, now| {
+            before.is_same(now.as_any()) && self.same_files(old, now.files())
+        })
     }
 
     /// What becomes of an exporter.

@@ -24,6 +24,7 @@ use crate::processors::PROCESSORS;
 use crate::units::HumanDuration;
 
 mod partial;
+mod slow;
 
 /// An exporter that keeps what it is sent; each batch needs a permit.
 #[derive(Debug, Clone)]

@@ -2,9 +2,10 @@
 
 mod batch;
 mod memory_limiter;
+pub mod wasm;
 
 use crate::component::{Factory, ProcessorSettings};
 
 /// Every processor.
 pub const PROCESSORS: &[Factory<dyn ProcessorSettings>] =
-    &[batch::FACTORY, memory_limiter::FACTORY];
+    &[batch::FACTORY, memory_limiter::FACTORY, wasm::FACTORY];

@@ -27,11 +27,16 @@ impl Loaded {
     pub(crate) fn new(configuration: Configuration) -> Self {
         let settings = &configuration.settings;
         let receivers = settings.receivers.iter().flat_map(|(_, of)| of.files());
+        let processors = settings.processors.iter().flat_map(|(_, of)| of.files());
         let exporters = settings.exporters.iter().flat_map(|(_, of)| of.files());
         let extensions = settings.extensions.iter().flat_map(|(_, of)| of.files());
         let own = [&settings.admin_lock, &settings.telemetry.metrics_lock];
         let own = own.into_iter().flat_map(Lock::files);
-        let files = receivers.chain(exporters).chain(extensions).chain(own);
+        let files = receivers
+            .chain(processors)
+            .chain(exporters)
+            .chain(extensions)
+            .chain(own);
         Self {
             files: Fingerprints::read(files),
             configuration,

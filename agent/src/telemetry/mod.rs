@@ -9,4 +9,4 @@ mod registry;
 pub mod server;
 pub mod spans;
 
-pub use registry::{Counter, Gauge, Histogram, Live, Telemetry};
+pub use registry::{Counter, FloatGauge, Gauge, Histogram, Live, Telemetry};

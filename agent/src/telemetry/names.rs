@@ -48,6 +48,18 @@ const BATCH_ITEMS: &[f64] = &[
     9e3, 1e4, 2e4, 3e4, 5e4, 1e5,
 ];
 
+/// From what a plugin takes for a small batch to what nobody should wait for.
+const CALL_SECONDS: &[f64] = &[
+    1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0,
+];
+
+/// For values of which nothing is known: three bounds in ten.
+const DECADES: &[f64] = &[
+    1e-6, 1e-5, 1e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0,
+    50.0, 100.0, 200.0, 500.0, 1e3, 1e4, 1e5, 1e6,
+];
+
 macro_rules! table {
     ($($id:ident = $spec:expr;)*) => {
         $(
@@ -68,13 +80,23 @@ table! {
     AUTH_DENIED = counter("tidegate_auth_denied_requests", &["authenticator", "reason"], "Requests turned away unread for want of credentials: missing, wrong, or busy where too many wait for a slow check.");
     PROCESSOR_INCOMING = counter("otelcol_processor_incoming_items", &["processor", "otel_signal"], "Number of items passed to the processor.");
     PROCESSOR_OUTGOING = counter("otelcol_processor_outgoing_items", &["processor", "otel_signal"], "Number of items emitted from the processor.");
-    PROCESSOR_REJECTED = counter("tidegate_processor_rejected_items", &["processor", "otel_signal", "reason"], "Items that the processor declined because of what they are, by reason; every time they are sent. The sender is told (OTLP partial success); the ledger never has them.");
+    PROCESSOR_REJECTED = counter("tidegate_processor_rejected_items", &["processor", "otel_signal", "reason"], "Items that the processor declined because of what they are, by reason; every time they are sent. The sender is told (OTLP partial success); the ledger never has them. With the reason plugin_failed: sent back to be sent again.");
     LIMITER_ACCEPTED = counter("otelcol_processor_memory_limiter_accepted_{items}", &["processor"], "Number of items that the memory limiter let pass.");
     LIMITER_REFUSED = counter("otelcol_processor_memory_limiter_refused_{items}", &["processor"], "Number of items that the memory limiter refused, estimated where a request was refused unread.");
     BATCH_SEND_SIZE = Spec { name: "otelcol_processor_batch_batch_send_size", kind: Kind::Histogram(BATCH_ITEMS), labels: &["processor"], help: "Number of items in the batch." };
     BATCH_SIZE_TRIGGER = counter("otelcol_processor_batch_batch_size_trigger_send", &["processor"], "Number of times the batch was sent due to a size trigger.");
     BATCH_TIMEOUT_TRIGGER = counter("otelcol_processor_batch_timeout_trigger_send", &["processor"], "Number of times the batch was sent due to a timeout trigger.");
     BATCH_CARDINALITY = gauge("otelcol_processor_batch_metadata_cardinality", &["processor"], "Number of distinct metadata value combinations being processed.");
+    PLUGIN_CALLS = counter("tidegate_plugin_calls", &["processor", "otel_signal", "outcome"], "Batches by what a plugin made of them: unchanged, changed, nothing (all dropped); or by how it failed: timeout, trap, memory_limit, output_limit, invalid_output, error, skipped (not called after repeated failures).");
+    PLUGIN_SECONDS = Spec { name: "tidegate_plugin_call_seconds", kind: Kind::Histogram(CALL_SECONDS), labels: &["processor", "otel_signal"], help: "How long a plugin took for a batch." };
+    PLUGIN_BYTES_IN = counter("tidegate_plugin_incoming_bytes", &["processor", "otel_signal"], "Bytes handed to a plugin.");
+    PLUGIN_BYTES_OUT = counter("tidegate_plugin_outgoing_bytes", &["processor", "otel_signal"], "Bytes of the batches that came out of a plugin.");
+    PLUGIN_MEMORY = gauge("tidegate_plugin_memory_bytes", &["processor", "otel_signal"], "Linear memory of a plugin's instance.");
+    PLUGIN_BREAKER = gauge("tidegate_plugin_breaker_open", &["processor", "otel_signal"], "1 while a plugin is not called because it failed repeatedly, else 0.");
+    PLUGIN_LOG_DISCARDED = counter("tidegate_plugin_discarded_log_lines", &["processor", "otel_signal"], "Lines that a plugin wanted logged and that were left out because there were too many.");
+    PLUGIN_COUNTER = counter("tidegate_plugin_counter", &["processor", "otel_signal", "name", "label"], "What a plugin counts; which names there are, the plugin says.");
+    PLUGIN_GAUGE = gauge("tidegate_plugin_gauge", &["processor", "otel_signal", "name", "label"], "What a plugin measures; which names there are, the plugin says.");
+    PLUGIN_HISTOGRAM = Spec { name: "tidegate_plugin_histogram", kind: Kind::Histogram(DECADES), labels: &["processor", "otel_signal", "name", "label"], help: "Distributions that a plugin observes; which names there are, the plugin says." };
     EXPORTER_SENT = counter("otelcol_exporter_sent_{items}", &["exporter"], "Number of items successfully sent to the destination.");
     EXPORTER_FAILED = counter("otelcol_exporter_send_failed_{items}", &["exporter"], "Number of items in failed attempts to send to the destination, after retries.");
     EXPORTER_ENQUEUE_FAILED = counter("otelcol_exporter_enqueue_failed_{items}", &["exporter"], "Number of items that the sending queue did not take, estimated where a request was refused unread.");

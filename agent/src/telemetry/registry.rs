@@ -19,6 +19,8 @@ use crate::signal::Signal;
 pub type Counter = prometheus::IntCounter;
 /// A gauge of whole things.
 pub type Gauge = prometheus::IntGauge;
+/// A gauge of any value.
+pub type FloatGauge = prometheus::Gauge;
 /// A distribution.
 pub type Histogram = prometheus::Histogram;
 
@@ -75,6 +77,14 @@ impl Telemetry {
     pub fn gauge(&self, spec: &Spec, labels: &[&str]) -> Gauge {
         match self.family(spec, spec.name.to_owned(), false) {
             Family::Gauge(family) => family.with_label_values(labels),
+            _ => unreachable!("{INVARIANT}"),
+        }
+    }
+
+    /// The gauge `spec` of fractions with these label values.
+    pub fn float_gauge(&self, spec: &Spec, labels: &[&str]) -> FloatGauge {
+        match self.family(spec, spec.name.to_owned(), true) {
+            Family::FloatGauge(family) => family.with_label_values(labels),
             _ => unreachable!("{INVARIANT}"),
         }
     }
