@@ -1,3 +1,5 @@
+//! Tests of taps.
+
 use std::pin::Pin;
 
 use http_body::Body as _;

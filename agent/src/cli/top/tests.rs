@@ -1,3 +1,5 @@
+//! Tests of `tidegate top`.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -46,7 +46,7 @@ fn only_so_many_wait_for_a_slow_processor() {
     let telemetry = Telemetry::default();
     let pipeline = Pipeline::new(
         &telemetry,
-        &crate::tap::Taps::default(),
+        &Taps::default(),
         "traces",
         Signal::Traces,
         processors,

@@ -1,3 +1,5 @@
+//! Tests of filters.
+
 use std::ops::ControlFlow;
 
 use opentelemetry_proto::tonic::collector::{
