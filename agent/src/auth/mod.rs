@@ -1,6 +1,6 @@
 //! Who may come in, and what to show where others ask: authenticators by name, as the Collector's `auth` names them.
 //!
-//! An authenticator belongs to an extension. Servers and clients hold a [`Slot`], so that a changed secret takes effect with
+//! An authenticator belongs to an extension. Servers and clients hold a `Slot`, so that a changed secret takes effect with
 //! the next request, on connections that are open, too.
 
 mod htpasswd;

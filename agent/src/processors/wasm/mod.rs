@@ -1,8 +1,8 @@
 //! `wasm`: a processor that is a WebAssembly plugin, in whatever language, which nobody has to trust.
 //!
-//! The contract stands in `plugins/wit`. A guest has what [`host`] and [`wasi`] give it and nothing else; it ends when its
-//! time is over ([`call`]), has the memory that [`limits`] lets it have, and what it gives back is believed only after
-//! [`outcome`] has checked it.
+//! The contract stands in `plugins/wit`. A guest has what `host` and `wasi` give it and nothing else; it ends when its
+//! time is over (`call`), has the memory that `limits` lets it have, and what it gives back is believed only after
+//! `outcome` has checked it.
 
 mod bindings;
 mod breaker;
