@@ -239,18 +239,24 @@ impl Drop for Program {
     }
 }
 
-/// A loopback address that nobody uses right now and that outgoing connections do not get.
+/// Loopback addresses that nobody uses right now and that outgoing connections do not get, all different.
 ///
 /// # Errors
-/// When a hundred tries found none.
-pub(super) async fn free_address(random: &mut StdRng) -> anyhow::Result<SocketAddr> {
+/// When a hundred tries found too few.
+pub(super) async fn free_addresses<const COUNT: usize>(
+    random: &mut StdRng,
+) -> anyhow::Result<[SocketAddr; COUNT]> {
+    let mut found = Vec::with_capacity(COUNT);
     for _ in 0..100 {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, random.random_range(PORTS)));
-        if TcpListener::bind(address).await.is_ok() {
-            return Ok(address);
+        if !found.contains(&address) && TcpListener::bind(address).await.is_ok() {
+            found.push(address);
+        }
+        if let Ok(addresses) = <[_; COUNT]>::try_from(found.as_slice()) {
+            return Ok(addresses);
         }
     }
-    bail!("no free port from {} to {}", PORTS.start, PORTS.end);
+    bail!("too few free ports from {} to {}", PORTS.start, PORTS.end);
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use rand::rngs::StdRng;
 
-use super::children::{Program, free_address};
+use super::children::{Program, free_addresses};
 use super::http::Http;
 use super::items::Run;
 use super::ledger::Ledger;
@@ -108,22 +108,14 @@ impl Stage {
     pub(super) async fn set(setting: &Setting, random: &mut StdRng) -> anyhow::Result<Self> {
         let dir = &setting.dir;
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let [address, listen, otlp_http, otlp_grpc, metrics, admin, free] =
+            free_addresses(random).await?;
         let (database, database_address) = match setting.database {
             Some(address) => (None, address),
-            None => {
-                let address = free_address(random).await?;
-                (Some(database(setting, address).await?), address)
-            }
+            None => (Some(database(setting, address).await?), address),
         };
         let board = Arc::new(Board::new(setting.seed));
-        let listen = free_address(random).await?;
         let proxy = Proxy::start(listen, database_address, Transport::Http, board)?;
-        let (otlp_http, otlp_grpc, metrics) = (
-            free_address(random).await?,
-            free_address(random).await?,
-            free_address(random).await?,
-        );
-        let (admin, free) = (free_address(random).await?, free_address(random).await?);
         let config = setting
             .config
             .replace("{http}", &otlp_http.to_string())
