@@ -154,6 +154,7 @@ impl Agent {
         });
         let held_max = held_max(process::memory_available());
         let loaded = Arc::new(Loaded::new(configuration));
+        // Pages are served while everything else is built.
         health.show(shown(&loaded));
         side.swap(side.prepare(None, &loaded)?);
         let built = {
@@ -286,6 +287,7 @@ impl Agent {
             },
         };
         self.loaded = new;
+        self.health.show(shown(&self.loaded));
         self.show();
         Report::new(outcome, difference, &warnings)
     }
@@ -317,7 +319,6 @@ impl Agent {
 
     /// Shows what runs now to those who look at it.
     fn show(&self) {
-        self.health.show(shown(&self.loaded));
         self.overview.show(Shape::of(self.loaded.settings()));
         // In this order: who opens a tap looks for the pipeline afterwards.
         self.taps.keep(&self.overview.pipelines());

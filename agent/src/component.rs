@@ -618,3 +618,17 @@ pub struct ExtensionContext {
     /// Who may come in.
     pub authenticators: Authenticators,
 }
+
+impl ExtensionContext {
+    /// For an extension that works without an agent: nobody else has what it gets, but for `authenticators`.
+    pub fn alone(id: &str, authenticators: Authenticators) -> Self {
+        Self {
+            id: id.to_owned(),
+            health: crate::health::Health::default(),
+            telemetry: Telemetry::default(),
+            statuses: Statuses::default(),
+            sockets: Sockets::default(),
+            authenticators,
+        }
+    }
+}

@@ -318,11 +318,8 @@ mod conformance {
     use crate::component::ExtensionContext;
     use crate::exporters::EXPORTERS;
     use crate::extensions::EXTENSIONS;
-    use crate::health::Health;
-    use crate::net::sockets::Sockets;
     use crate::processors::PROCESSORS;
     use crate::receivers::RECEIVERS;
-    use crate::status::Statuses;
 
     /// Whether anything that the component spawned is still there.
     async fn assert_no_task_left(kind: &str) {
@@ -408,14 +405,7 @@ mod conformance {
             let text = example("extensions", factory.kind, folder.path(), any_port);
             let settings = parse(factory, &text).unwrap();
             let build = || {
-                let context = ExtensionContext {
-                    id: "test".to_owned(),
-                    health: Health::default(),
-                    telemetry: Telemetry::default(),
-                    statuses: Statuses::default(),
-                    sockets: Sockets::default(),
-                    authenticators: Authenticators::default(),
-                };
+                let context = ExtensionContext::alone("test", Authenticators::default());
                 settings.build(context).unwrap()
             };
             drop(build());

@@ -15,13 +15,9 @@ use tokio_rustls::TlsConnector;
 use crate::auth::{Authenticators, Side};
 use crate::component::{ExtensionContext, Shutdown};
 use crate::config::Settings;
-use crate::health::Health;
 use crate::net::client_tls::{ClientTlsOptions, ClientTlsSettings};
 use crate::net::listen::Endpoint;
 use crate::net::socket::Io;
-use crate::net::sockets::Sockets;
-use crate::status::Statuses;
-use crate::telemetry::Telemetry;
 
 /// The environment variable with a token.
 const TOKEN_VARIABLE: &str = "TIDEGATE_TOKEN";
@@ -184,14 +180,7 @@ fn configured(settings: &Settings) -> anyhow::Result<Option<(HeaderName, HeaderV
     }
     let authenticators = Authenticators::default();
     let pass = authenticators.pass(settings.admin_lock.auth());
-    let context = ExtensionContext {
-        id: id.clone(),
-        health: Health::default(),
-        telemetry: Telemetry::default(),
-        statuses: Statuses::default(),
-        sockets: Sockets::default(),
-        authenticators,
-    };
+    let context = ExtensionContext::alone(id, authenticators);
     // The call itself installs it.
     drop(extension.build(context)?.run(Shutdown::default()));
     Ok(pass.header())

@@ -3,6 +3,7 @@
 mod authenticator;
 pub mod basicauth;
 pub mod bearertokenauth;
+mod front;
 pub mod health_check;
 mod page;
 pub mod pprof;

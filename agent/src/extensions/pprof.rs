@@ -11,8 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
+use super::front::{Front, Keys};
 use super::page::{self, Cell, Page};
-use crate::admin::{self, Answer, Endpoint, Lock};
+use crate::admin::{self, Answer, Endpoint};
 use crate::auth::{AuthOptions, Reference};
 use crate::claim::Claim;
 use crate::component::{
@@ -78,8 +79,7 @@ const HEAP_SAMPLE_MAX: u64 = 1 << 30;
 /// Validated form of [`PprofOptions`].
 #[derive(Debug, Clone, PartialEq)]
 struct PprofSettings {
-    endpoint: listen::Endpoint,
-    lock: Lock,
+    front: Front,
     save_to_file: Option<String>,
     heap_interval: Option<usize>,
 }
@@ -104,15 +104,13 @@ impl PprofOptions {
             );
         }
         let interval = usize::try_from(self.heap_sample_bytes).unwrap_or(usize::MAX);
-        let endpoint = listen::Endpoint::parse("tcp", &self.endpoint);
-        let lock = Lock::resolve(self.tls, self.auth, "", section);
-        let endpoint = endpoint
+        let endpoint = listen::Endpoint::parse("tcp", &self.endpoint)
             .map_err(|problem| section.error("endpoint", problem))
-            .ok()?;
-        lock.warn_of_strangers(&endpoint, "endpoint", "take profiles", section);
+            .ok();
+        let lock = (self.tls, self.auth);
+        let front = Front::resolve(endpoint, lock, Some("take profiles"), Keys::PLAIN, section)?;
         Some(PprofSettings {
-            endpoint,
-            lock,
+            front,
             save_to_file: Some(self.save_to_file).filter(|path| !path.is_empty()),
             heap_interval: (interval > 0).then_some(interval),
         })
@@ -121,27 +119,19 @@ impl PprofOptions {
 
 impl ExtensionSettings for PprofSettings {
     fn claims(&self) -> Vec<Claim> {
-        let claim = Claim::endpoint("endpoint", &self.endpoint);
-        claim.into_iter().collect()
+        self.front.claim().into_iter().collect()
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        self.lock.files()
+        self.front.files()
     }
 
     fn authenticators(&self) -> Vec<Reference> {
-        self.lock.authenticators("")
+        self.front.authenticators()
     }
 
     fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {
-        let owner = format!("extensions.{}", context.id);
-        let endpoint = admin::bind(&context.sockets, &self.endpoint, &owner);
-        let locked =
-            endpoint.and_then(|endpoint| endpoint.locked(&self.lock, &context.authenticators));
-        let endpoint = locked.map_err(|cause| {
-            let (id, endpoint) = (&context.id, &self.endpoint);
-            ComponentError::new(format!("start the extension {id}: bind {endpoint}"), cause)
-        })?;
+        let endpoint = self.front.bind(&context)?;
         let address = endpoint.address();
         info!(extension = context.id, address, "profiles are served");
         Ok(Box::new(Pprof {

@@ -3,9 +3,6 @@
 use tidegate::component::{ExtensionContext, Shutdown};
 use tidegate::config::{Diagnostics, Section};
 use tidegate::extensions::EXTENSIONS;
-use tidegate::health::Health;
-use tidegate::net::sockets::Sockets;
-use tidegate::telemetry::Telemetry;
 
 use crate::grpc::{TRACES, message};
 use crate::support::{Grpc, Harness, JSON, PROTOBUF, RpcStatus, traces};
@@ -23,14 +20,7 @@ fn install(harness: &Harness, kind: &str, text: &str) {
     let mut found = Diagnostics::default();
     let mut section = Section::from_text("extensions.lock", text, &mut found).unwrap();
     let settings = (factory.parse)(&mut section).unwrap();
-    let context = ExtensionContext {
-        id: "lock".to_owned(),
-        health: Health::default(),
-        telemetry: Telemetry::default(),
-        statuses: tidegate::status::Statuses::default(),
-        sockets: Sockets::default(),
-        authenticators: harness.authenticators.clone(),
-    };
+    let context = ExtensionContext::alone("lock", harness.authenticators.clone());
     // The call itself installs it.
     drop(settings.build(context).unwrap().run(Shutdown::default()));
 }

@@ -19,11 +19,8 @@ use crate::component::{
 };
 use crate::config::Settings;
 use crate::exporters::dead_letter::{Header, Letter, SUFFIX, rewrite};
-use crate::health::Health;
-use crate::net::sockets::Sockets;
 use crate::progress::Progress;
 use crate::signal::{PerSignal, Signal};
-use crate::status::Statuses;
 use crate::telemetry::{Telemetry, names};
 
 /// Letters to send, by the exporter that they go through; each in the order of their names.
@@ -244,14 +241,7 @@ fn authenticators(settings: &Settings) -> Result<(Authenticators, Vec<Installed>
     };
     let mut installed = Vec::new();
     for (id, extension) in settings.extensions.iter().filter(client) {
-        let context = ExtensionContext {
-            id: id.clone(),
-            health: Health::default(),
-            telemetry: Telemetry::default(),
-            statuses: Statuses::default(),
-            sockets: Sockets::default(),
-            authenticators: authenticators.clone(),
-        };
+        let context = ExtensionContext::alone(id, authenticators.clone());
         let extension = extension
             .build(context)
             .map_err(|error| error.to_string())?;

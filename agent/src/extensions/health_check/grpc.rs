@@ -19,8 +19,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
+use super::super::front::Front;
 use super::report::Reporting;
-use super::settings::GrpcSettings;
 use crate::auth::Guard;
 use crate::component::{BoxFuture, ExtensionContext, Shutdown};
 use crate::net::serve::{Limits, Place, Server};
@@ -57,11 +57,11 @@ pub(super) struct GrpcHealth {
 impl GrpcHealth {
     pub(super) fn bind(
         context: &ExtensionContext,
-        settings: &GrpcSettings,
-        owner: &str,
+        front: &Front,
         reporting: &Arc<Reporting>,
     ) -> io::Result<Self> {
-        let place = Place::at(&context.sockets, &settings.endpoint, owner)?;
+        let owner = format!("extensions.{} grpc", context.id);
+        let place = Place::at(&context.sockets, &front.endpoint, &owner)?;
         let mut builder = auto::Builder::new(place.tasks()).http2_only();
         builder
             .http2()
@@ -80,11 +80,11 @@ impl GrpcHealth {
         Ok(Self {
             server: Server {
                 place,
-                tls: settings.lock.tls(&[b"h2"])?,
+                tls: front.lock.tls(&[b"h2"])?,
                 builder,
                 service: Guarded {
                     service: TowerToHyperService::new(HealthServer::new(answerer)),
-                    guard: context.authenticators.guard(settings.lock.auth()),
+                    guard: context.authenticators.guard(front.lock.auth()),
                 },
                 limits: Limits {
                     head: None,

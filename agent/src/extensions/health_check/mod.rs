@@ -17,12 +17,12 @@ use std::sync::Arc;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 
+use super::front::Front;
 use super::page;
 use crate::admin::{self, Answer, Endpoint};
 use crate::component::{
     BoxFuture, ComponentError, ExtensionContext, ExtensionSettings, Factory, Receiver, Shutdown,
 };
-use crate::net::listen;
 use grpc::GrpcHealth;
 use options::HealthCheckOptions;
 use report::Reporting;
@@ -52,28 +52,20 @@ impl HealthCheck {
         settings: &HealthCheckSettings,
         context: &ExtensionContext,
     ) -> Result<Self, ComponentError> {
-        let failed = |endpoint: &listen::Endpoint, cause: std::io::Error| {
-            let id = &context.id;
-            ComponentError::new(format!("start the extension {id}: bind {endpoint}"), cause)
-        };
         let reporting = Arc::new(Reporting {
             health: context.health.clone(),
             statuses: context.statuses.clone(),
             judge: settings.judge,
         });
-        let owner = format!("extensions.{}", context.id);
         let http = settings.http.as_ref().map(|http| {
-            let endpoint = admin::bind(&context.sockets, &http.endpoint, &owner)
-                .and_then(|endpoint| endpoint.locked(&http.lock, &context.authenticators))
-                .map_err(|cause| failed(&http.endpoint, cause))?;
+            let endpoint = http.front.bind(context)?;
             let address = endpoint.address();
             tracing::info!(extension = context.id, address, "health check listens");
             Ok((endpoint, http.clone()))
         });
         let grpc = settings.grpc.as_ref().map(|grpc| {
-            let owner = format!("{owner} grpc");
-            let bound = GrpcHealth::bind(context, grpc, &owner, &reporting)
-                .map_err(|cause| failed(&grpc.endpoint, cause))?;
+            let bound = GrpcHealth::bind(context, grpc, &reporting)
+                .map_err(|cause| grpc.failed(context, cause))?;
             let address = bound.address();
             tracing::info!(
                 extension = context.id,
@@ -92,15 +84,15 @@ impl HealthCheck {
 
 impl ExtensionSettings for HealthCheckSettings {
     fn claims(&self) -> Vec<crate::claim::Claim> {
-        self.claimed()
+        self.fronts().filter_map(Front::claim).collect()
     }
 
     fn files(&self) -> Vec<std::path::PathBuf> {
-        self.locks_files()
+        self.fronts().flat_map(Front::files).collect()
     }
 
     fn authenticators(&self) -> Vec<crate::auth::Reference> {
-        self.asked()
+        self.fronts().flat_map(Front::authenticators).collect()
     }
 
     fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {

@@ -1,40 +1,33 @@
 //! Validated settings of `health_check`.
 
-use std::path::PathBuf;
-
+use super::super::front::{Front, Keys};
 use super::judge::Judge;
 use super::options::{GrpcOptions, HealthCheckOptions, HttpOptions, ResponseBody};
-use crate::admin::Lock;
-use crate::auth::Reference;
-use crate::claim::Claim;
 use crate::config::Section;
 use crate::net::listen;
+
+const HTTP: Keys = Keys {
+    prefix: "http.",
+    endpoint: "http.endpoint",
+};
+
+const GRPC: Keys = Keys {
+    prefix: "grpc.",
+    endpoint: "grpc.endpoint",
+};
 
 /// Validated form of [`HealthCheckOptions`].
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct HealthCheckSettings {
     pub(super) http: Option<HttpSettings>,
-    pub(super) grpc: Option<GrpcSettings>,
+    pub(super) grpc: Option<Front>,
     pub(super) judge: Judge,
-    /// What stands before the keys of the two.
-    prefixes: [Prefix; 2],
-}
-
-/// What stands before the keys of a server, and the key of its endpoint.
-type Prefix = (&'static str, &'static str);
-
-/// What is served over gRPC.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct GrpcSettings {
-    pub(super) endpoint: listen::Endpoint,
-    pub(super) lock: Lock,
 }
 
 /// What is served over HTTP.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct HttpSettings {
-    pub(super) endpoint: listen::Endpoint,
-    pub(super) lock: Lock,
+    pub(super) front: Front,
     pub(super) status_path: Option<String>,
     pub(super) config_path: Option<String>,
     /// Bodies of the first form, where it is that.
@@ -61,7 +54,6 @@ impl HealthCheckOptions {
                 http: http.flatten(),
                 grpc: grpc.flatten(),
                 judge,
-                prefixes: [("http.", "http.endpoint"), ("grpc.", "grpc.endpoint")],
             });
         }
         for (key, is_there) in [("http", has_http), ("grpc", has_grpc)] {
@@ -70,35 +62,32 @@ impl HealthCheckOptions {
             }
         }
         check_path(section, "path", &self.path);
-        let endpoint = endpoint(section, "endpoint", &self.endpoint)?;
+        let endpoint = endpoint(section, "endpoint", &self.endpoint);
+        let lock = (self.tls, self.auth);
+        let front = Front::resolve(endpoint, lock, None, Keys::PLAIN, section)?;
         Some(HealthCheckSettings {
             http: Some(HttpSettings {
-                endpoint,
-                lock: Lock::resolve(self.tls, self.auth, "", section),
+                front,
                 status_path: Some(self.path),
                 config_path: None,
                 first_form: Some(self.response_body),
             }),
             grpc: None,
             judge,
-            prefixes: [("", "endpoint"); 2],
         })
     }
 }
 
-fn over_grpc(grpc: GrpcOptions, section: &mut Section<'_>) -> Option<GrpcSettings> {
-    let lock = Lock::resolve(grpc.tls, grpc.auth, "grpc.", section);
-    match listen::Endpoint::parse(&grpc.transport, &grpc.endpoint) {
-        Ok(endpoint) => Some(GrpcSettings { endpoint, lock }),
-        Err(problem) => {
-            let key = match problem.starts_with("unknown transport") {
-                true => "grpc.transport",
-                false => "grpc.endpoint",
-            };
-            section.error(key, problem);
-            None
-        }
-    }
+fn over_grpc(grpc: GrpcOptions, section: &mut Section<'_>) -> Option<Front> {
+    let endpoint = listen::Endpoint::parse(&grpc.transport, &grpc.endpoint);
+    let endpoint = endpoint.map_err(|problem| {
+        let key = match problem.starts_with("unknown transport") {
+            true => "grpc.transport",
+            false => GRPC.endpoint,
+        };
+        section.error(key, problem);
+    });
+    Front::resolve(endpoint.ok(), (grpc.tls, grpc.auth), None, GRPC, section)
 }
 
 fn over_http(http: HttpOptions, section: &mut Section<'_>) -> Option<HttpSettings> {
@@ -109,24 +98,15 @@ fn over_http(http: HttpOptions, section: &mut Section<'_>) -> Option<HttpSetting
         tls,
         auth,
     } = http;
-    let lock = Lock::resolve(tls, auth, "http.", section);
     check_path(section, "http.status.path", &status.path);
     check_path(section, "http.config.path", &config.path);
     if status.enabled && config.enabled && status.path == config.path {
         section.error("http.config.path", "is the path of `http.status`, too");
     }
-    let endpoint = endpoint(section, "http.endpoint", &at)?;
-    if config.enabled {
-        lock.warn_of_strangers(
-            &endpoint,
-            "http.endpoint",
-            "read the configuration",
-            section,
-        );
-    }
+    let endpoint = endpoint(section, HTTP.endpoint, &at);
+    let can = config.enabled.then_some("read the configuration");
     Some(HttpSettings {
-        endpoint,
-        lock,
+        front: Front::resolve(endpoint, (tls, auth), can, HTTP, section)?,
         status_path: status.enabled.then_some(status.path),
         config_path: config.enabled.then_some(config.path),
         first_form: None,
@@ -153,32 +133,9 @@ fn endpoint(section: &mut Section<'_>, key: &str, text: &str) -> Option<listen::
 }
 
 impl HealthCheckSettings {
-    pub(super) fn claimed(&self) -> Vec<Claim> {
-        let served = self.served().into_iter();
-        let claim = |((_, key), endpoint, _): (Prefix, &listen::Endpoint, &Lock)| {
-            Claim::endpoint(key, endpoint)
-        };
-        served.filter_map(claim).collect()
-    }
-
-    pub(super) fn locks_files(&self) -> Vec<PathBuf> {
-        let served = self.served().into_iter();
-        served.flat_map(|(_, _, lock)| lock.files()).collect()
-    }
-
-    pub(super) fn asked(&self) -> Vec<Reference> {
-        let served = self.served().into_iter();
-        let asked = served.map(|((prefix, _), _, lock)| lock.authenticators(prefix));
-        asked.flatten().collect()
-    }
-
-    /// Where it listens, with what stands before the keys.
-    fn served(&self) -> Vec<(Prefix, &listen::Endpoint, &Lock)> {
-        let [http_prefix, grpc_prefix] = self.prefixes;
-        let http = self.http.as_ref();
-        let http = http.map(|http| (http_prefix, &http.endpoint, &http.lock));
-        let grpc = self.grpc.as_ref();
-        let grpc = grpc.map(|grpc| (grpc_prefix, &grpc.endpoint, &grpc.lock));
-        http.into_iter().chain(grpc).collect()
+    /// Where it listens.
+    pub(super) fn fronts(&self) -> impl Iterator<Item = &Front> {
+        let http = self.http.iter().map(|http| &http.front);
+        http.chain(&self.grpc)
     }
 }

@@ -7,24 +7,19 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::*;
+use crate::auth::Authenticators;
+use crate::extensions::bearertokenauth;
 use crate::health::{Health, Phase, Shown};
-use crate::net::sockets::{Key, Sockets};
+use crate::net::listen;
+use crate::net::sockets::Key;
 use crate::signal::Signal;
 use crate::status::{Condition, Instance, Reporter, Statuses};
-use crate::telemetry::Telemetry;
 use crate::testing::{DEADLINE, http_get, parse};
 
 const OWNER: &str = "extensions.health_check";
 
 fn context() -> ExtensionContext {
-    ExtensionContext {
-        id: "health_check".to_owned(),
-        health: Health::default(),
-        telemetry: Telemetry::default(),
-        statuses: Statuses::default(),
-        sockets: Sockets::default(),
-        authenticators: crate::auth::Authenticators::default(),
-    }
+    ExtensionContext::alone("health_check", Authenticators::default())
 }
 
 fn address(context: &ExtensionContext, owner: &str) -> SocketAddr {
@@ -204,6 +199,36 @@ async fn pipelines_are_checked_and_watched_over_grpc() {
         assert_eq!(serving(next), ServingStatus::Serving);
     })
     .await;
+}
+
+#[tokio::test]
+async fn over_grpc_it_asks_who_it_is() {
+    let context = context();
+    let token = parse(&bearertokenauth::FACTORY, "token = \"hunter2\"").unwrap();
+    let id = ExtensionContext::alone("bearertokenauth", context.authenticators.clone());
+    // The call itself installs it.
+    let installed = token.build(id).unwrap().run(Shutdown::default());
+    let text = "use_v2 = true\n[grpc]\nendpoint = \"127.0.0.1:0\"\nauth.authenticator = \"bearertokenauth\"";
+    let owner = format!("{OWNER} grpc");
+    with_context(text, &context, &owner, async |address| {
+        let mut client = client(address);
+        for (shown, expected) in [
+            (None, Err(tonic::Code::Unauthenticated)),
+            (Some("Bearer hunter3"), Err(tonic::Code::Unauthenticated)),
+            (Some("Bearer hunter2"), Ok(())),
+        ] {
+            let mut request = tonic::Request::new(HealthCheckRequest::default());
+            if let Some(shown) = shown {
+                let metadata = request.metadata_mut();
+                metadata.insert("authorization", shown.parse().unwrap());
+            }
+            let answer = client.check(request).await;
+            let found = answer.map(drop).map_err(|status| status.code());
+            assert_eq!(found, expected, "{shown:?}");
+        }
+    })
+    .await;
+    drop(installed);
 }
 
 #[tokio::test]

@@ -15,8 +15,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
+use super::front::{Front, Keys};
 use super::page;
-use crate::admin::{self, Answer, Endpoint, Lock};
+use crate::admin::{self, Answer, Endpoint};
 use crate::auth::{AuthOptions, Reference};
 use crate::claim::Claim;
 use crate::component::{
@@ -76,22 +77,25 @@ struct ExpvarOptions {
 /// Validated form of [`ZpagesOptions`].
 #[derive(Debug, Clone, PartialEq)]
 struct ZpagesSettings {
-    endpoint: listen::Endpoint,
-    lock: Lock,
+    front: Front,
     expvar: bool,
 }
 
 impl ZpagesOptions {
     fn resolve(self, section: &mut Section<'_>) -> Option<ZpagesSettings> {
-        let endpoint = listen::Endpoint::parse("tcp", &self.endpoint);
-        let lock = Lock::resolve(self.tls, self.auth, "", section);
-        let endpoint = endpoint
+        let endpoint = listen::Endpoint::parse("tcp", &self.endpoint)
             .map_err(|problem| section.error("endpoint", problem))
-            .ok()?;
-        lock.warn_of_strangers(&endpoint, "endpoint", "read the configuration", section);
-        Some(ZpagesSettings {
+            .ok();
+        let lock = (self.tls, self.auth);
+        let front = Front::resolve(
             endpoint,
             lock,
+            Some("read the configuration"),
+            Keys::PLAIN,
+            section,
+        )?;
+        Some(ZpagesSettings {
+            front,
             expvar: self.expvar.enabled,
         })
     }
@@ -99,27 +103,19 @@ impl ZpagesOptions {
 
 impl ExtensionSettings for ZpagesSettings {
     fn claims(&self) -> Vec<Claim> {
-        let claim = Claim::endpoint("endpoint", &self.endpoint);
-        claim.into_iter().collect()
+        self.front.claim().into_iter().collect()
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        self.lock.files()
+        self.front.files()
     }
 
     fn authenticators(&self) -> Vec<Reference> {
-        self.lock.authenticators("")
+        self.front.authenticators()
     }
 
     fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {
-        let owner = format!("extensions.{}", context.id);
-        let endpoint = admin::bind(&context.sockets, &self.endpoint, &owner);
-        let locked =
-            endpoint.and_then(|endpoint| endpoint.locked(&self.lock, &context.authenticators));
-        let endpoint = locked.map_err(|cause| {
-            let (id, endpoint) = (&context.id, &self.endpoint);
-            ComponentError::new(format!("start the extension {id}: bind {endpoint}"), cause)
-        })?;
+        let endpoint = self.front.bind(&context)?;
         let address = endpoint.address();
         info!(extension = context.id, address, "pages are served");
         Ok(Box::new(Zpages {

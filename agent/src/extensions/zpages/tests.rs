@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use super::*;
-use crate::health::{Health, Reloaded, Shown};
-use crate::net::sockets::Sockets;
+use crate::auth::Authenticators;
+use crate::health::{Reloaded, Shown};
 use crate::signal::Signal;
 use crate::status::{Condition, Instance, Reporter, Statuses};
-use crate::telemetry::{Telemetry, names};
+use crate::telemetry::names;
 use crate::testing::{http_get, parse};
 
 const HOSTILE: &str = "<img src=x onerror=\"alert('1')\">";
@@ -28,12 +28,8 @@ fn bench() -> Bench {
     statuses.adopt_extensions(vec![("zpages".to_owned(), statuses.reporter())], |_| false);
     Bench {
         context: ExtensionContext {
-            id: "zpages".to_owned(),
-            health: Health::default(),
-            telemetry: Telemetry::default(),
             statuses,
-            sockets: Sockets::default(),
-            authenticators: crate::auth::Authenticators::default(),
+            ..ExtensionContext::alone("zpages", Authenticators::default())
         },
         exporter,
     }

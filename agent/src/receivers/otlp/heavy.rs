@@ -3,12 +3,12 @@
 use std::sync::LazyLock;
 use std::thread::available_parallelism;
 
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
 use super::decompress;
 use super::door::Format;
 use super::encoding::Encoding;
+use crate::aside::{are_there_others, step_aside};
 
 /// A request of this many bytes in protobuf is heavy.
 ///
@@ -37,12 +37,12 @@ pub(super) fn is_heavy(body: &[u8], encoding: Encoding, format: Format, limit: u
 ///
 /// A runtime with a single thread has nothing beside it: there the work is done in place.
 pub(super) async fn beside<T>(work: impl FnOnce() -> T) -> T {
-    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+    if !are_there_others() {
         return work();
     }
     let _permit = AT_ONCE.acquire().await.expect("nobody closes it");
     // Not `spawn_blocking`: that costs half as much again, and its threads would each have a decompressor of their own.
-    tokio::task::block_in_place(work)
+    step_aside(work)
 }
 
 #[cfg(test)]
