@@ -19,6 +19,18 @@ const WAYS: [(&[&str], &[&str]); 2] = [
 const KEEP: &str =
     "mount -t tmpfs -o \"size=$1\" tidegate-prove \"$0\" && echo mounted && exec cat";
 
+/// A file system with files open for writing cannot be made read-only as a whole, and neither can a mount of it through which
+/// somebody has opened one since. So the mount is made read-only aside, where nobody opens anything, and put in place then.
+const COVER_READ_ONLY: &str = r#"
+set -e
+mkdir "$0.read-only"
+mount --bind "$0" "$0.read-only"
+mount -o remount,bind,ro "$0.read-only"
+mount --bind "$0.read-only" "$0"
+umount "$0.read-only"
+rmdir "$0.read-only"
+"#;
+
 /// It is gone when this is dropped and nobody uses it any more.
 #[derive(Debug)]
 pub(super) struct SmallDisk {
@@ -68,8 +80,7 @@ impl SmallDisk {
     /// # Errors
     /// When that cannot be done.
     pub(super) fn cover_read_only(&self) -> anyhow::Result<()> {
-        // A file system with files open for writing cannot be made read-only as a whole.
-        self.run("mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\"")
+        self.run(COVER_READ_ONLY)
     }
 
     /// Takes that back.
