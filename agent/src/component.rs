@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use schemars::{Schema, SchemaGenerator};
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -516,6 +517,8 @@ pub struct Sender {
     pub cut: Shutdown,
     /// Triggered when all workers have ended.
     pub ended: Shutdown,
+    /// Told of each batch, or part of one, that was delivered.
+    pub deliveries: watch::Receiver<()>,
 }
 
 impl Debug for Sender {

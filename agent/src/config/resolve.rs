@@ -68,7 +68,7 @@ pub(super) struct ServiceOptions {
     pipelines: BTreeMap<String, PipelineOptions>,
     /// What the agent tells about itself.
     telemetry: TelemetryOptions,
-    /// How long a stop may take to deliver what was accepted.
+    /// How long a stop may take to deliver what was accepted, and how long a removed exporter may go without a delivery.
     drain_timeout: HumanDuration,
     /// When the configuration is read again without being asked.
     reload: ReloadOptions,

@@ -10,6 +10,8 @@ mod worker;
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::dead_letter::{DeadLetterSettings, Folder};
 pub use super::queue::QueueOptions;
 use super::queue::{Queue, QueueSettings};
@@ -120,6 +122,7 @@ pub fn spawn<E: Exporter>(
     mut make: impl FnMut() -> E,
 ) -> Result<Sender, ComponentError> {
     let (cut, leave) = (context.cut.child(), context.leave.child());
+    let (delivered, deliveries) = watch::channel(());
     let (letters, upkeep) = match settings.dead_letter() {
         Some(place) => {
             let (folder, upkeep) = Folder::open(context, signal, place)?;
@@ -144,6 +147,7 @@ pub fn spawn<E: Exporter>(
             settings: settings.clone(),
             cut: cut.clone(),
             leave: leave.clone(),
+            delivered: delivered.clone(),
             metrics: Metrics::register(context, signal),
             status: context.status[signal].clone(),
             taps: context.taps.clone(),
@@ -166,6 +170,7 @@ pub fn spawn<E: Exporter>(
         leave,
         cut,
         ended: Shutdown::default(),
+        deliveries,
     })
 }
 

@@ -34,7 +34,7 @@ pub struct Running {
     /// What an earlier swap has left behind, and who sees to it.
     departures: Vec<Departure>,
     retirements: JoinSet<()>,
-    /// How long a removed exporter may take to deliver what it has.
+    /// How long a removed exporter may go without a delivery while it has something to deliver.
     pub drain_timeout: Duration,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct LivePipeline {
     pub(super) timer: JoinHandle<()>,
 }
 
-/// How long a removed exporter may take to deliver if nobody says otherwise.
+/// The same if nobody says otherwise.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Running {

@@ -205,24 +205,30 @@ async fn shut(inlet: Arc<Inlet>) -> CancellationToken {
     }
 }
 
-/// Lets a sender deliver what it has; unless it is taken back meanwhile.
+/// Lets a sender deliver what it has, as long as it delivers anything; unless it is taken back meanwhile.
 async fn see_off(slot: &Slot, drain_timeout: Duration) {
-    let ended = {
+    let (ended, mut deliveries) = {
         let sender = slot.lock().await;
         let Some(sender) = &*sender else { return };
         sender.queues().for_each(Queue::close);
-        sender.ended.clone()
+        (sender.ended.clone(), sender.deliveries.clone())
     };
-    let cut_short = tokio::time::timeout(drain_timeout, ended.triggered())
-        .await
-        .is_err();
+    let cut_short = loop {
+        tokio::select! {
+            biased;
+            () = ended.triggered() => break false,
+            // Once all workers have ended there is nobody who tells.
+            Ok(()) = deliveries.changed() => {}
+            () = tokio::time::sleep(drain_timeout) => break true,
+        }
+    };
     let mut slot = slot.lock().await;
     let Some(mut sender) = slot.take() else {
         return;
     };
     let (exporter, signal) = (&sender.exporter, sender.signal);
     if cut_short {
-        warn!(exporter, %signal, ?drain_timeout, "a removed exporter did not deliver everything in time: what waits in memory is given up, what waits in a log on disk stays there");
+        warn!(exporter, %signal, ?drain_timeout, "a removed exporter has delivered nothing for too long: what waits in memory is given up, what waits in a log on disk stays there");
     } else {
         info!(exporter, %signal, "a removed exporter has delivered everything");
     }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::failure::Failure;
@@ -43,6 +44,8 @@ pub(super) struct Worker<E> {
     pub(super) cut: Shutdown,
     /// Triggered when others take the queue over.
     pub(super) leave: Shutdown,
+    /// Tells of each delivery.
+    pub(super) delivered: watch::Sender<()>,
     pub(super) metrics: Metrics,
     pub(super) status: Reporter,
     pub(super) taps: Taps,
@@ -138,6 +141,7 @@ impl<E: Exporter> Worker<E> {
             let Err(failure) = self.deliver(payload, &ticket, &settlement).await else {
                 self.metrics.sent.inc_by(settlement.items() as u64);
                 settlement.delivered();
+                self.delivered.send_replace(());
                 continue;
             };
             let refused = Refused {

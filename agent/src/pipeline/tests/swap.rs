@@ -321,6 +321,28 @@ async fn what_a_removed_exporter_cannot_deliver_in_time_is_given_up_from_memory_
     live.running.stop(Duration::from_secs(5)).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_removed_exporter_that_is_slow_delivers_everything_however_long_it_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tap, stays) = (
+        Tap::default(),
+        keeper("memory", folder.path(), Semaphore::MAX_PERMITS),
+    );
+    let goes = keeper("memory", folder.path(), 0);
+    let mut live = Live::start(Shape::new(&tap, &[], &[("stays", &stays), ("goes", &goes)]));
+    live.submit_all(0..5).await;
+    live.running.drain_timeout = Duration::from_secs(3);
+    live.swap(Shape::new(&tap, &[], &[("stays", &stays)])).await;
+    for delivered in 1..=5 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        goes.permits.add_permits(1);
+        eventually("a delivery", || goes.bytes().len() == delivered).await;
+    }
+    eventually("its end", || live.running.leaving() == 0).await;
+    assert_eq!(live.ledger(), [10, 10, 0, 0]);
+    live.stop().await;
+}
+
 #[tokio::test]
 async fn what_is_the_same_keeps_its_state() {
     let folder = tempfile::tempdir().unwrap();
