@@ -131,6 +131,20 @@ impl Agent {
         bail!("it did not stop within {STOP_MAX:?} of SIGTERM and was killed");
     }
 
+    /// Gives it the configuration of this turn, and tells it so (SIGHUP).
+    ///
+    /// # Errors
+    /// When it has none, or that cannot be written, or it is gone.
+    pub(crate) fn reload(&self, peer: &Peer, places: &Places, turn: u64) -> anyhow::Result<()> {
+        let (_, text) = peer.config.as_ref().context("it has no configuration")?;
+        let path = peer.config_path(&places.dir);
+        let new = path.with_extension("new");
+        fs::write(&new, peer.render_turn(text, places, turn))
+            .and_then(|()| fs::rename(&new, &path))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        process::hang_up(self.child.id()).context("cannot signal the agent")
+    }
+
     /// Ends it as a crash would.
     ///
     /// # Errors
@@ -142,7 +156,7 @@ impl Agent {
         Ok(())
     }
 
-    fn log_end(&self) -> String {
+    pub(super) fn log_end(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<_> = log.lines().collect();

@@ -22,6 +22,8 @@ pub(crate) enum Work {
     Durable,
     /// It sends it on as OTLP under a memory limit, and is offered twice what it can take.
     Overload,
+    /// It writes to a ClickHouse server, and its configuration changes all the time.
+    Reload,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -34,7 +36,7 @@ pub(crate) struct Cell {
 
 impl Cell {
     /// Every combination, uncompressed HTTP first: that is where agents are compared. Passing through and queues on disk
-    /// are measured without compression, and so is overload.
+    /// are measured without compression, and so are overload and reloads.
     pub(crate) fn all() -> Vec<Self> {
         let protocols = [Protocol::Http, Protocol::Grpc];
         let mut cells = Vec::new();
@@ -65,12 +67,14 @@ impl Cell {
                 compression: Compression::None,
             }));
         }
-        cells.extend(protocols.map(|protocol| Self {
-            work: Work::Overload,
-            signal: Signal::Traces,
-            protocol,
-            compression: Compression::None,
-        }));
+        for work in [Work::Overload, Work::Reload] {
+            cells.extend(protocols.map(|protocol| Self {
+                work,
+                signal: Signal::Traces,
+                protocol,
+                compression: Compression::None,
+            }));
+        }
         cells
     }
 
@@ -78,7 +82,7 @@ impl Cell {
     pub(crate) fn quick() -> Vec<Self> {
         use Compression::{Gzip, None, Zstd};
         use Protocol::{Grpc, Http};
-        use Work::{ClickHouse, Durable, Overload, Passthrough};
+        use Work::{ClickHouse, Durable, Overload, Passthrough, Reload};
 
         [
             (ClickHouse, Signal::Traces, Http, None),
@@ -91,6 +95,7 @@ impl Cell {
             (Passthrough, Signal::Traces, Grpc, None),
             (Durable, Signal::Traces, Http, None),
             (Overload, Signal::Traces, Grpc, None),
+            (Reload, Signal::Traces, Http, None),
         ]
         .map(|(work, signal, protocol, compression)| Self {
             work,
@@ -114,6 +119,7 @@ impl fmt::Display for Cell {
             Work::Passthrough => formatter.write_str("passthrough, ")?,
             Work::Durable => formatter.write_str("durable, ")?,
             Work::Overload => formatter.write_str("overload, ")?,
+            Work::Reload => formatter.write_str("reload, ")?,
         }
         write!(
             formatter,
@@ -132,7 +138,7 @@ mod tests {
         let mut all = Cell::all();
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), 30);
+        assert_eq!(all.len(), 32);
         for signal in Signal::ALL {
             assert!(Cell::quick().iter().any(|cell| cell.signal == signal));
         }

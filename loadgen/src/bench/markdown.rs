@@ -2,6 +2,7 @@
 
 mod durable;
 mod overload;
+mod reload;
 
 use std::fmt::Write as _;
 
@@ -44,6 +45,7 @@ impl Report {
         self.write_passthrough(&mut text);
         self.write_durable(&mut text);
         self.write_overload(&mut text);
+        self.write_reloads(&mut text);
         self.write_disturbance(&mut text);
         self.write_failures(&mut text);
         self.write_payloads(&mut text);
@@ -411,6 +413,7 @@ pub(super) mod tests {
             ],
             durable: Vec::new(),
             overload: Vec::new(),
+            reloads: Vec::new(),
             failures: vec![Failure {
                 peer: "rotel".to_owned(),
                 cell,

@@ -9,6 +9,7 @@ mod measure;
 mod overload;
 mod peer;
 mod probe;
+mod reload;
 mod report;
 mod scrape;
 mod sink;
@@ -55,14 +56,14 @@ enum AgentName {
 /// core, and lets it write to a ClickHouse server that discards. Every signal, protocol and compression for
 /// tidegate; other agents (rotel, and nginx as the floor) where requests are uncompressed over HTTP, taken in
 /// turns with it. Then tidegate passing requests on as OTLP, next to nginx as a plain reverse proxy, and tidegate with
-/// its queue on disk next to itself with its queue in memory; then tidegate offered twice what it can take. Prints the tables as Markdown and writes report.md and
+/// its queue on disk next to itself with its queue in memory; then tidegate offered twice what it can take, and tidegate while its configuration changes ten times a second. Prints the tables as Markdown and writes report.md and
 /// report.json.
 ///
 /// The exit status is 1 if a measurement failed, 3 if something was lost that a queue on disk had accepted. Only loopback addresses are used; all agents are stopped at the
 /// end, however it comes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A smoke test: few items, one repetition, eight combinations, tidegate only unless --agents says otherwise
+    /// A smoke test: few items, one repetition, eleven combinations, tidegate only unless --agents says otherwise
     #[arg(long)]
     quick: bool,
     /// Agents to measure; the first is what others are compared with [default: all that are there]
@@ -95,7 +96,7 @@ pub(crate) struct Args {
     /// Open loop: items due per second in total [default: closed loop, as fast as answers come]
     #[arg(long, value_parser = crate::otlp::parse_rate)]
     rate: Option<f64>,
-    /// Only this work: writing to ClickHouse, passing through, keeping the queue on disk, or being offered too much
+    /// Only this work: writing to ClickHouse, passing through, keeping the queue on disk, being offered too much, or being reloaded
     #[arg(long, value_enum, value_delimiter = ',')]
     work: Vec<Work>,
     /// Only these signals
@@ -184,6 +185,7 @@ fn measure_all(args: &Args, stop: watch::Receiver<bool>) -> anyhow::Result<Repor
         results: Vec::new(),
         durable: Vec::new(),
         overload: Vec::new(),
+        reloads: Vec::new(),
         failures: Vec::new(),
         skipped,
     };
@@ -282,7 +284,7 @@ fn measure_besides(
     build: &impl Fn() -> anyhow::Result<Pool>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let measured = if peer.durable {
+    let measured = if peer.work == Work::Durable && peer.durable {
         bench
             .measure_durable(peer, result, build()?, args.queued_bytes())
             .map(|durable| report.durable.push(durable))
@@ -290,6 +292,10 @@ fn measure_besides(
         bench
             .measure_overload(peer, result, build()?)
             .map(|overload| report.overload.push(overload))
+    } else if peer.work == Work::Reload {
+        bench
+            .measure_reloads(peer, result, build()?)
+            .map(|reloads| report.reloads.push(reloads))
     } else {
         return Ok(());
     };
@@ -457,7 +463,9 @@ impl AgentName {
                 Peer::tidegate_passthrough(binary.clone()),
                 Peer::tidegate_in_memory(binary.clone()),
                 Peer::tidegate_durable(binary.clone()),
-                Peer::tidegate_overload(binary),
+                Peer::tidegate_overload(binary.clone()),
+                Peer::tidegate_reloading(binary.clone()),
+                Peer::tidegate_reloading_durable(binary),
             ],
             Self::Nginx => vec![
                 Peer::nginx_proxy(binary.clone()),

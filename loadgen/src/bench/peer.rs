@@ -23,7 +23,7 @@ pub(crate) const PROXY: &str = "nginx (proxy)";
 pub(crate) const IN_MEMORY: &str = "tidegate (memory)";
 
 /// How to start an agent. In arguments, configuration and environment, `{http_port}`, `{grpc_port}`,
-/// `{metrics_port}`, `{sink}`, `{sink_http}` and `{sink_grpc}` (host:port of a ClickHouse server and of OTLP servers), `{config}` (the
+/// `{metrics_port}`, `{turn}` (another digit after each reload), `{sink}`, `{sink_http}` and `{sink_grpc}` (host:port of a ClickHouse server and of OTLP servers), `{config}` (the
 /// rendered configuration's path) and `{dir}` (an empty directory of its own) stand for what they say.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Peer {
@@ -208,6 +208,32 @@ impl Peer {
         }
     }
 
+    /// Tidegate in a configuration that can be changed all the time.
+    pub(crate) fn tidegate_reloading(binary: PathBuf) -> Self {
+        let config = TIDEGATE_RELOAD.replace("{queue}", "storage = \"memory\"");
+        Self {
+            name: "tidegate (reload)".to_owned(),
+            work: Work::Reload,
+            note: "receiver, batch processor and exporter replaced by each reload".to_owned(),
+            ..Self::tidegate(binary, Some(config))
+        }
+    }
+
+    /// The same with its queue on disk.
+    pub(crate) fn tidegate_reloading_durable(binary: PathBuf) -> Self {
+        let queue = "storage = \"wal\"\ndirectory = \"{dir}/queue\"\nmax_size = \"8GiB\"";
+        Self {
+            name: "tidegate (reload, durable)".to_owned(),
+            durable: true,
+            config: Some((
+                "tidegate.toml".to_owned(),
+                TIDEGATE_RELOAD.replace("{queue}", queue),
+            )),
+            note: "the same with a queue on disk".to_owned(),
+            ..Self::tidegate_reloading(binary)
+        }
+    }
+
     /// Tidegate with its queue in memory, to compare the one on disk with.
     pub(crate) fn tidegate_in_memory(binary: PathBuf) -> Self {
         Self {
@@ -289,8 +315,14 @@ impl Peer {
     }
 
     pub(crate) fn render(&self, template: &str, places: &Places) -> String {
+        self.render_turn(template, places, 0)
+    }
+
+    /// The same with the figure that makes one configuration another than the one before.
+    pub(crate) fn render_turn(&self, template: &str, places: &Places, turn: u64) -> String {
         let config = self.config_path(&places.dir);
         template
+            .replace("{turn}", &turn.to_string())
             .replace("{http_port}", &places.http_port.to_string())
             .replace("{grpc_port}", &places.grpc_port.to_string())
             .replace("{metrics_port}", &places.metrics_port.to_string())
@@ -313,6 +345,7 @@ fn words(words: &[&str]) -> Vec<String> {
 const TIDEGATE: &str = include_str!("configs/tidegate.toml");
 const TIDEGATE_PASSTHROUGH: &str = include_str!("configs/passthrough.toml");
 const TIDEGATE_DURABLE: &str = include_str!("configs/durable.toml");
+const TIDEGATE_RELOAD: &str = include_str!("configs/reload.toml");
 const TIDEGATE_OVERLOAD: &str = include_str!("configs/overload.toml");
 const NGINX: &str = include_str!("configs/nginx.conf");
 const NGINX_PROXY: &str = include_str!("configs/nginx-proxy.conf");

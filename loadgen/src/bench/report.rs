@@ -8,6 +8,7 @@ use super::environment::Environment;
 use super::measure::Measurement;
 use super::overload::OverloadResult;
 use super::peer::{IN_MEMORY, PROXY, Peer};
+use super::reload::{ReloadResult, Waiting};
 use crate::otlp::client::Protocol;
 use crate::otlp::payload::Facts;
 
@@ -22,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) durable: Vec<DurableResult>,
     /// What became of loads that were too high.
     pub(crate) overload: Vec<OverloadResult>,
+    /// What clients noticed of reloads.
+    pub(crate) reloads: Vec<ReloadResult>,
     pub(crate) failures: Vec<Failure>,
     /// Agents that were not measured, and why.
     pub(crate) skipped: Vec<String>,
@@ -182,11 +185,10 @@ impl Report {
         };
         let runs = self.results.iter().filter(|result| durable(&result.peer));
         let lost: u64 = runs.map(|result| result.sum(Measurement::lost_items)).sum();
-        lost + self
-            .durable
-            .iter()
-            .map(DurableResult::lost_items)
-            .sum::<u64>()
+        let reloads = self.reloads.iter().filter(|result| durable(&result.peer));
+        let beside_reloads: u64 = reloads.map(|result| result.sum(Waiting::lost_items)).sum();
+        let besides = self.durable.iter().map(DurableResult::lost_items);
+        lost + beside_reloads + besides.sum::<u64>()
     }
 }
 

@@ -57,6 +57,31 @@ pub(crate) fn log_figures(port: u16) -> anyhow::Result<LogFigures> {
     LogFigures::parse(&text).context("the agent's metrics do not tell of a queue on disk")
 }
 
+/// What became of changes of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reloads {
+    pub(crate) taken: u64,
+    pub(crate) refused: u64,
+}
+
+/// Asks the agent whose metrics are at `port`.
+///
+/// # Errors
+/// When it does not answer.
+pub(crate) fn reloads(port: u16) -> anyhow::Result<Reloads> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let text = fetch(address).with_context(|| format!("cannot read metrics at {address}"))?;
+    let of = |outcome: &str| {
+        let wanted = format!("outcome=\"{outcome}\"");
+        let lines = text.lines().filter(|line| line.contains(&wanted));
+        sum(&lines.collect::<Vec<_>>().join("\n"), "tidegate_reloads").unwrap_or(0)
+    };
+    Ok(Reloads {
+        taken: of("reloaded"),
+        refused: of("refused"),
+    })
+}
+
 fn fetch(address: SocketAddr) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;

@@ -7,5 +7,6 @@ mod sys;
 pub(crate) use device::device_written_bytes;
 pub(crate) use proc::{Process, machine_cpu, serving};
 pub(crate) use sys::{
-    allowed_cores, forget_cached, kill_group, pin_and_bind_life, pin_to, terminate, thread_cpu_time,
+    allowed_cores, forget_cached, hang_up, kill_group, pin_and_bind_life, pin_to, terminate,
+    thread_cpu_time,
 };

@@ -102,10 +102,19 @@ pub(crate) fn forget_cached(file: &File) -> io::Result<()> {
 
 /// Asks a process to stop (SIGTERM).
 pub(crate) fn terminate(pid: u32) -> io::Result<()> {
+    signal(pid, libc::SIGTERM)
+}
+
+/// Asks a process to read its configuration again (SIGHUP).
+pub(crate) fn hang_up(pid: u32) -> io::Result<()> {
+    signal(pid, libc::SIGHUP)
+}
+
+fn signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "no such process"))?;
     // SAFETY: kill takes two integers and touches no memory.
-    if unsafe { libc::kill(pid, libc::SIGTERM) } != 0 {
+    if unsafe { libc::kill(pid, signal) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
