@@ -371,6 +371,10 @@ fn profiles_are_those_of_the_agent() {
         "{:?}",
         heap.strings
     );
+    assert!(
+        !heap.strings.iter().any(|name| name == "0x0"),
+        "a stack ends where its thread began"
+    );
     let cpu = profile(inside.profiles, "/debug/pprof/profile?seconds=1");
     assert!(has(&cpu, "nanoseconds"));
     for (path, status) in [
