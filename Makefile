@@ -16,7 +16,7 @@ prove:           ## kill and disturb agent and database for PROVE_ROUNDS (200) r
 bench:           ## CPU-seconds per million items, side by side with a peer
 	@tests/scripts/bench.sh
 
-fuzz:            ## each fuzz target for FUZZ_SECONDS (60), or FUZZ_RUNS times; needs a nightly toolchain and cargo-fuzz
+fuzz:            ## each fuzz target for FUZZ_SECONDS (60), or FUZZ_RUNS times; needs a nightly toolchain
 	@tests/scripts/fuzz.sh
 
 build:           ## release binaries in target/release

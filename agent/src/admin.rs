@@ -24,6 +24,7 @@ use crate::net::serve::{Limits, Place, Server};
 use crate::net::server_tls::TlsOptions;
 use crate::net::sockets::Sockets;
 use crate::net::tls::TlsSettings;
+use crate::status::Reporter;
 
 /// Scrapers and probes need a handful. When more come, the idlest make way.
 const CONNECTIONS_MAX: usize = 256;
@@ -221,6 +222,8 @@ impl Endpoint {
                 guard: self.guard,
             },
             limits: LIMITS,
+            // Whoever asks here sees for himself that he gets no answer; the receivers tell the others.
+            status: Reporter::default(),
         };
         let serving = server.run(async move { shutdown.triggered().await });
         async move {

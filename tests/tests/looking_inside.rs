@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -248,6 +249,77 @@ fn what_a_reload_removes_is_gone_from_health_and_metrics_and_what_it_refuses_is_
     assert!(inside.agent.service().terminate().success());
 }
 
+/// A limit on the descriptors of a process, from outside, and the one before.
+fn limit_descriptors(id: u32, limit: &str) {
+    let set = Command::new("prlimit")
+        .args(["--pid", &id.to_string(), &format!("--nofile={limit}:")])
+        .status();
+    assert!(set.unwrap().success());
+}
+
+/// The answer to a request on a connection that is there already.
+fn ask(stream: &mut TcpStream, path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let mut chunk = [0; 4096];
+    while !is_complete(&answer) {
+        let read = stream.read(&mut chunk).unwrap();
+        assert_ne!(read, 0, "{}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&chunk[..read]);
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn a_receiver_without_descriptors_for_connections_tells_so_until_it_has_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    let mut inside = start(folder.path(), &sink);
+    let receiver = inside.agent.otlp_http().replace("http://", "");
+    let id = inside.agent.service().id();
+    // Nobody can connect to the health check either, so who asks is there before.
+    let mut health = TcpStream::connect(inside.health).unwrap();
+    health.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(ask(&mut health, "/status").contains("StatusOK"));
+    // None is free below the limit.
+    limit_descriptors(id, "3");
+    let mut waiting = TcpStream::connect(&receiver).unwrap();
+    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = eventually("the receiver to be unwell", || {
+        let answer = ask(&mut health, "/status?pipeline=logs&verbose");
+        answer.starts_with("HTTP/1.1 500").then_some(answer)
+    });
+    assert!(told.contains("connections are not accepted"), "{told}");
+    let body: Value = serde_json::from_str(told.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(
+        body["components"]["receiver:otlp"]["status"], "StatusRecoverableError",
+        "{body}"
+    );
+    assert_eq!(
+        body["components"]["exporter:otlp_http"]["status"], "StatusOK",
+        "{body}"
+    );
+    limit_descriptors(id, "1024");
+    // Who waited is served, and the receiver is well again.
+    let answer = ask(&mut waiting, "/nowhere");
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    eventually("the receiver to be well again", || {
+        let answer = ask(&mut health, "/status?pipeline=logs");
+        answer.contains("StatusOK").then_some(())
+    });
+    let output = inside.agent.service().output();
+    let logged = output.matches("connections are not accepted").count();
+    assert_eq!(
+        logged, 1,
+        "once for each time, not for each attempt\n{output}"
+    );
+    assert!(
+        output.contains("connections are accepted again"),
+        "{output}"
+    );
+    assert!(inside.agent.service().terminate().success());
+}
+
 /// The part of pprof's format that is looked at.
 #[derive(Clone, PartialEq, Message)]
 struct Profile {
@@ -298,6 +370,10 @@ fn profiles_are_those_of_the_agent() {
         has(&heap, "inuse_space") && has(&heap, "tidegate::"),
         "{:?}",
         heap.strings
+    );
+    assert!(
+        !heap.strings.iter().any(|name| name == "0x0"),
+        "a stack ends where its thread began"
     );
     let cpu = profile(inside.profiles, "/debug/pprof/profile?seconds=1");
     assert!(has(&cpu, "nanoseconds"));

@@ -27,6 +27,7 @@ use super::listen::{Acceptor, Endpoint, Listener};
 use super::socket::{Io, Socket};
 use super::sockets::{Key, Sockets};
 use super::tls::TlsSettings;
+use crate::status::{Condition, Reporter};
 
 /// A TLS handshake takes a few round trips; this is a dozen of the slowest.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -89,6 +90,8 @@ struct Face<S> {
     builder: auto::Builder<Tasks>,
     service: S,
     limits: Limits,
+    /// Is told whether connections are accepted.
+    status: Reporter,
     rules: Option<TlsSettings>,
     /// Cancelled when connections made by these rules for TLS are to end.
     outdated: CancellationToken,
@@ -155,6 +158,8 @@ pub struct Server<S> {
     pub service: S,
     /// Its limits.
     pub limits: Limits,
+    /// Where it tells whether it accepts connections.
+    pub status: Reporter,
 }
 
 impl<S> std::fmt::Debug for Server<S> {
@@ -229,6 +234,7 @@ where
             builder: self.builder,
             service: self.service,
             limits: self.limits,
+            status: self.status,
             rules,
             outdated: CancellationToken::new(),
         };
@@ -319,6 +325,7 @@ where
     let mut connections = JoinSet::new();
     let shutdown = station.shutdown.clone();
     let mut thin_at = Instant::now();
+    let mut acceptance = Acceptance::default();
     while !shutdown.is_cancelled() {
         // One more than there may be: then somebody has to make way, or nobody comes in until somebody does.
         let full = connections.len() > station.face.load().limits.connections;
@@ -332,8 +339,15 @@ where
             Some(ended) = connections.join_next() => report(ended),
             () = tokio::time::sleep_until(thin_at), if full => {}
             accepted = accept(&acceptor), if !full => {
-                if let Some(io) = accepted {
-                    connections.spawn(serve(Arc::clone(&station), io, Came::InTime));
+                acceptance.note(&accepted, &station.face.load().status);
+                match accepted {
+                    Accepted::Somebody(io) => drop(connections.spawn(serve(Arc::clone(&station), io, Came::InTime))),
+                    Accepted::Gone => {}
+                    // Whoever waits there would have the next attempt fail at once.
+                    Accepted::Failed(_) => tokio::select! {
+                        () = shutdown.cancelled() => break,
+                        () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                    },
                 }
             }
         }
@@ -359,22 +373,54 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// The next connection; `None` after a failure, once it makes sense to try again.
-async fn accept(acceptor: &Acceptor) -> Option<Box<dyn Io>> {
+/// What came of waiting for a connection.
+enum Accepted {
+    Somebody(Box<dyn Io>),
+    /// It ended before it was there.
+    Gone,
+    /// The system has nothing to make a connection of.
+    Failed(io::Error),
+}
+
+async fn accept(acceptor: &Acceptor) -> Accepted {
     match acceptor.accept().await {
-        Ok(io) => Some(io),
-        Err(error) => {
-            let of_the_peer = matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionAborted
-                    | io::ErrorKind::ConnectionReset
-                    | io::ErrorKind::ConnectionRefused
-            );
-            if !of_the_peer {
-                tracing::warn!(%error, "connection not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+        Ok(io) => Accepted::Somebody(io),
+        Err(error) => match error.kind() {
+            io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused => Accepted::Gone,
+            _ => Accepted::Failed(error),
+        },
+    }
+}
+
+/// Whether connections are accepted: told when it changes, and to the status as long as it lasts. Who waits stays in the kernel's
+/// line, so the first attempt after the shortage finds somebody.
+#[derive(Default)]
+struct Acceptance {
+    failing_since: Option<Instant>,
+}
+
+impl Acceptance {
+    fn note(&mut self, accepted: &Accepted, status: &Reporter) {
+        match accepted {
+            Accepted::Gone => {}
+            Accepted::Failed(error) => {
+                if self.failing_since.is_none() {
+                    self.failing_since = Some(Instant::now());
+                    tracing::warn!(%error, "connections are not accepted");
+                }
+                let cause = format!("connections are not accepted: {error}");
+                status.fails(Condition::Accepting, &cause);
             }
-            None
+            // A receiver has several listeners and one status: what another one lacks it tells again with its next attempt.
+            Accepted::Somebody(_) => {
+                if let Some(since) = self.failing_since.take() {
+                    let lasted = since.elapsed();
+                    tracing::info!(?lasted, "connections are accepted again");
+                    status.works(Condition::Accepting);
+                }
+            }
         }
     }
 }

@@ -221,7 +221,8 @@ fn note(slot: &Slot, interrupted: usize) {
             let address = frame.ip() as usize;
             // Before that come the handler's own frames.
             inside |= address == interrupted;
-            !inside || keep(address)
+            // Below where the thread began is nothing.
+            address != 0 && (!inside || keep(address))
         });
     }
     if !inside {

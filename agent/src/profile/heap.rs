@@ -167,8 +167,13 @@ fn stack(frames: &mut [usize; DEPTH_MAX]) -> &[usize] {
     // SAFETY: nobody resolves symbols inside of this call, which is what the lock of the safe variant is for.
     unsafe {
         backtrace::trace_unsynchronized(|frame| {
+            let address = frame.ip() as usize;
+            // Below where the thread began is nothing.
+            if address == 0 {
+                return false;
+            }
             if let Some(place) = frames.get_mut(depth) {
-                *place = frame.ip() as usize;
+                *place = address;
                 depth += 1;
             }
             depth < DEPTH_MAX

@@ -23,6 +23,10 @@ pub enum Condition {
     Memory,
     /// Data was given up that the destination will never take, or did not take for too long.
     Rejected,
+    /// A plugin failed so often that it is not called for a while.
+    Plugin,
+    /// Connections are not accepted, for want of what the system has to give for one.
+    Accepting,
 }
 
 /// So long an error that somebody has to look at is shown at least; from then on it is over with the first batch that is
@@ -30,7 +34,7 @@ pub enum Condition {
 pub(super) const HOLD: Duration = Duration::from_mins(5);
 
 /// Who is asked only now and then whether it works is believed for so long. Refused clients try again within it, and so does
-/// who waits for a disk.
+/// who waits for a disk, or for a connection that the system cannot hand over.
 const STALE: Duration = Duration::from_mins(1);
 
 impl Condition {
@@ -42,7 +46,7 @@ impl Condition {
     }
 
     fn is_fleeting(self) -> bool {
-        matches!(self, Self::Disk | Self::Memory)
+        matches!(self, Self::Disk | Self::Memory | Self::Accepting)
     }
 
     fn bit(self) -> u32 {

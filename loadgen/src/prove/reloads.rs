@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
+use rand::seq::{IndexedRandom as _, IteratorRandom as _};
 
 /// This share of the configurations is bad in some way.
 const BAD: f64 = 0.2;
@@ -137,9 +137,38 @@ fn service(places: &Places<'_>, random: &mut StdRng) -> Vec<String> {
     tables
 }
 
+/// Files that plugins are said to be in, by what is wrong with them.
+pub(super) const PLUGINS: [(&str, &[u8]); 4] = [
+    ("plugin that is no WebAssembly", b"#!/bin/sh\n"),
+    ("plugin that is cut off", b"\0asm"),
+    ("plugin that is a core module", b"\0asm\x01\0\0\0"),
+    ("plugin that exports nothing", b"\0asm\x0d\0\x01\0"),
+];
+
+/// The name of the file of one of [`PLUGINS`].
+pub(super) fn plugin_file(flaw: &str) -> String {
+    format!("{}.wasm", flaw.replace(' ', "-"))
+}
+
+/// Where no file is.
+const NO_PLUGIN: &str = "plugin that is not there";
+
+/// A plugin that cannot be loaded, in a pipeline: what is wrong with it, and the tables.
+fn unloadable(places: &Places<'_>, random: &mut StdRng) -> (&'static str, String) {
+    let flaws = PLUGINS.map(|(flaw, _)| flaw);
+    let flaw = flaws.iter().copied().chain([NO_PLUGIN]);
+    let flaw = flaw.choose(random).unwrap_or(NO_PLUGIN);
+    let tables = format!(
+        "[processors.\"wasm/more\"]\npath = \"{}\"\n[service.pipelines.\"logs/more\"]\nreceivers = [\"otlp\"]\n\
+         processors = [\"wasm/more\"]\nexporters = [\"clickhouse\"]",
+        places.dir.join(plugin_file(flaw)).display()
+    );
+    (flaw, tables)
+}
+
 /// Makes a configuration a bad one and says how.
 fn spoil(text: &mut String, places: &Places<'_>, random: &mut StdRng) -> &'static str {
-    let (flaw, more) = match random.random_range(0..5) {
+    let (flaw, more) = match random.random_range(0..6) {
         0 => ("syntax", "this is no TOML".to_owned()),
         1 => (
             "unknown key",
@@ -158,6 +187,7 @@ fn spoil(text: &mut String, places: &Places<'_>, random: &mut StdRng) -> &'stati
                 places.taken
             ),
         ),
+        4 => unloadable(places, random),
         _ => (
             "folder that cannot be",
             format!(
@@ -177,12 +207,13 @@ fn spoil(text: &mut String, places: &Places<'_>, random: &mut StdRng) -> &'stati
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use rand::SeedableRng as _;
 
     use super::*;
 
-    #[test]
-    fn configurations_differ_and_some_are_bad() {
+    fn draw(count: usize) -> Vec<Overlay> {
         let places = Places {
             dir: Path::new("/d"),
             clickhouse: "c:1".to_owned(),
@@ -190,9 +221,34 @@ mod tests {
             taken: "t:1".to_owned(),
         };
         let mut random = StdRng::seed_from_u64(7);
-        let drawn: Vec<_> = (0..200)
+        (0..count)
             .map(|_| Overlay::draw(&places, &mut random))
-            .collect();
+            .collect()
+    }
+
+    #[test]
+    fn every_flaw_comes_up() {
+        let drawn = draw(1000);
+        let flaws: BTreeSet<_> = drawn.iter().filter_map(|overlay| overlay.flaw).collect();
+        let of_plugins = PLUGINS.iter().map(|(flaw, _)| *flaw).chain([NO_PLUGIN]);
+        for flaw in of_plugins.chain(["syntax", "port in use", "folder that cannot be"]) {
+            assert!(flaws.contains(flaw), "{flaw} is not in {flaws:?}");
+        }
+        assert_eq!(flaws.len(), 10, "{flaws:?}");
+        let plugin = drawn
+            .iter()
+            .find(|overlay| overlay.flaw == Some(PLUGINS[0].0));
+        let text = &plugin.unwrap().text;
+        assert!(
+            text.contains("path = \"/d/plugin-that-is-no-WebAssembly.wasm\""),
+            "{text}"
+        );
+        assert!(text.contains("processors = [\"wasm/more\"]"), "{text}");
+    }
+
+    #[test]
+    fn configurations_differ_and_some_are_bad() {
+        let drawn = draw(200);
         let bad = drawn
             .iter()
             .filter(|overlay| overlay.flaw.is_some())

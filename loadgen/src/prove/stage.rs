@@ -16,7 +16,7 @@ use super::http::Http;
 use super::items::Run;
 use super::ledger::Ledger;
 use super::pauses::{Reloaded, Usage};
-use super::reloads::{Overlay, Places};
+use super::reloads::{Overlay, PLUGINS, Places, plugin_file};
 use super::tables::Tables;
 use crate::faults::board::Board;
 use crate::faults::proxy::{Protocol as Transport, Proxy};
@@ -132,6 +132,9 @@ impl Stage {
         fs::write(&path, config).with_context(|| format!("cannot write {}", path.display()))?;
         let overlay = dir.join(OVERLAY);
         fs::write(&overlay, "").with_context(|| format!("cannot write {}", overlay.display()))?;
+        for (flaw, content) in PLUGINS {
+            fs::write(dir.join(plugin_file(flaw)), content)?;
+        }
         let mut command = setting.within.clone();
         let own = [
             &setting.tidegate,

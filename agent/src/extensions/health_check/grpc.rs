@@ -24,6 +24,7 @@ use super::report::Reporting;
 use crate::auth::Guard;
 use crate::component::{BoxFuture, ExtensionContext, Shutdown};
 use crate::net::serve::{Limits, Place, Server};
+use crate::status::Reporter;
 
 /// Probes and load balancers need a handful.
 const CONNECTIONS_MAX: usize = 64;
@@ -95,6 +96,8 @@ impl GrpcHealth {
                     connections: CONNECTIONS_MAX,
                     drain: DRAIN_MAX,
                 },
+                // Who asks how the agent is sees for himself that he gets no answer.
+                status: Reporter::default(),
             },
             ended,
         })

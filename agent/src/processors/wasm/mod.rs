@@ -32,7 +32,6 @@ use guest_log::GuestLog;
 use guest_metrics::GuestMetrics;
 use host::Shared;
 use instance::Setting;
-use metrics::Metrics;
 use options::{Options, Settings, resolve};
 use processor::Wasm;
 
@@ -101,16 +100,12 @@ impl ProcessorSettings for Settings {
             grants: self.grants.clone(),
             shared: Arc::new(shared),
         };
-        let metrics = Metrics::register(&context);
-        let wasm = Wasm::start(
-            context.id,
+        Ok(Box::new(Wasm::start(
+            context,
             plugin,
             setting,
             self.on_error,
-            metrics,
-            context.held,
-        )?;
-        Ok(Box::new(wasm))
+        )?))
     }
 }
 

@@ -13,8 +13,9 @@ use super::options::OnError;
 use super::outcome::{Lost, Next, Reasons, Verdict, judge};
 use crate::ack::{Refusal, RefusalReason};
 use crate::batch::{Batch, Chunk};
-use crate::component::{ComponentError, Output, Processor};
+use crate::component::{ComponentError, Output, Processor, ProcessorContext};
 use crate::memory::HeldBytes;
+use crate::status::{Condition, Reporter};
 
 /// What is not processed because the plugin failed: a reason in the ledger and in metrics.
 pub(super) const FAILED: &str = "plugin_failed";
@@ -31,19 +32,22 @@ pub(super) struct Wasm {
     reasons: Reasons,
     next_tick: Option<Instant>,
     metrics: Metrics,
+    status: Reporter,
     held: HeldBytes,
 }
 
 impl Wasm {
     /// Starts an instance of `plugin`.
     pub(super) fn start(
-        id: String,
+        context: ProcessorContext,
         plugin: Arc<Plugin>,
         setting: Setting,
         on_error: OnError,
-        metrics: Metrics,
-        held: HeldBytes,
     ) -> Result<Self, ComponentError> {
+        let metrics = Metrics::register(&context);
+        let ProcessorContext {
+            id, status, held, ..
+        } = context;
         let instance = Instance::start(&plugin, &setting).map_err(|failure| {
             ComponentError::new(format!("start the plugin of processor `{id}`"), failure)
         })?;
@@ -59,6 +63,7 @@ impl Wasm {
             setting,
             on_error,
             metrics,
+            status,
             held,
         })
     }
@@ -140,6 +145,9 @@ impl Wasm {
         }
         if let Some(pause) = pause {
             self.metrics.breaker_open.set(1);
+            let cause =
+                format!("the plugin keeps failing and is not called for {pause:?}: {failure}");
+            self.status.fails(Condition::Plugin, &cause);
             let failures = self.breaker.failures();
             warn!(
                 processor,
@@ -154,6 +162,7 @@ impl Wasm {
     fn note_success(&mut self) {
         if self.breaker.succeeded() {
             self.metrics.breaker_open.set(0);
+            self.status.works(Condition::Plugin);
             let signal = self.setting.signal.name();
             info!(processor = self.id, signal, "the plugin works again");
         }

@@ -273,6 +273,7 @@ fn bind_grpc(
             connections: connections_max(),
             drain: DRAIN_MAX,
         },
+        status: context.status.clone(),
     })
 }
 
@@ -318,5 +319,6 @@ fn bind_http(
             connections: connections_max(),
             drain: DRAIN_MAX,
         },
+        status: context.status.clone(),
     })
 }

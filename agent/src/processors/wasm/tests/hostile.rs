@@ -147,6 +147,7 @@ async fn repeated_failures_open_the_breaker_and_it_closes_again() {
     let mut running = Running::start(&moody("unreachable"), "");
     for _ in 0..FAILURES_MAX {
         assert_eq!(running.processor.ready(1), Ok(()));
+        assert_eq!(running.status(), (Status::Ok, None));
         running.process(4);
     }
     let refusal = running.processor.ready(1).unwrap_err();
@@ -160,11 +161,20 @@ async fn repeated_failures_open_the_breaker_and_it_closes_again() {
         metric(&running.telemetry, "tidegate_plugin_breaker_open"),
         1.0
     );
+    let (status, error) = running.status();
+    let error = error.unwrap();
+    assert_eq!(status, Status::RecoverableError);
+    assert!(
+        error.contains("is not called for 1s") && error.contains("unreachable"),
+        "{error}"
+    );
     assert_eq!(tally(&running.process(1).0).0, 0);
     assert_eq!(running.calls("skipped"), 1.0);
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(running.processor.ready(1), Ok(()));
+    assert_eq!(running.status().0, Status::RecoverableError);
     assert_eq!(tally(&running.process(1).0).0, 1);
+    assert_eq!(running.status(), (Status::Ok, None));
     assert_eq!(
         metric(&running.telemetry, "tidegate_plugin_breaker_open"),
         0.0

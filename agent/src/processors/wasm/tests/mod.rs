@@ -14,6 +14,7 @@ use crate::batch::Batch;
 use crate::component::{ComponentError, Output, Processor, ProcessorContext};
 use crate::memory::HeldBytes;
 use crate::signal::Signal;
+use crate::status::{Instance, Priority, Status, Statuses};
 use crate::telemetry::Telemetry;
 use crate::testing::{metric, parse, request};
 
@@ -21,6 +22,7 @@ use crate::testing::{metric, parse, request};
 struct Running {
     processor: Box<dyn Processor>,
     telemetry: Telemetry,
+    statuses: Statuses,
     held: HeldBytes,
     _folder: TempDir,
 }
@@ -32,16 +34,23 @@ impl Running {
         std::fs::write(&path, content).unwrap();
         let text = format!("path = {path:?}\n{options}");
         let settings = parse(&FACTORY, &text).unwrap_or_else(|found| panic!("{found}"));
+        let statuses = Statuses::default();
+        let mut draft = statuses.draft();
+        let instance = Instance::processor("wasm/test", "logs");
+        draft.pipeline("logs", vec![instance.clone()]);
         let context = ProcessorContext {
             id: "wasm/test".to_owned(),
             signal: Signal::Logs,
             telemetry: Telemetry::default(),
-            status: crate::status::Reporter::default(),
+            status: draft.begin(instance),
             held: HeldBytes::default(),
         };
+        let processor = settings.build(context.clone())?;
+        statuses.adopt(draft);
         Ok(Self {
-            processor: settings.build(context.clone())?,
+            processor,
             telemetry: context.telemetry,
+            statuses,
             held: context.held,
             _folder: folder,
         })
@@ -57,6 +66,12 @@ impl Running {
         let mut output = Output::default();
         self.processor.process(batch(items, ack), &mut output);
         (output, answered)
+    }
+
+    /// What it says of itself, and why.
+    fn status(&self) -> (Status, Option<String>) {
+        let event = self.statuses.aggregate(Priority::Permanent).event;
+        (event.status, event.error)
     }
 
     fn calls(&self, outcome: &str) -> f64 {
