@@ -28,15 +28,21 @@ pub(crate) struct Place {
 /// The changes of one message. Its memory is used again for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    /// Whether `attributes` holds those of the message.
-    is_read: bool,
     attributes: Vec<Entry>,
+    /// Where the last field of each number stands in the input; [`NOWHERE`] if there is none.
+    places: [u32; PLACES],
     /// Fields that have been set.
     fields: Vec<Set>,
     /// Bytes that take the place of others.
     written: Vec<u8>,
     pub(crate) loss: Option<Loss>,
 }
+
+/// Numbers of fields whose places are kept: all that plugins can ask for are below.
+const PLACES: usize = 16;
+
+/// The place of a field that is not there. A request is shorter.
+const NOWHERE: u32 = u32::MAX;
 
 /// Why a message goes no further.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,12 +75,25 @@ struct Set {
 }
 
 impl Draft {
-    pub(crate) fn clear(&mut self) {
-        self.is_read = false;
+    /// Forgets everything and reads the message in `body`, in one pass: what a plugin asks for then is known.
+    pub(crate) fn read(&mut self, input: &[u8], body: &Range<usize>, kind: Kind) {
         self.attributes.clear();
+        self.places = [NOWHERE; PLACES];
         self.fields.clear();
         self.written.clear();
         self.loss = None;
+        let attributes = kind.attributes();
+        for field in Fields::new(input, body.clone()) {
+            if let Some(place) = self.places.get_mut(field.number as usize) {
+                *place = field.whole.start as u32;
+            }
+            if field.number == attributes && field.wire == Wire::Bytes {
+                self.attributes.push(Entry {
+                    whole: field.whole,
+                    now: Now::InInput(field.value),
+                });
+            }
+        }
     }
 
     /// Adds the changes of the message in `body`, in order.
@@ -117,7 +136,9 @@ impl Draft {
     fn set_fields(&self, input: &[u8], body: &Range<usize>, changes: &mut Vec<Change>) {
         for set in &self.fields {
             let mut place = body.start..body.start;
-            for field in Fields::new(input, body.clone()) {
+            let is_there = self.places.get(set.number as usize) != Some(&NOWHERE);
+            let from = if is_there { body.start } else { body.end };
+            for field in Fields::new(input, from..body.end) {
                 if field.number == set.number {
                     if !place.is_empty() {
                         changes.push(Change::removal(place));
@@ -192,8 +213,11 @@ impl<'e> Node<'e> {
     }
 
     fn original(&self, number: u32) -> Option<Field> {
-        let fields = Fields::new(self.input, self.body.clone());
-        fields.filter(|field| field.number == number).last()
+        let place = *self.draft.places.get(number as usize)?;
+        if place == NOWHERE {
+            return None;
+        }
+        Fields::new(self.input, place as usize..self.body.end).next()
     }
 
     pub(crate) fn text(&self, number: u32) -> &str {
@@ -256,22 +280,6 @@ impl<'e> Node<'e> {
 // === impl Node: attributes ===
 
 impl Node<'_> {
-    fn read_attributes(&mut self) {
-        if self.draft.is_read {
-            return;
-        }
-        self.draft.is_read = true;
-        let number = self.kind.attributes();
-        for field in Fields::new(self.input, self.body.clone()) {
-            if field.number == number && field.wire == Wire::Bytes {
-                self.draft.attributes.push(Entry {
-                    whole: field.whole,
-                    now: Now::InInput(field.value),
-                });
-            }
-        }
-    }
-
     fn pair_of(&self, entry: &Entry) -> Option<&[u8]> {
         match &entry.now {
             Now::InInput(range) => Some(wire::slice(self.input, range.clone())),
@@ -280,8 +288,7 @@ impl Node<'_> {
         }
     }
 
-    fn find(&mut self, key: &str) -> Option<usize> {
-        self.read_attributes();
+    fn find(&self, key: &str) -> Option<usize> {
         let mut entries = self.draft.attributes.iter();
         entries.position(|entry| {
             self.pair_of(entry)
@@ -290,8 +297,7 @@ impl Node<'_> {
     }
 
     /// How many attributes there are places for, those that are removed among them.
-    pub(crate) fn places(&mut self) -> usize {
-        self.read_attributes();
+    pub(crate) fn places(&self) -> usize {
         self.draft.attributes.len()
     }
 
