@@ -33,6 +33,8 @@ pub(crate) struct Draft {
     places: [u32; PLACES],
     /// Fields that have been set.
     fields: Vec<Set>,
+    /// Whether there are changes.
+    is_changed: bool,
     /// Bytes that take the place of others.
     written: Vec<u8>,
     pub(crate) loss: Option<Loss>,
@@ -54,16 +56,25 @@ pub(crate) struct Loss {
 /// An attribute.
 #[derive(Debug, Clone)]
 struct Entry {
-    /// Where it stands in the input, its key and length included; empty if it is new.
-    whole: Range<usize>,
+    /// Where it stands in the input, its key and length included; `start` is `end` if it is new.
+    start: u32,
+    /// Where its value starts, a `KeyValue`.
+    value: u32,
+    end: u32,
     now: Now,
+}
+
+impl Entry {
+    fn whole(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 /// What an attribute is now: a `KeyValue`.
 #[derive(Debug, Clone)]
 enum Now {
-    InInput(Range<usize>),
-    Written(Range<usize>),
+    InInput,
+    Written(Range<u32>),
     Removed,
 }
 
@@ -82,15 +93,31 @@ impl Draft {
         self.fields.clear();
         self.written.clear();
         self.loss = None;
+        self.is_changed = false;
         let attributes = kind.attributes();
-        for field in Fields::new(input, body.clone()) {
+        let mut fields = Fields::new(input, body.clone());
+        loop {
+            // What stands one after the other, and makes up most of an item.
+            while let Some((start, end)) = fields.short(attributes) {
+                self.attributes.push(Entry {
+                    start: start as u32,
+                    value: start as u32 + 2,
+                    end: end as u32,
+                    now: Now::InInput,
+                });
+            }
+            let Some(field) = fields.next() else {
+                break;
+            };
             if let Some(place) = self.places.get_mut(field.number as usize) {
                 *place = field.whole.start as u32;
             }
             if field.number == attributes && field.wire == Wire::Bytes {
                 self.attributes.push(Entry {
-                    whole: field.whole,
-                    now: Now::InInput(field.value),
+                    start: field.whole.start as u32,
+                    value: field.value.start as u32,
+                    end: field.whole.end as u32,
+                    now: Now::InInput,
                 });
             }
         }
@@ -104,25 +131,26 @@ impl Draft {
         kind: Kind,
         changes: &mut Vec<Change>,
     ) {
+        if !self.is_changed {
+            return;
+        }
         let mut end = body.end;
         for entry in &self.attributes {
+            let is_new = entry.start == entry.end;
             match &entry.now {
-                Now::InInput(_) => end = entry.whole.end,
-                Now::Removed if entry.whole.is_empty() => {}
+                Now::InInput => end = entry.end as usize,
+                Now::Removed if is_new => {}
                 Now::Removed => {
-                    changes.push(Change::removal(entry.whole.clone()));
-                    end = entry.whole.end;
+                    changes.push(Change::removal(entry.whole()));
+                    end = entry.end as usize;
                 }
                 Now::Written(pair) => {
-                    let place = match entry.whole.is_empty() {
-                        true => end..end,
-                        false => entry.whole.clone(),
-                    };
+                    let place = if is_new { end..end } else { entry.whole() };
                     end = place.end;
                     changes.push(Change {
                         range: place,
                         head: Some((kind.attributes(), pair.len())),
-                        written: pair.clone(),
+                        written: pair.start as usize..pair.end as usize,
                     });
                 }
             }
@@ -258,6 +286,7 @@ impl<'e> Node<'e> {
         let start = draft.written.len();
         write(&mut draft.written);
         let written = start..draft.written.len();
+        draft.is_changed = true;
         draft.fields.retain(|set| set.number != number);
         draft.fields.push(Set { number, written });
     }
@@ -282,8 +311,14 @@ impl<'e> Node<'e> {
 impl Node<'_> {
     fn pair_of(&self, entry: &Entry) -> Option<&[u8]> {
         match &entry.now {
-            Now::InInput(range) => Some(wire::slice(self.input, range.clone())),
-            Now::Written(range) => Some(wire::slice(&self.draft.written, range.clone())),
+            Now::InInput => {
+                let place = entry.value as usize..entry.end as usize;
+                Some(wire::slice(self.input, place))
+            }
+            Now::Written(pair) => {
+                let place = pair.start as usize..pair.end as usize;
+                Some(wire::slice(&self.draft.written, place))
+            }
             Now::Removed => None,
         }
     }
@@ -333,16 +368,23 @@ impl Node<'_> {
         wire::put_bytes(&mut draft.written, 1, key.as_bytes());
         wire::put_head(&mut draft.written, 2, length);
         draft.written.extend_from_within(scratch..start);
-        let now = Now::Written(start..draft.written.len());
+        let now = Now::Written(start as u32..draft.written.len() as u32);
+        draft.is_changed = true;
         match index.and_then(|index| draft.attributes.get_mut(index)) {
             Some(entry) => entry.now = now,
-            None => draft.attributes.push(Entry { whole: 0..0, now }),
+            None => draft.attributes.push(Entry {
+                start: 0,
+                value: 0,
+                end: 0,
+                now,
+            }),
         }
     }
 
     pub(crate) fn remove_at(&mut self, index: usize) {
         if let Some(entry) = self.draft.attributes.get_mut(index) {
             entry.now = Now::Removed;
+            self.draft.is_changed = true;
         }
     }
 

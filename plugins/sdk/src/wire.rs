@@ -40,6 +40,21 @@ impl<'a> Fields<'a> {
 }
 
 impl Fields<'_> {
+    /// Start and end of the next field, if it is bytes of this number with a head of two bytes.
+    #[inline(always)]
+    pub(crate) fn short(&mut self, number: u32) -> Option<(usize, usize)> {
+        let start = self.at;
+        let [key, length @ 0..0x80, ..] = self.bytes.get(start..)? else {
+            return None;
+        };
+        let end = start + 2 + usize::from(*length);
+        if u32::from(*key) != (number << 3 | 2) || *key >= 0x80 || end > self.bytes.len() {
+            return None;
+        }
+        self.at = end;
+        Some((start, end))
+    }
+
     /// The next field, however it is written.
     #[inline(never)]
     fn any(&mut self) -> Option<Field> {

@@ -9,9 +9,10 @@
 //! patterns = { email = '[\w.+-]+@[\w-]+\.[\w.]+' }   # what becomes [email], wherever it is in a text
 //! ```
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use regex_lite::Regex;
+use regex::{NoExpand, Regex};
 use tidegate_plugin::{OwnedValue, prelude::*};
 
 #[derive(Deserialize)]
@@ -99,6 +100,9 @@ impl Plugin for Redact {
 impl Redact {
     fn attribute(&self, key: &str, value: Value<'_>) -> Change {
         let Some(rule) = self.keys.get(key) else {
+            if self.patterns.is_empty() {
+                return Change::Keep;
+            }
             let new = value.map_strings(&mut |text| self.text(text));
             return new.map_or(Change::Keep, Change::Set);
         };
@@ -124,10 +128,12 @@ impl Redact {
         let mut new: Option<String> = None;
         for pattern in &self.patterns {
             let current = new.as_deref().unwrap_or(text);
-            if pattern.regex.is_match(current) {
+            let replaced = pattern
+                .regex
+                .replace_all(current, NoExpand(&pattern.instead));
+            if let Cow::Owned(replaced) = replaced {
                 pattern.counter.add(1);
-                let replaced = pattern.regex.replace_all(current, pattern.instead.as_str());
-                new = Some(replaced.into_owned());
+                new = Some(replaced);
             }
         }
         new
