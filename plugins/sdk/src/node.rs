@@ -28,13 +28,16 @@ pub(crate) struct Place {
 /// The changes of one message. Its memory is used again for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    attributes: Vec<Entry>,
+    /// Where the attributes of the message stand in the input.
+    attributes: Vec<u32>,
+    /// Those that are changed or new, by their place.
+    touched: Vec<Touched>,
+    /// How many are new.
+    added: usize,
     /// Where the last field of each number stands in the input; [`NOWHERE`] if there is none.
     places: [u32; PLACES],
     /// Fields that have been set.
     fields: Vec<Set>,
-    /// Whether there are changes.
-    is_changed: bool,
     /// Bytes that take the place of others.
     written: Vec<u8>,
     pub(crate) loss: Option<Loss>,
@@ -53,29 +56,13 @@ pub(crate) struct Loss {
     pub(crate) fault: Option<String>,
 }
 
-/// An attribute.
+/// An attribute that is changed, or new.
 #[derive(Debug, Clone)]
-struct Entry {
-    /// Where it stands in the input, its key and length included; `start` is `end` if it is new.
-    start: u32,
-    /// Where its value starts, a `KeyValue`.
-    value: u32,
-    end: u32,
-    now: Now,
-}
-
-impl Entry {
-    fn whole(&self) -> Range<usize> {
-        self.start as usize..self.end as usize
-    }
-}
-
-/// What an attribute is now: a `KeyValue`.
-#[derive(Debug, Clone)]
-enum Now {
-    InInput,
-    Written(Range<u32>),
-    Removed,
+struct Touched {
+    /// Its place among the attributes; behind those of the input if it is new.
+    index: usize,
+    /// The `KeyValue` that it is now, in what is written; `None` if it is removed.
+    now: Option<Range<usize>>,
 }
 
 /// A field that has been set: whole fields, as they are written.
@@ -89,22 +76,18 @@ impl Draft {
     /// Forgets everything and reads the message in `body`, in one pass: what a plugin asks for then is known.
     pub(crate) fn read(&mut self, input: &[u8], body: &Range<usize>, kind: Kind) {
         self.attributes.clear();
+        self.touched.clear();
+        self.added = 0;
         self.places = [NOWHERE; PLACES];
         self.fields.clear();
         self.written.clear();
         self.loss = None;
-        self.is_changed = false;
         let attributes = kind.attributes();
         let mut fields = Fields::new(input, body.clone());
         loop {
             // What stands one after the other, and makes up most of an item.
-            while let Some((start, end)) = fields.short(attributes) {
-                self.attributes.push(Entry {
-                    start: start as u32,
-                    value: start as u32 + 2,
-                    end: end as u32,
-                    now: Now::InInput,
-                });
+            while let Some(start) = fields.short(attributes) {
+                self.attributes.push(start as u32);
             }
             let Some(field) = fields.next() else {
                 break;
@@ -113,12 +96,7 @@ impl Draft {
                 *place = field.whole.start as u32;
             }
             if field.number == attributes && field.wire == Wire::Bytes {
-                self.attributes.push(Entry {
-                    start: field.whole.start as u32,
-                    value: field.value.start as u32,
-                    end: field.whole.end as u32,
-                    now: Now::InInput,
-                });
+                self.attributes.push(field.whole.start as u32);
             }
         }
     }
@@ -131,29 +109,29 @@ impl Draft {
         kind: Kind,
         changes: &mut Vec<Change>,
     ) {
-        if !self.is_changed {
+        if self.touched.is_empty() && self.fields.is_empty() {
             return;
         }
-        let mut end = body.end;
-        for entry in &self.attributes {
-            let is_new = entry.start == entry.end;
-            match &entry.now {
-                Now::InInput => end = entry.end as usize,
-                Now::Removed if is_new => {}
-                Now::Removed => {
-                    changes.push(Change::removal(entry.whole()));
-                    end = entry.end as usize;
-                }
-                Now::Written(pair) => {
-                    let place = if is_new { end..end } else { entry.whole() };
-                    end = place.end;
-                    changes.push(Change {
-                        range: place,
-                        head: Some((kind.attributes(), pair.len())),
-                        written: pair.start as usize..pair.end as usize,
-                    });
-                }
-            }
+        let place = |start: u32| {
+            let mut fields = Fields::new(input, start as usize..body.end);
+            fields.next().map(|field| field.whole)
+        };
+        for Touched { index, now } in &self.touched {
+            let old = self.attributes.get(*index).and_then(|start| place(*start));
+            let Some(pair) = now else {
+                changes.extend(old.map(Change::removal));
+                continue;
+            };
+            let at_end = || {
+                let last = self.attributes.last().and_then(|start| place(*start));
+                let end = last.map_or(body.end, |last| last.end);
+                end..end
+            };
+            changes.push(Change {
+                range: old.unwrap_or_else(at_end),
+                head: Some((kind.attributes(), pair.len())),
+                written: pair.clone(),
+            });
         }
         if !self.fields.is_empty() {
             self.set_fields(input, body, changes);
@@ -286,7 +264,6 @@ impl<'e> Node<'e> {
         let start = draft.written.len();
         write(&mut draft.written);
         let written = start..draft.written.len();
-        draft.is_changed = true;
         draft.fields.retain(|set| set.number != number);
         draft.fields.push(Set { number, written });
     }
@@ -309,37 +286,52 @@ impl<'e> Node<'e> {
 // === impl Node: attributes ===
 
 impl Node<'_> {
-    fn pair_of(&self, entry: &Entry) -> Option<&[u8]> {
-        match &entry.now {
-            Now::InInput => {
-                let place = entry.value as usize..entry.end as usize;
-                Some(wire::slice(self.input, place))
-            }
-            Now::Written(pair) => {
-                let place = pair.start as usize..pair.end as usize;
-                Some(wire::slice(&self.draft.written, place))
-            }
-            Now::Removed => None,
+    /// The `KeyValue` in a place.
+    #[inline]
+    fn pair_of(&self, index: usize) -> Option<&[u8]> {
+        let touched = &self.draft.touched;
+        if !touched.is_empty()
+            && let Ok(found) = touched.binary_search_by_key(&index, |touched| touched.index)
+        {
+            let now = touched.get(found)?.now.clone()?;
+            return Some(wire::slice(&self.draft.written, now));
         }
+        let start = *self.draft.attributes.get(index)? as usize;
+        let field = Fields::new(self.input, start..self.body.end).next()?;
+        Some(wire::slice(self.input, field.value))
     }
 
+    #[inline]
     fn find(&self, key: &str) -> Option<usize> {
-        let mut entries = self.draft.attributes.iter();
-        entries.position(|entry| {
-            self.pair_of(entry)
+        (0..self.places()).find(|index| {
+            self.pair_of(*index)
                 .is_some_and(|pair| value::key(pair) == key.as_bytes())
         })
     }
 
     /// How many attributes there are places for, those that are removed among them.
     pub(crate) fn places(&self) -> usize {
-        self.draft.attributes.len()
+        self.draft.attributes.len() + self.draft.added
     }
 
     /// The attribute in a place.
+    #[inline]
     pub(crate) fn at(&self, index: usize) -> Option<(&str, Value<'_>)> {
-        let entry = self.draft.attributes.get(index)?;
-        self.pair_of(entry).map(value::pair)
+        self.pair_of(index).map(value::pair)
+    }
+
+    /// Notes what an attribute is now.
+    fn touch(&mut self, index: usize, now: Option<Range<usize>>) {
+        let touched = &mut self.draft.touched;
+        let new = Touched { index, now };
+        match touched.binary_search_by_key(&index, |touched| touched.index) {
+            Ok(found) => {
+                if let Some(old) = touched.get_mut(found) {
+                    *old = new;
+                }
+            }
+            Err(place) => touched.insert(place, new),
+        }
     }
 
     pub(crate) fn attribute(&mut self, key: &str) -> Option<Value<'_>> {
@@ -368,24 +360,17 @@ impl Node<'_> {
         wire::put_bytes(&mut draft.written, 1, key.as_bytes());
         wire::put_head(&mut draft.written, 2, length);
         draft.written.extend_from_within(scratch..start);
-        let now = Now::Written(start as u32..draft.written.len() as u32);
-        draft.is_changed = true;
-        match index.and_then(|index| draft.attributes.get_mut(index)) {
-            Some(entry) => entry.now = now,
-            None => draft.attributes.push(Entry {
-                start: 0,
-                value: 0,
-                end: 0,
-                now,
-            }),
-        }
+        let now = Some(start..draft.written.len());
+        let index = index.unwrap_or_else(|| {
+            let end = self.places();
+            self.draft.added += 1;
+            end
+        });
+        self.touch(index, now);
     }
 
     pub(crate) fn remove_at(&mut self, index: usize) {
-        if let Some(entry) = self.draft.attributes.get_mut(index) {
-            entry.now = Now::Removed;
-            self.draft.is_changed = true;
-        }
+        self.touch(index, None);
     }
 
     pub(crate) fn remove_attribute(&mut self, key: &str) -> bool {

@@ -40,9 +40,9 @@ impl<'a> Fields<'a> {
 }
 
 impl Fields<'_> {
-    /// Start and end of the next field, if it is bytes of this number with a head of two bytes.
+    /// Where the next field starts, if it is bytes of this number with a head of two bytes.
     #[inline(always)]
-    pub(crate) fn short(&mut self, number: u32) -> Option<(usize, usize)> {
+    pub(crate) fn short(&mut self, number: u32) -> Option<usize> {
         let start = self.at;
         let [key, length @ 0..0x80, ..] = self.bytes.get(start..)? else {
             return None;
@@ -52,7 +52,7 @@ impl Fields<'_> {
             return None;
         }
         self.at = end;
-        Some((start, end))
+        Some(start)
     }
 
     /// The next field, however it is written.
