@@ -155,6 +155,8 @@ tidegate_plugin::export!(Redact);
 #[cfg(test)]
 mod tests {
     use tidegate_plugin::testing::{Tester, logs, metric, spans};
+    use twins::proptest::prelude::*;
+    use twins::{Logs, Message as _, Traces, batches};
 
     use super::*;
 
@@ -216,5 +218,38 @@ mod tests {
         check(r#"{"hash": ["a"]}"#, "hash_key: is required");
         check(r#"{"patterns": {"p": "("}}"#, "patterns.p: ");
         check(r#"{"masks": []}"#, "unknown field `masks`");
+    }
+
+    const CONFIG: &str = r#"{"remove": ["a"], "mask": ["b"], "hash": ["user"], "hash_key": "k",
+        "patterns": {"card": "\\d{16}", "email": "[\\w.+-]+@[\\w-]+\\.[\\w.]+"}}"#;
+
+    fn twin() -> twins::redact::Redact {
+        let pattern = |name: &str, pattern: &str| (name.to_owned(), Regex::new(pattern).unwrap());
+        twins::redact::Redact {
+            remove: vec!["a".to_owned()],
+            mask: vec!["b".to_owned()],
+            hash: vec!["user".to_owned()],
+            hash_key: "k".to_owned(),
+            patterns: vec![
+                pattern("card", r"\d{16}"),
+                pattern("email", r"[\w.+-]+@[\w-]+\.[\w.]+"),
+            ],
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn it_does_what_its_twin_does(mut traces in batches::traces(), mut logs in batches::logs()) {
+            let mut tester = Tester::<Redact>::new(Signal::Traces, CONFIG).unwrap();
+            let output = tester.run_bytes(&traces.encode_to_vec());
+            twin().traces(&mut traces);
+            prop_assert_eq!(Traces::decode(&*output).unwrap(), traces);
+            let mut tester = Tester::<Redact>::new(Signal::Logs, CONFIG).unwrap();
+            let output = tester.run_bytes(&logs.encode_to_vec());
+            twin().logs(&mut logs);
+            prop_assert_eq!(Logs::decode(&*output).unwrap(), logs);
+        }
     }
 }

@@ -157,6 +157,8 @@ tidegate_plugin::export!(Sample);
 #[cfg(test)]
 mod tests {
     use tidegate_plugin::testing::{Tester, spans};
+    use twins::proptest::prelude::*;
+    use twins::{Message as _, Traces, batches};
 
     use super::*;
 
@@ -221,6 +223,18 @@ mod tests {
         for wrong in ["0", "-1", "101"] {
             let config = format!("{{\"percentage\": {wrong}}}");
             assert!(Tester::<Sample>::new(Signal::Traces, &config).is_err());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn it_does_what_its_twin_does(mut traces in batches::traces()) {
+            let mut tester = Tester::<Sample>::new(Signal::Traces, r#"{"percentage": 50}"#).unwrap();
+            let output = tester.run_bytes(&traces.encode_to_vec());
+            twins::sample::traces(&mut traces, MOST / 2, "8");
+            prop_assert_eq!(Traces::decode(&*output).unwrap(), traces);
         }
     }
 }
