@@ -8,4 +8,8 @@ case " $* " in
 *" --quick "*) ;;
 *) tests/bench/fetch-rotel.sh || say "Rotel cannot be had here: the report will say so" ;;
 esac
+case " $* " in
+*" --quick "*) ;;
+*) tests/bench/plugins.sh ;;
+esac
 exec target/release/loadgen bench "$@"

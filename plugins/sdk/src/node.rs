@@ -28,15 +28,26 @@ pub(crate) struct Place {
 /// The changes of one message. Its memory is used again for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    /// Whether `attributes` holds those of the message.
-    is_read: bool,
-    attributes: Vec<Entry>,
+    /// Where the attributes of the message stand in the input.
+    attributes: Vec<u32>,
+    /// Those that are changed or new, by their place.
+    touched: Vec<Touched>,
+    /// How many are new.
+    added: usize,
+    /// Where the last field of each number stands in the input; [`NOWHERE`] if there is none.
+    places: [u32; PLACES],
     /// Fields that have been set.
     fields: Vec<Set>,
     /// Bytes that take the place of others.
     written: Vec<u8>,
     pub(crate) loss: Option<Loss>,
 }
+
+/// Numbers of fields whose places are kept: all that plugins can ask for are below.
+const PLACES: usize = 16;
+
+/// The place of a field that is not there. A request is shorter.
+const NOWHERE: u32 = u32::MAX;
 
 /// Why a message goes no further.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,20 +56,13 @@ pub(crate) struct Loss {
     pub(crate) fault: Option<String>,
 }
 
-/// An attribute.
+/// An attribute that is changed, or new.
 #[derive(Debug, Clone)]
-struct Entry {
-    /// Where it stands in the input, its key and length included; empty if it is new.
-    whole: Range<usize>,
-    now: Now,
-}
-
-/// What an attribute is now: a `KeyValue`.
-#[derive(Debug, Clone)]
-enum Now {
-    InInput(Range<usize>),
-    Written(Range<usize>),
-    Removed,
+struct Touched {
+    /// Its place among the attributes; behind those of the input if it is new.
+    index: usize,
+    /// The `KeyValue` that it is now, in what is written; `None` if it is removed.
+    now: Option<Range<usize>>,
 }
 
 /// A field that has been set: whole fields, as they are written.
@@ -69,12 +73,32 @@ struct Set {
 }
 
 impl Draft {
-    pub(crate) fn clear(&mut self) {
-        self.is_read = false;
+    /// Forgets everything and reads the message in `body`, in one pass: what a plugin asks for then is known.
+    pub(crate) fn read(&mut self, input: &[u8], body: &Range<usize>, kind: Kind) {
         self.attributes.clear();
+        self.touched.clear();
+        self.added = 0;
+        self.places = [NOWHERE; PLACES];
         self.fields.clear();
         self.written.clear();
         self.loss = None;
+        let attributes = kind.attributes();
+        let mut fields = Fields::new(input, body.clone());
+        loop {
+            // What stands one after the other, and makes up most of an item.
+            while let Some(start) = fields.short(attributes) {
+                self.attributes.push(start as u32);
+            }
+            let Some(field) = fields.next() else {
+                break;
+            };
+            if let Some(place) = self.places.get_mut(field.number as usize) {
+                *place = field.whole.start as u32;
+            }
+            if field.number == attributes && field.wire == Wire::Bytes {
+                self.attributes.push(field.whole.start as u32);
+            }
+        }
     }
 
     /// Adds the changes of the message in `body`, in order.
@@ -85,28 +109,29 @@ impl Draft {
         kind: Kind,
         changes: &mut Vec<Change>,
     ) {
-        let mut end = body.end;
-        for entry in &self.attributes {
-            match &entry.now {
-                Now::InInput(_) => end = entry.whole.end,
-                Now::Removed if entry.whole.is_empty() => {}
-                Now::Removed => {
-                    changes.push(Change::removal(entry.whole.clone()));
-                    end = entry.whole.end;
-                }
-                Now::Written(pair) => {
-                    let place = match entry.whole.is_empty() {
-                        true => end..end,
-                        false => entry.whole.clone(),
-                    };
-                    end = place.end;
-                    changes.push(Change {
-                        range: place,
-                        head: Some((kind.attributes(), pair.len())),
-                        written: pair.clone(),
-                    });
-                }
-            }
+        if self.touched.is_empty() && self.fields.is_empty() {
+            return;
+        }
+        let place = |start: u32| {
+            let mut fields = Fields::new(input, start as usize..body.end);
+            fields.next().map(|field| field.whole)
+        };
+        for Touched { index, now } in &self.touched {
+            let old = self.attributes.get(*index).and_then(|start| place(*start));
+            let Some(pair) = now else {
+                changes.extend(old.map(Change::removal));
+                continue;
+            };
+            let at_end = || {
+                let last = self.attributes.last().and_then(|start| place(*start));
+                let end = last.map_or(body.end, |last| last.end);
+                end..end
+            };
+            changes.push(Change {
+                range: old.unwrap_or_else(at_end),
+                head: Some((kind.attributes(), pair.len())),
+                written: pair.clone(),
+            });
         }
         if !self.fields.is_empty() {
             self.set_fields(input, body, changes);
@@ -117,7 +142,9 @@ impl Draft {
     fn set_fields(&self, input: &[u8], body: &Range<usize>, changes: &mut Vec<Change>) {
         for set in &self.fields {
             let mut place = body.start..body.start;
-            for field in Fields::new(input, body.clone()) {
+            let is_there = self.places.get(set.number as usize) != Some(&NOWHERE);
+            let from = if is_there { body.start } else { body.end };
+            for field in Fields::new(input, from..body.end) {
                 if field.number == set.number {
                     if !place.is_empty() {
                         changes.push(Change::removal(place));
@@ -192,8 +219,11 @@ impl<'e> Node<'e> {
     }
 
     fn original(&self, number: u32) -> Option<Field> {
-        let fields = Fields::new(self.input, self.body.clone());
-        fields.filter(|field| field.number == number).last()
+        let place = *self.draft.places.get(number as usize)?;
+        if place == NOWHERE {
+            return None;
+        }
+        Fields::new(self.input, place as usize..self.body.end).next()
     }
 
     pub(crate) fn text(&self, number: u32) -> &str {
@@ -256,49 +286,52 @@ impl<'e> Node<'e> {
 // === impl Node: attributes ===
 
 impl Node<'_> {
-    fn read_attributes(&mut self) {
-        if self.draft.is_read {
-            return;
+    /// The `KeyValue` in a place.
+    #[inline]
+    fn pair_of(&self, index: usize) -> Option<&[u8]> {
+        let touched = &self.draft.touched;
+        if !touched.is_empty()
+            && let Ok(found) = touched.binary_search_by_key(&index, |touched| touched.index)
+        {
+            let now = touched.get(found)?.now.clone()?;
+            return Some(wire::slice(&self.draft.written, now));
         }
-        self.draft.is_read = true;
-        let number = self.kind.attributes();
-        for field in Fields::new(self.input, self.body.clone()) {
-            if field.number == number && field.wire == Wire::Bytes {
-                self.draft.attributes.push(Entry {
-                    whole: field.whole,
-                    now: Now::InInput(field.value),
-                });
-            }
-        }
+        let start = *self.draft.attributes.get(index)? as usize;
+        let field = Fields::new(self.input, start..self.body.end).next()?;
+        Some(wire::slice(self.input, field.value))
     }
 
-    fn pair_of(&self, entry: &Entry) -> Option<&[u8]> {
-        match &entry.now {
-            Now::InInput(range) => Some(wire::slice(self.input, range.clone())),
-            Now::Written(range) => Some(wire::slice(&self.draft.written, range.clone())),
-            Now::Removed => None,
-        }
-    }
-
-    fn find(&mut self, key: &str) -> Option<usize> {
-        self.read_attributes();
-        let mut entries = self.draft.attributes.iter();
-        entries.position(|entry| {
-            self.pair_of(entry)
+    #[inline]
+    fn find(&self, key: &str) -> Option<usize> {
+        (0..self.places()).find(|index| {
+            self.pair_of(*index)
                 .is_some_and(|pair| value::key(pair) == key.as_bytes())
         })
     }
 
     /// How many attributes there are places for, those that are removed among them.
-    pub(crate) fn places(&mut self) -> usize {
-        self.read_attributes();
-        self.draft.attributes.len()
+    pub(crate) fn places(&self) -> usize {
+        self.draft.attributes.len() + self.draft.added
     }
 
     /// The attribute in a place.
+    #[inline]
     pub(crate) fn at(&self, index: usize) -> Option<(&str, Value<'_>)> {
-        let entry = self.draft.attributes.get(index)?;
-        self.pair_of(entry).map(value::pair)
+        self.pair_of(index).map(value::pair)
+    }
+
+    /// Notes what an attribute is now.
+    fn touch(&mut self, index: usize, now: Option<Range<usize>>) {
+        let touched = &mut self.draft.touched;
+        let new = Touched { index, now };
+        match touched.binary_search_by_key(&index, |touched| touched.index) {
+            Ok(found) => {
+                if let Some(old) = touched.get_mut(found) {
+                    *old = new;
+                }
+            }
+            Err(place) => touched.insert(place, new),
+        }
     }
 
     pub(crate) fn attribute(&mut self, key: &str) -> Option<Value<'_>> {
@@ -327,17 +360,17 @@ impl Node<'_> {
         wire::put_bytes(&mut draft.written, 1, key.as_bytes());
         wire::put_head(&mut draft.written, 2, length);
         draft.written.extend_from_within(scratch..start);
-        let now = Now::Written(start..draft.written.len());
-        match index.and_then(|index| draft.attributes.get_mut(index)) {
-            Some(entry) => entry.now = now,
-            None => draft.attributes.push(Entry { whole: 0..0, now }),
-        }
+        let now = Some(start..draft.written.len());
+        let index = index.unwrap_or_else(|| {
+            let end = self.places();
+            self.draft.added += 1;
+            end
+        });
+        self.touch(index, now);
     }
 
     pub(crate) fn remove_at(&mut self, index: usize) {
-        if let Some(entry) = self.draft.attributes.get_mut(index) {
-            entry.now = Now::Removed;
-        }
+        self.touch(index, None);
     }
 
     pub(crate) fn remove_attribute(&mut self, key: &str) -> bool {

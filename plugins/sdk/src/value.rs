@@ -67,6 +67,18 @@ mod number {
 impl<'a> Value<'a> {
     /// Reads an `AnyValue`.
     pub(crate) fn read(bytes: &'a [u8]) -> Self {
+        // As nearly all are: a short text and nothing else.
+        if let [0x0a, length, text @ ..] = bytes
+            && *length < 0x80
+            && usize::from(*length) == text.len()
+        {
+            return Self::Str(wire::text(text));
+        }
+        Self::read_any(bytes)
+    }
+
+    #[inline(never)]
+    fn read_any(bytes: &'a [u8]) -> Self {
         let fields = Fields::new(bytes, 0..bytes.len());
         fields
             .filter_map(|field| Self::of_field(bytes, &field))
@@ -225,6 +237,39 @@ const VALUE: u32 = 2;
 /// Reads a `KeyValue`.
 #[inline]
 pub(crate) fn pair(bytes: &[u8]) -> (&str, Value<'_>) {
+    match usual_pair(bytes) {
+        Some((key, value)) => (wire::text(key), Value::read(value)),
+        None => any_pair(bytes),
+    }
+}
+
+/// The key of a `KeyValue`.
+#[inline]
+pub(crate) fn key(bytes: &[u8]) -> &[u8] {
+    match usual_pair(bytes) {
+        Some((key, _)) => key,
+        None => any_pair(bytes).0.as_bytes(),
+    }
+}
+
+/// Key and value of a `KeyValue` as nearly all are written: both shorter than 128 bytes, and nothing else. What stood behind
+/// them would count instead, so that has to be ruled out.
+#[inline(always)]
+fn usual_pair(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, length @ 0..0x80, rest @ ..] = bytes else {
+        return None;
+    };
+    let (key, rest) = rest.split_at_checked(usize::from(*length))?;
+    match rest {
+        [0x12, length @ 0..0x80, value @ ..] if usize::from(*length) == value.len() => {
+            Some((key, value))
+        }
+        _ => None,
+    }
+}
+
+#[inline(never)]
+fn any_pair(bytes: &[u8]) -> (&str, Value<'_>) {
     let (mut key, mut value) = ("", Value::Empty);
     for field in Fields::new(bytes, 0..bytes.len()) {
         match (field.number, field.wire) {
@@ -234,37 +279,6 @@ pub(crate) fn pair(bytes: &[u8]) -> (&str, Value<'_>) {
         }
     }
     (key, value)
-}
-
-/// The key of a `KeyValue`.
-#[inline]
-pub(crate) fn key(bytes: &[u8]) -> &[u8] {
-    // As everybody writes it: the key, shorter than 128 bytes, then the value and nothing else. Another key behind it would
-    // count instead, so that has to be ruled out.
-    if let [0x0a, length, rest @ ..] = bytes
-        && *length < 0x80
-        && let Some((key, rest)) = rest.split_at_checked(usize::from(*length))
-        && is_value_only(rest)
-    {
-        return key;
-    }
-    Fields::new(bytes, 0..bytes.len())
-        .filter(|field| (field.number, field.wire) == (KEY, Wire::Bytes))
-        .last()
-        .map_or(&[], |field| wire::slice(bytes, field.value))
-}
-
-/// Whether a `value` and nothing else, or nothing at all.
-#[inline]
-fn is_value_only(bytes: &[u8]) -> bool {
-    let mut at = 1;
-    match bytes {
-        [] => true,
-        [0x12, ..] => wire::varint(bytes, &mut at).is_some_and(|length| {
-            usize::try_from(length).is_ok_and(|length| bytes.len() - at == length)
-        }),
-        _ => false,
-    }
 }
 
 /// Writes a `KeyValue`.

@@ -39,12 +39,25 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl Iterator for Fields<'_> {
-    type Item = Field;
-
-    // Every plugin's time goes here: 869 ns a span for setting an attribute instead of 1254 (`tidegate plugin bench`).
+impl Fields<'_> {
+    /// Where the next field starts, if it is bytes of this number with a head of two bytes.
     #[inline(always)]
-    fn next(&mut self) -> Option<Field> {
+    pub(crate) fn short(&mut self, number: u32) -> Option<usize> {
+        let start = self.at;
+        let [key, length @ 0..0x80, ..] = self.bytes.get(start..)? else {
+            return None;
+        };
+        let end = start + 2 + usize::from(*length);
+        if u32::from(*key) != (number << 3 | 2) || *key >= 0x80 || end > self.bytes.len() {
+            return None;
+        }
+        self.at = end;
+        Some(start)
+    }
+
+    /// The next field, however it is written.
+    #[inline(never)]
+    fn any(&mut self) -> Option<Field> {
         let start = self.at;
         let key = varint(self.bytes, &mut self.at)?;
         let length = self.at;
@@ -77,8 +90,39 @@ impl Iterator for Fields<'_> {
     }
 }
 
+impl Iterator for Fields<'_> {
+    type Item = Field;
+
+    /// Nearly all fields have a number below 16 and are bytes, shorter than 128, or eight bytes: these are read here, and the rest
+    /// elsewhere. Every plugin's time goes here (`tidegate plugin bench`).
+    #[inline(always)]
+    fn next(&mut self) -> Option<Field> {
+        let start = self.at;
+        let (value, end, wire, key) = match self.bytes.get(start..)? {
+            [key, length, ..] if key & 0x87 == 2 && *length < 0x80 => {
+                let value = start + 2;
+                (value, value + usize::from(*length), Wire::Bytes, *key)
+            }
+            [key, ..] if key & 0x87 == 1 => (start + 1, start + 9, Wire::Fixed64, *key),
+            [] => return None,
+            _ => return self.any(),
+        };
+        if end > self.bytes.len() {
+            return None;
+        }
+        self.at = end;
+        Some(Field {
+            number: u32::from(key >> 3),
+            wire,
+            whole: start..end,
+            length: start + 1..value,
+            value: value..end,
+        })
+    }
+}
+
 /// Reads a number of variable length, and moves `at` behind it.
-#[inline(always)]
+#[inline]
 pub(crate) fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let first = *bytes.get(*at)?;
     *at += 1;

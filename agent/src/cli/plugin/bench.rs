@@ -1,7 +1,7 @@
 //! `plugin bench`: what a plugin costs for each item.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::super::print;
 use super::{batches, config, meant, read};
 use crate::otlp::{Checked, check};
-use crate::processors::wasm::workbench::Workbench;
+use crate::processors::wasm::workbench::{Workbench, describe};
 
 /// Measure what a plugin costs for each item.
 #[derive(Debug, Args)]
@@ -37,6 +37,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<ExitCode, String> {
         None => vec![batches::parse(&usual())?],
     };
     let (signal, first) = requests.first().ok_or("there is nothing in the input")?;
+    // The first time it may have to be compiled; what stays is how long it takes from the cache.
+    let first_load = load_time(&path)?;
+    let cached_load = load_time(&path)?;
     let mut bench = Workbench::start(&path, *signal, &config)
         .map_err(|error| format!("{}: {error}", path.display()))?;
     // The first call pays for memory that is never given back.
@@ -61,12 +64,21 @@ pub(super) fn run(args: &BenchArgs) -> Result<ExitCode, String> {
     let _cannot_fail = write!(
         text,
         "batch     {items} {}, {} bytes; it comes out {outcome}\nplugin    {with:.1} ns an item\n\
-         compare   {without:.1} ns an item for the check that every request passes\nmemory    {} KiB\n",
+         compare   {without:.1} ns an item for the check that every request passes\n\
+         memory    {} KiB\nload      {:.1} ms, and {:.1} ms once it is in the cache\n",
         signal.items(),
         first.bytes.len(),
         bench.memory() / 1024,
+        first_load.as_secs_f64() * 1e3,
+        cached_load.as_secs_f64() * 1e3,
     );
     Ok(print(&text))
+}
+
+fn load_time(path: &Path) -> Result<Duration, String> {
+    describe(path)
+        .map(|description| description.load_time)
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Nanoseconds an item, of the quickest tenth of all runs: what the machine does besides is not the plugin's fault.

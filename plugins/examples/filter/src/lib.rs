@@ -142,6 +142,9 @@ tidegate_plugin::export!(Filter);
 #[cfg(test)]
 mod tests {
     use tidegate_plugin::testing::{Tester, logs, metrics, spans};
+    use twins::filter::Rule as Twin;
+    use twins::proptest::prelude::*;
+    use twins::{Message as _, Traces, batches};
 
     use super::*;
 
@@ -200,5 +203,27 @@ mod tests {
             "only log records",
         );
         check("{}", "missing field `drop`");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn it_does_what_its_twin_does(mut traces in batches::traces()) {
+            let config = r#"{"drop": [
+                {"reason": "name", "name": "x", "attributes": {"c": "a*"}},
+                {"reason": "resource", "name": "yy", "resource": {"user": ""}},
+                {"reason": "user", "attributes": {"user": "*"}}]}"#;
+            let pair = |key: &str, text: &str| Some((key.to_owned(), text.to_owned()));
+            let rules = [
+                Twin { name: Some("x".to_owned()), attribute: pair("c", "a"), resource: None },
+                Twin { name: Some("yy".to_owned()), attribute: None, resource: pair("user", "") },
+                Twin { name: None, attribute: pair("user", ""), resource: None },
+            ];
+            let mut tester = Tester::<Filter>::new(Signal::Traces, config).unwrap();
+            let output = tester.run_bytes(&traces.encode_to_vec());
+            twins::filter::traces(&mut traces, &rules);
+            prop_assert_eq!(Traces::decode(&*output).unwrap(), traces);
+        }
     }
 }

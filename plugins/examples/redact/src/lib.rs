@@ -9,9 +9,10 @@
 //! patterns = { email = '[\w.+-]+@[\w-]+\.[\w.]+' }   # what becomes [email], wherever it is in a text
 //! ```
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use regex_lite::Regex;
+use regex::{NoExpand, Regex};
 use tidegate_plugin::{OwnedValue, prelude::*};
 
 #[derive(Deserialize)]
@@ -99,6 +100,9 @@ impl Plugin for Redact {
 impl Redact {
     fn attribute(&self, key: &str, value: Value<'_>) -> Change {
         let Some(rule) = self.keys.get(key) else {
+            if self.patterns.is_empty() {
+                return Change::Keep;
+            }
             let new = value.map_strings(&mut |text| self.text(text));
             return new.map_or(Change::Keep, Change::Set);
         };
@@ -124,10 +128,12 @@ impl Redact {
         let mut new: Option<String> = None;
         for pattern in &self.patterns {
             let current = new.as_deref().unwrap_or(text);
-            if pattern.regex.is_match(current) {
+            let replaced = pattern
+                .regex
+                .replace_all(current, NoExpand(&pattern.instead));
+            if let Cow::Owned(replaced) = replaced {
                 pattern.counter.add(1);
-                let replaced = pattern.regex.replace_all(current, pattern.instead.as_str());
-                new = Some(replaced.into_owned());
+                new = Some(replaced);
             }
         }
         new
@@ -148,7 +154,11 @@ tidegate_plugin::export!(Redact);
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use tidegate_plugin::testing::{Tester, logs, metric, spans};
+    use twins::proptest::prelude::*;
+    use twins::{Logs, Message as _, Traces, batches};
 
     use super::*;
 
@@ -210,5 +220,39 @@ mod tests {
         check(r#"{"hash": ["a"]}"#, "hash_key: is required");
         check(r#"{"patterns": {"p": "("}}"#, "patterns.p: ");
         check(r#"{"masks": []}"#, "unknown field `masks`");
+    }
+
+    const CONFIG: &str = r#"{"remove": ["a"], "mask": ["b"], "hash": ["user"], "hash_key": "k",
+        "patterns": {"card": "\\d{16}", "email": "[\\w.+-]+@[\\w-]+\\.[\\w.]+"}}"#;
+
+    fn twin() -> twins::redact::Redact {
+        let pattern = |name: &str, pattern: &str| (name.to_owned(), Regex::new(pattern).unwrap());
+        twins::redact::Redact {
+            remove: vec!["a".to_owned()],
+            mask: vec!["b".to_owned()],
+            hash: vec!["user".to_owned()],
+            hash_key: "k".to_owned(),
+            patterns: vec![
+                pattern("card", r"\d{16}"),
+                pattern("email", r"[\w.+-]+@[\w-]+\.[\w.]+"),
+            ],
+        }
+    }
+
+    #[test]
+    fn it_does_what_its_twin_does() {
+        // Patterns take long to compile without optimization: once is enough.
+        let tester = |signal| RefCell::new(Tester::<Redact>::new(signal, CONFIG).unwrap());
+        let (on_traces, on_logs) = (tester(Signal::Traces), tester(Signal::Logs));
+        let twin = twin();
+        let config = ProptestConfig::with_cases(200);
+        proptest!(config, |(mut traces in batches::traces(), mut logs in batches::logs())| {
+            let output = on_traces.borrow_mut().run_bytes(&traces.encode_to_vec());
+            twin.traces(&mut traces);
+            prop_assert_eq!(Traces::decode(&*output).unwrap(), traces);
+            let output = on_logs.borrow_mut().run_bytes(&logs.encode_to_vec());
+            twin.logs(&mut logs);
+            prop_assert_eq!(Logs::decode(&*output).unwrap(), logs);
+        });
     }
 }

@@ -21,6 +21,8 @@ struct Config {
 struct Sample {
     /// What a trace's randomness must reach.
     threshold: u64,
+    /// The tracestate that says so, where nobody else wrote one.
+    alone: String,
 }
 
 /// Randomness and thresholds have 56 bits.
@@ -41,13 +43,23 @@ impl Plugin for Sample {
         }
         // Below 2 to the power of -56 nothing can be told apart.
         let kept = (config.percentage / 100.0 * MOST as f64).max(1.0) as u64;
+        let threshold = MOST - kept.min(MOST);
         Ok(Self {
-            threshold: MOST - kept.min(MOST),
+            threshold,
+            alone: State::default().with(threshold),
         })
     }
 
     fn process(&mut self, batch: &mut Batch<'_>) -> Result<(), Error> {
         batch.spans(|span| {
+            if span.trace_state().is_empty() {
+                match randomness(span.trace_id()) {
+                    Some(random) if random < self.threshold => span.drop(REASON),
+                    Some(_) => span.set_trace_state(&self.alone),
+                    None => {}
+                }
+                return;
+            }
             let state = State::parse(span.trace_state());
             let Some(random) = state.randomness.or_else(|| randomness(span.trace_id())) else {
                 return;
@@ -145,6 +157,8 @@ tidegate_plugin::export!(Sample);
 #[cfg(test)]
 mod tests {
     use tidegate_plugin::testing::{Tester, spans};
+    use twins::proptest::prelude::*;
+    use twins::{Message as _, Traces, batches};
 
     use super::*;
 
@@ -209,6 +223,18 @@ mod tests {
         for wrong in ["0", "-1", "101"] {
             let config = format!("{{\"percentage\": {wrong}}}");
             assert!(Tester::<Sample>::new(Signal::Traces, &config).is_err());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn it_does_what_its_twin_does(mut traces in batches::traces()) {
+            let mut tester = Tester::<Sample>::new(Signal::Traces, r#"{"percentage": 50}"#).unwrap();
+            let output = tester.run_bytes(&traces.encode_to_vec());
+            twins::sample::traces(&mut traces, MOST / 2, "8");
+            prop_assert_eq!(Traces::decode(&*output).unwrap(), traces);
         }
     }
 }
