@@ -231,12 +231,17 @@ async fn an_order_is_one_trace_through_both_roles_and_their_databases() {
         }
         assert!(attribute(&found[0].attributes, "db.query.text").is_string());
     }
+    check_logs(&logs);
+    check_exemplars(&collector, &page);
+}
+
+/// Each role has logged its part within the trace.
+fn check_logs(logs: &[Vec<Json>]) {
     for (log, message) in logs.iter().zip(["order confirmed", "stock reduced"]) {
         let line = log.iter().find(|it| it["message"] == message).unwrap();
         assert_eq!(line["trace_id"], TRACE_ID, "{line}");
         assert_eq!(line["span_id"].as_str().unwrap().len(), 16);
     }
-    check_exemplars(&collector, &page);
 }
 
 /// Each of the three durations points to the trace, over OTLP; and the page does, where it is the order's.
