@@ -183,13 +183,13 @@ fn address(text: &str) -> Result<Address, String> {
     let authority = uri
         .authority()
         .filter(|it| plain && !it.as_str().contains('@'));
-    let (host, port) = authority
-        .map(|it| (it.host().to_owned(), it.port()))
-        .ok_or_else(wanted)?;
-    let port = match port {
-        Some(port) => port.as_u16(),
-        None if text.trim_end_matches('/').ends_with(':') => return Err(wanted()),
-        None => 80,
+    let authority = authority.ok_or_else(wanted)?;
+    let host = authority.host().to_owned();
+    let port = match authority.port_u16() {
+        Some(port) => port,
+        // Without a number that is a port, there is nothing but the host.
+        None if authority.as_str() == host => 80,
+        None => return Err(wanted()),
     };
     if host.is_empty() || port == 0 {
         Err(wanted())
