@@ -1,13 +1,21 @@
 //! The command line.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::Parser;
+use axum::http::Uri;
+use clap::{Parser, ValueEnum};
 
-/// An HTTP service that sends traces, metrics and logs over OTLP/gRPC.
+/// A small shop that sends traces, metrics and logs over OTLP/gRPC: a service to be observed and put under load.
 ///
-/// POST /api/vector/add adds two vectors: `{"a":[1,2],"b":[3,4]}` gives `{"result":[4.0,6.0]}`.
-/// GET /health answers {"status":"ok"}.
+/// It has two roles, which call each other. `order` takes orders (/order-product, /list-orders, /list-products) and has the
+/// inventory reduce the stock; `inventory` keeps it (/reduce-stock, /list-products). Without a role, or as `all`, both run
+/// in one process. Each has /health, /api/vector/add, /simulate/latency, /simulate/error, /simulate/heavy-task, /metrics,
+/// /openapi.json, and /docs, which explains them all.
+///
+///   target-svc inventory --listen 127.0.0.1:8081 --database stock.db
+///
+///   target-svc order --listen 127.0.0.1:8080 --inventory http://127.0.0.1:8081
 ///
 /// Telemetry goes to OTEL_EXPORTER_OTLP_ENDPOINT (default http://127.0.0.1:4317); the other variables of the
 /// OpenTelemetry SDK, such as OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER and
@@ -17,9 +25,20 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "target-svc", version)]
 pub(crate) struct Args {
-    /// Address to listen on; port 0 takes a free port
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", value_parser = host_and_port)]
-    pub(crate) listen: String,
+    /// What to be
+    #[arg(value_enum, value_name = "ROLE", default_value_t = Role::All)]
+    pub(crate) role: Role,
+    /// Address to listen on; port 0 takes a free port [default: 127.0.0.1:8080, and :8081 as inventory]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub(crate) listen: Option<String>,
+    /// SQLite file for orders or stock, which is made if it is not there; replicas may share it [default: in memory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) database: Option<PathBuf>,
+    /// Pieces of each product in a new database, of the inventory [default: 1000000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=STOCK_MAX))]
+    pub(crate) stock: Option<u64>,
+    #[command(flatten)]
+    pub(crate) calls: CallArgs,
     /// Larger request bodies are refused with 413
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     pub(crate) max_body_bytes: usize,
@@ -37,6 +56,86 @@ pub(crate) struct Args {
     pub(crate) counts_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) telemetry: TelemetryArgs,
+}
+
+/// What this process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Both, the inventory on a free port of loopback
+    All,
+    /// Takes orders
+    Order,
+    /// Keeps the stock
+    Inventory,
+}
+
+/// A million orders of the largest quantity.
+const STOCK_MAX: u64 = 1_000_000_000_000;
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Calls from order to inventory")]
+pub(crate) struct CallArgs {
+    /// The inventory; several replicas are tried one after the other, and must share their database
+    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = address)]
+    pub(crate) inventory: Vec<Address>,
+    /// Attempts of a call, the first included
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=20))]
+    pub(crate) call_attempts: u8,
+    /// How long an attempt may take
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = positive())]
+    pub(crate) call_timeout_ms: u64,
+    /// Wait before the first retry, doubled for each of the others up to a second, less up to a half by chance
+    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = positive())]
+    pub(crate) call_retry_delay_ms: u64,
+}
+
+/// Where an inventory listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// IPv6 in brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        let host = match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        Self {
+            host,
+            port: address.port(),
+        }
+    }
+}
+
+impl Args {
+    /// Why these options do not go together, if they do not.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        let addressed = !self.calls.inventory.is_empty();
+        match self.role {
+            Role::Order if !addressed => {
+                Some("the role `order` needs `--inventory URL`: where does the inventory listen?")
+            }
+            Role::Order if self.stock.is_some() => {
+                Some("`--stock` is for the inventory, and this is the role `order`")
+            }
+            Role::All if addressed => Some(
+                "`--inventory` is for the role `order`; without a role, this process has an inventory of its own",
+            ),
+            Role::Inventory if addressed => {
+                Some("`--inventory` is for the role `order`, and this is the inventory")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The SDK's own defaults (2,048 items, 5 s) drop spans from some hundred requests per second on.
@@ -76,6 +175,29 @@ fn host_and_port(text: &str) -> Result<String, String> {
     }
 }
 
+/// `http://HOST:PORT`, without anything more.
+fn address(text: &str) -> Result<Address, String> {
+    let wanted = || "write http://HOST:PORT, such as http://127.0.0.1:8081".to_owned();
+    let uri: Uri = text.parse().map_err(|_| wanted())?;
+    let plain = uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none();
+    let authority = uri
+        .authority()
+        .filter(|it| plain && !it.as_str().contains('@'));
+    let authority = authority.ok_or_else(wanted)?;
+    let host = authority.host().to_owned();
+    let port = match authority.port_u16() {
+        Some(port) => port,
+        // Without a number that is a port, there is nothing but the host.
+        None if authority.as_str() == host => 80,
+        None => return Err(wanted()),
+    };
+    if host.is_empty() || port == 0 {
+        Err(wanted())
+    } else {
+        Ok(Address { host, port })
+    }
+}
+
 /// Sizes and times from 1 to a million: enough for a test service, too small to exhaust memory by mistake.
 fn positive() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..=1_000_000)
@@ -93,6 +215,49 @@ mod tests {
         for bad in ["nonsense", "", ":80", "localhost:", "localhost:99999"] {
             assert!(host_and_port(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_inventory_is_a_plain_url() {
+        for (good, expected) in [
+            ("http://127.0.0.1:8081", "127.0.0.1:8081"),
+            ("http://localhost:81/", "localhost:81"),
+            ("http://[::1]:9", "[::1]:9"),
+            ("http://inventory", "inventory:80"),
+        ] {
+            assert_eq!(
+                address(good).map(|it| it.to_string()),
+                Ok(expected.to_owned())
+            );
+        }
+        for bad in [
+            "",
+            "127.0.0.1:8081",
+            "https://a:1",
+            "http://a:1/x",
+            "http://a:1?q",
+            "http://u@a:1",
+            "http://a:99999",
+            "http://a:0",
+        ] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn options_that_contradict_the_role_are_refused() {
+        let check = |line: &str, refused: bool| {
+            let args = Args::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(args.contradiction().is_some(), refused, "{line}");
+        };
+        check("target-svc", false);
+        check("target-svc all --stock 5", false);
+        check("target-svc --inventory http://a:1", true);
+        check("target-svc order", true);
+        check("target-svc order --inventory http://a:1,http://b:2", false);
+        check("target-svc order --inventory http://a:1 --stock 5", true);
+        check("target-svc inventory --stock 5", false);
+        check("target-svc inventory --inventory http://a:1", true);
     }
 
     #[test]

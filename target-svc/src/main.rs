@@ -1,10 +1,19 @@
 //! `target-svc`: a small HTTP service instrumented with OpenTelemetry, to be put under load.
 
 mod cli;
+mod client;
+mod database;
+mod inventory;
+mod measure;
 mod observe;
+mod openapi;
+mod order;
 mod problem;
+mod query;
+mod roles;
 mod routes;
 mod serve;
+mod simulate;
 mod telemetry;
 mod work;
 
@@ -14,16 +23,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Parser as _;
-use tokio::net::TcpListener;
+use clap::{CommandFactory as _, Parser as _};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::cli::Args;
 use crate::telemetry::Telemetry;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(reason) = args.contradiction() {
+        let kind = clap::error::ErrorKind::ArgumentConflict;
+        Args::command().error(kind, reason).exit();
+    }
     let Err(error) = start(args) else {
         return ExitCode::SUCCESS;
     };
@@ -49,7 +62,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         // Found out now, not when there is something to write.
         std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let telemetry = Telemetry::start(&args.telemetry)?;
+    let telemetry = Telemetry::start(&args.telemetry, roles::service_name(args.role))?;
     let served = serve(&args, &telemetry, &mut stop).await;
     let counts = telemetry
         .shutdown(Duration::from_millis(args.shutdown_timeout_ms))
@@ -67,42 +80,56 @@ async fn serve(
     telemetry: &Telemetry,
     stop: &mut watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(&args.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", args.listen))?;
-    let address = listener.local_addr()?;
-    let observer = observe::Observer::new(telemetry.meter(), address);
-    let app = routes::router(args.max_body_bytes, observer);
-    announce(address)?;
-
-    let mut drain = stop.clone();
+    let servers = roles::bind(args, telemetry).await?;
     let header_timeout = Duration::from_millis(args.header_timeout_ms);
-    let server = serve::serve(listener, app, header_timeout, async move {
-        stopped(&mut drain).await;
-    });
-    let mut server = tokio::spawn(server);
+    let mut running = JoinSet::new();
+    let mut caller: Option<oneshot::Receiver<()>> = None;
+    for server in servers {
+        announce(server.name, server.address)?;
+        let (ended, ends) = oneshot::channel();
+        let before = caller.replace(ends);
+        let mut drain = stop.clone();
+        let until = async move {
+            stopped(&mut drain).await;
+            if let Some(caller) = before {
+                // Who is called stops after who calls. Nothing is sent: the caller's half is dropped at its end.
+                drop(caller.await);
+            }
+        };
+        let serving = serve::serve(server.listener, server.app, header_timeout, until);
+        running.spawn(async move {
+            serving.await;
+            drop(ended);
+        });
+    }
     tokio::select! {
-        result = &mut server => return result.context("the server failed"),
+        ended = running.join_next() => match ended {
+            Some(result) => return result.context("the server failed"),
+            None => return Ok(()),
+        },
         () = stopped(stop) => tracing::info!("stopping"),
     }
-    let drained =
-        tokio::time::timeout(Duration::from_millis(args.drain_timeout_ms), &mut server).await;
+    let all = async { while running.join_next().await.is_some() {} };
+    let drained = tokio::time::timeout(Duration::from_millis(args.drain_timeout_ms), all).await;
     if drained.is_err() {
         tracing::warn!(
             timeout_ms = args.drain_timeout_ms,
             "requests still under way were cut off"
         );
-        server.abort();
     }
     Ok(())
 }
 
-/// Tells where the service listens: a line on stdout for scripts, an event for logs.
-fn announce(address: SocketAddr) -> anyhow::Result<()> {
+/// Tells where the service listens: a line on stdout for scripts, an event for logs. A server with a name is within the
+/// process; scripts need not know it.
+fn announce(name: Option<&str>, address: SocketAddr) -> anyhow::Result<()> {
+    tracing::info!(%address, server.name = name, "listening");
+    if name.is_some() {
+        return Ok(());
+    }
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "listening on http://{address}").context("cannot write to standard output")?;
     stdout.flush().context("cannot write to standard output")?;
-    tracing::info!(%address, "listening");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The server span and the request metrics of every request, after the HTTP semantic conventions 1.23 and later.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
@@ -8,17 +9,15 @@ use axum::http::{HeaderMap, Method, Version, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Histogram, Meter, UpDownCounter};
+use opentelemetry::metrics::{Meter, UpDownCounter};
 use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
 use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Instrument as _, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// Bucket boundaries in seconds that the conventions recommend for request durations.
-const DURATION_BOUNDARIES: [f64; 14] = [
-    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-];
+use crate::measure::{Measure, REQUEST_BOUNDARIES};
+use crate::telemetry::Exemplars;
 
 /// The service speaks no TLS.
 const SCHEME: &str = "http";
@@ -26,19 +25,20 @@ const SCHEME: &str = "http";
 /// The instruments, and where the service listens.
 #[derive(Debug, Clone)]
 pub(crate) struct Observer {
-    duration: Histogram<f64>,
+    duration: Measure,
     active: UpDownCounter<i64>,
     local: SocketAddr,
 }
 
 impl Observer {
-    pub(crate) fn new(meter: &Meter, local: SocketAddr) -> Self {
-        let duration = meter
-            .f64_histogram("http.server.request.duration")
-            .with_unit("s")
-            .with_description("Duration of HTTP server requests.")
-            .with_boundaries(DURATION_BOUNDARIES.to_vec())
-            .build();
+    pub(crate) fn new(meter: &Meter, exemplars: &Arc<Exemplars>, local: SocketAddr) -> Self {
+        let duration = Measure::new(
+            meter,
+            exemplars,
+            "http.server.request.duration",
+            "Duration of HTTP server requests.",
+            &REQUEST_BOUNDARIES,
+        );
         let active = meter
             .i64_up_down_counter("http.server.active_requests")
             .with_unit("{request}")
@@ -86,12 +86,8 @@ pub(crate) async fn observe(
     ];
     attributes.extend(route.map(|it| KeyValue::new("http.route", it)));
     attributes.extend(error.map(|it| KeyValue::new("error.type", it)));
-    // Within the span, so that an exemplar could point to it.
-    span.in_scope(|| {
-        observer
-            .duration
-            .record(started.elapsed().as_secs_f64(), &attributes)
-    });
+    // Within the span, so that the exemplar points to it.
+    span.in_scope(|| observer.duration.record(started.elapsed(), &attributes));
     response
 }
 
@@ -250,7 +246,11 @@ mod tests {
         let reader = PeriodicReader::builder(metrics.clone()).build();
         let meters = SdkMeterProvider::builder().with_reader(reader).build();
 
-        let observer = Observer::new(&meters.meter("test"), SocketAddr::from(LOCAL));
+        let observer = Observer::new(
+            &meters.meter("test"),
+            &Arc::default(),
+            SocketAddr::from(LOCAL),
+        );
         let app = Router::new()
             .route("/fail", get(|| async { StatusCode::INTERNAL_SERVER_ERROR }))
             .layer(axum::middleware::from_fn_with_state(observer, observe));

@@ -2,24 +2,28 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use crate::database::DatabaseError;
 use crate::work::WorkError;
 
-/// A refused request: the status, and what the client should know about it.
+/// A request that was refused, or failed: the status, and what the client should know about it.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    /// Nothing beyond the status code's own meaning.
-    r#type: &'static str,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
+/// The body of a problem.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(crate) struct ProblemText {
+    /// `about:blank`: nothing beyond the status code's own meaning.
+    pub(crate) r#type: String,
+    pub(crate) title: String,
+    pub(crate) status: u16,
+    pub(crate) detail: String,
 }
 
 impl Problem {
@@ -30,13 +34,18 @@ impl Problem {
         }
     }
 
+    /// What may go well later.
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
     /// Text that is no JSON is 400; JSON of another shape or with numbers out of range is 422.
-    pub(crate) fn of_json(error: &serde_json::Error) -> Self {
+    pub(crate) fn of_json(error: &serde_json::Error, shape: &str) -> Self {
         let text = error.to_string();
         // serde_json calls this a syntax error, but 1e999 is well-formed JSON.
         let out_of_range = text.starts_with("number out of range");
         if error.is_data() || out_of_range {
-            let detail = format!("the body must be {{\"a\":[numbers],\"b\":[numbers]}}: {text}");
+            let detail = format!("the body must be {shape}: {text}");
             return Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
         }
         Self::new(
@@ -52,30 +61,45 @@ impl From<WorkError> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        tracing::warn!(
-            http.response.status_code = i64::from(self.status.as_u16()),
-            detail = self.detail,
-            "refused"
-        );
-        let body = Body {
-            r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-        };
-        let kind = (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
-        (self.status, [kind], body.to_json()).into_response()
+impl From<DatabaseError> for Problem {
+    fn from(error: DatabaseError) -> Self {
+        Self::unavailable(match error {
+            DatabaseError::Overloaded => "the database has too much to do".to_owned(),
+            DatabaseError::Failed(reason) => format!("the database failed: {reason}"),
+        })
     }
 }
 
-impl Body<'_> {
-    fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("strings and a number have a JSON form")
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = i64::from(self.status.as_u16());
+        if self.status.is_server_error() {
+            tracing::error!(
+                http.response.status_code = status,
+                detail = self.detail,
+                "failed"
+            );
+        } else {
+            tracing::warn!(
+                http.response.status_code = status,
+                detail = self.detail,
+                "refused"
+            );
+        }
+        let body = ProblemText {
+            r#type: "about:blank".to_owned(),
+            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+        };
+        let body = serde_json::to_string(&body).expect("strings and a number have a JSON form");
+        let kind = HeaderValue::from_static("application/problem+json");
+        let mut response = (self.status, [(header::CONTENT_TYPE, kind)], body).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let after = HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, after);
+        }
+        response
     }
 }
 
@@ -89,7 +113,7 @@ mod tests {
         let check = |body: &str, expected: u16| {
             let error = serde_json::from_str::<Addends>(body).unwrap_err();
             assert_eq!(
-                Problem::of_json(&error).status.as_u16(),
+                Problem::of_json(&error, "").status.as_u16(),
                 expected,
                 "{body}: {error}"
             );

@@ -1,32 +1,154 @@
-//! The routes, and how requests become work and results become answers.
+//! The routes: one table for what is served and what is documented, and the routes of every role.
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::routing::{MethodRouter, get, post};
+use schemars::{Schema, SchemaGenerator};
 use serde_json::json;
 
 use crate::observe::{Observer, observe};
+use crate::openapi;
 use crate::problem::Problem;
+use crate::simulate;
+use crate::telemetry::{Format, Scrape, render};
 use crate::work::{Addends, Sum, add};
+
+/// One route, with what its users should know about it.
+pub(crate) struct Route {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) summary: &'static str,
+    pub(crate) parameters: &'static [Parameter],
+    /// The schema of the request's body, if it has one.
+    pub(crate) request: Option<fn(&mut SchemaGenerator) -> Schema>,
+    /// The schema of a good answer's body.
+    pub(crate) answer: Option<fn(&mut SchemaGenerator) -> Schema>,
+    /// The media type of a good answer.
+    pub(crate) kind: &'static str,
+    pub(crate) answers: &'static [(u16, &'static str)],
+    pub(crate) handler: MethodRouter,
+}
+
+/// Something in the query or in a header; none is required.
+pub(crate) struct Parameter {
+    pub(crate) place: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+}
+
+impl Route {
+    pub(crate) fn new(
+        method: &'static str,
+        path: &'static str,
+        summary: &'static str,
+        handler: MethodRouter,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            summary,
+            parameters: &[],
+            request: None,
+            answer: None,
+            kind: "application/json",
+            answers: &[(200, "The answer")],
+            handler,
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     body_bytes_max: usize,
 }
 
-/// The whole service: every answer, those of unknown paths included, is observed.
-pub(crate) fn router(body_bytes_max: usize, observer: Observer) -> Router {
-    Router::new()
-        .route("/api/vector/add", post(vector_add))
-        .route("/health", get(health))
+/// The whole service, named `service`: every answer, those of unknown paths included, is observed.
+pub(crate) fn router(
+    service: &str,
+    body_bytes_max: usize,
+    observer: Observer,
+    scrape: Scrape,
+    of_role: Vec<Route>,
+) -> Router {
+    let mut routes = of_role;
+    routes.extend(common(Limits { body_bytes_max }, scrape));
+    routes.extend(simulate::routes());
+    routes.push(Route::new(
+        "GET",
+        "/openapi.json",
+        "This document",
+        MethodRouter::new(),
+    ));
+    routes.push(Route {
+        kind: "text/html",
+        ..Route::new(
+            "GET",
+            "/docs",
+            "The routes, for people",
+            MethodRouter::new(),
+        )
+    });
+    let document: Arc<str> = openapi::document(service, &routes).to_string().into();
+    let page: Arc<str> = openapi::page(service, &routes).into();
+    let mut router = Router::new();
+    for route in routes {
+        let handler = match route.path {
+            "/openapi.json" => get(openapi_json).with_state(Arc::clone(&document)),
+            "/docs" => get(docs).with_state(Arc::clone(&page)),
+            _ => route.handler,
+        };
+        router = router.route(route.path, handler);
+    }
+    router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(observer, observe))
-        .with_state(Limits { body_bytes_max })
+}
+
+/// What every role has.
+fn common(limits: Limits, scrape: Scrape) -> Vec<Route> {
+    vec![
+        Route {
+            answers: &[(200, "The service answers")],
+            ..Route::new("GET", "/health", "Whether the service answers", get(health))
+        },
+        Route {
+            request: Some(SchemaGenerator::subschema_for::<Addends>),
+            answer: Some(SchemaGenerator::subschema_for::<Sum>),
+            answers: &[
+                (200, "The sum"),
+                (400, "The body is no JSON"),
+                (413, "The body is too large"),
+                (415, "The body is not said to be JSON"),
+                (422, "The vectors have no sum"),
+            ],
+            ..Route::new(
+                "POST",
+                "/api/vector/add",
+                "Add two vectors",
+                post(vector_add).with_state(limits),
+            )
+        },
+        Route {
+            kind: "application/openmetrics-text",
+            answers: &[(
+                200,
+                "OpenMetrics with exemplars, or Prometheus text if only that is accepted",
+            )],
+            ..Route::new(
+                "GET",
+                "/metrics",
+                "Metrics to scrape",
+                get(metrics).with_state(scrape),
+            )
+        },
+    ]
 }
 
 async fn vector_add(
@@ -34,10 +156,8 @@ async fn vector_add(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    require_json(&headers)?;
-    let body = read_body(body, limits.body_bytes_max).await?;
-    let addends: Addends =
-        serde_json::from_slice(&body).map_err(|error| Problem::of_json(&error))?;
+    let shape = r#"{"a":[numbers],"b":[numbers]}"#;
+    let addends: Addends = read_json(&headers, body, limits.body_bytes_max, shape).await?;
     let sum: Sum = add(&addends)?;
     tracing::info!(vector.length = sum.result.len() as i64, "vectors added");
     Ok(axum::Json(sum).into_response())
@@ -45,6 +165,25 @@ async fn vector_add(
 
 async fn health() -> Response {
     axum::Json(json!({ "status": "ok" })).into_response()
+}
+
+async fn metrics(State(scrape): State<Scrape>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
+    let format = Format::of(accept.unwrap_or_default());
+    let kind = [(header::CONTENT_TYPE, format.content_type())];
+    (kind, render(&scrape.collect(), format)).into_response()
+}
+
+async fn openapi_json(State(document): State<Arc<str>>) -> Response {
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        document.to_string(),
+    )
+        .into_response()
+}
+
+async fn docs(State(page): State<Arc<str>>) -> Response {
+    Html(page.to_string()).into_response()
 }
 
 async fn not_found(uri: Uri) -> Problem {
@@ -80,6 +219,18 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         format!("the content type must be `application/json`, but it is {given}"),
     ))
+}
+
+/// The whole body as JSON of `shape`.
+pub(crate) async fn read_json<T: serde::de::DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    shape: &str,
+) -> Result<T, Problem> {
+    require_json(headers)?;
+    let body = read_body(body, limit).await?;
+    serde_json::from_slice(&body).map_err(|error| Problem::of_json(&error, shape))
 }
 
 async fn read_body(body: Body, limit: usize) -> Result<axum::body::Bytes, Problem> {

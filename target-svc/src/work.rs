@@ -1,15 +1,16 @@
 //! What the service does: adding vectors.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Two vectors to be added element by element.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct Addends {
     pub(crate) a: Vec<f64>,
     pub(crate) b: Vec<f64>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Sum {
     pub(crate) result: Vec<f64>,
 }

@@ -1,16 +1,19 @@
 //! The three OTLP/gRPC pipelines: exporter, batches, and the ledger around both.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{LogExporter, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{self, BatchLogProcessor, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{self, BatchSpanProcessor, SdkTracerProvider};
 
 use super::count::Counting;
+use super::exemplars::Exemplars;
 use super::ledger::Ledgers;
+use super::metrics::{self, Scrape};
 use crate::cli::TelemetryArgs;
 
 /// Where telemetry goes when the environment does not say. The SDK's `localhost` may mean IPv6 first.
@@ -66,10 +69,10 @@ pub(crate) fn meters(
     args: &TelemetryArgs,
     ledgers: &Ledgers,
     resource: Resource,
+    exemplars: Arc<Exemplars>,
+    scrape: &Scrape,
 ) -> anyhow::Result<SdkMeterProvider> {
-    let builder = MetricExporter::builder().with_tonic();
-    let exporter = or_default_endpoint(builder, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-        .build()
+    let exporter = metrics::Exporter::new(ENDPOINT_DEFAULT, exemplars)
         .context("cannot set up the export of metrics")?;
     let reader = PeriodicReader::builder(Counting::new(exporter, &ledgers.metric_data_points))
         .with_interval(Duration::from_millis(args.metric_interval_ms))
@@ -77,6 +80,7 @@ pub(crate) fn meters(
     Ok(SdkMeterProvider::builder()
         .with_resource(resource)
         .with_reader(reader)
+        .with_reader(scrape.reader())
         .build())
 }
 

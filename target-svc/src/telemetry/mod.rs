@@ -2,9 +2,12 @@
 
 mod count;
 mod environment;
+mod exemplars;
 mod export;
 mod ledger;
 mod logs;
+mod metrics;
+mod openmetrics;
 mod resource;
 mod watch;
 
@@ -15,6 +18,7 @@ use anyhow::Context as _;
 use opentelemetry::metrics::{Meter, MeterProvider as _};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -23,6 +27,10 @@ use tracing::Metadata;
 use tracing_subscriber::filter::{EnvFilter, FilterFn, LevelFilter};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub(crate) use self::exemplars::Exemplars;
+pub(crate) use self::metrics::Scrape;
+pub(crate) use self::openmetrics::{Format, render};
 
 use self::ledger::{Counts, Ledgers};
 use self::watch::Watch;
@@ -37,6 +45,8 @@ pub(crate) struct Telemetry {
     meters: SdkMeterProvider,
     loggers: SdkLoggerProvider,
     meter: Meter,
+    exemplars: Arc<Exemplars>,
+    scrape: Scrape,
     ledgers: Arc<Ledgers>,
     watch: Watch,
 }
@@ -49,15 +59,24 @@ impl Telemetry {
     /// # Errors
     ///
     /// An exporter's settings in the environment are invalid, or logging has been set up before.
-    pub(crate) fn start(args: &TelemetryArgs) -> anyhow::Result<Self> {
+    pub(crate) fn start(args: &TelemetryArgs, service: &'static str) -> anyhow::Result<Self> {
         let ledgers = Arc::new(Ledgers::new(args.span_queue, args.log_queue));
+        let exemplars = Arc::<Exemplars>::default();
+        let scrape = Scrape::new(Arc::clone(&exemplars));
+        let resource = resource::detect(service);
         let (tracers, meters, loggers) = if environment::sdk_is_disabled() {
-            nothing()
+            nothing(&scrape, resource)
         } else {
-            let resource = resource::detect();
+            let meters = export::meters(
+                args,
+                &ledgers,
+                resource.clone(),
+                Arc::clone(&exemplars),
+                &scrape,
+            )?;
             (
                 export::tracers(args, &ledgers, resource.clone())?,
-                export::meters(args, &ledgers, resource.clone())?,
+                meters,
                 export::loggers(args, &ledgers, resource)?,
             )
         };
@@ -65,6 +84,8 @@ impl Telemetry {
         environment::warn_of_what_is_ignored();
         Ok(Self {
             meter: meters.meter(OWN_TARGET),
+            exemplars,
+            scrape,
             tracers,
             meters,
             loggers,
@@ -75,6 +96,14 @@ impl Telemetry {
 
     pub(crate) fn meter(&self) -> &Meter {
         &self.meter
+    }
+
+    pub(crate) fn exemplars(&self) -> &Arc<Exemplars> {
+        &self.exemplars
+    }
+
+    pub(crate) fn scrape(&self) -> Scrape {
+        self.scrape.clone()
     }
 
     /// Sends everything that waits, all signals at once, for `timeout` at most.
@@ -90,12 +119,19 @@ impl Telemetry {
     }
 }
 
-/// Providers that create nothing, as OTEL_SDK_DISABLED wants them. Incoming trace contexts are still taken over.
-fn nothing() -> (SdkTracerProvider, SdkMeterProvider, SdkLoggerProvider) {
+/// Providers that send nothing, as OTEL_SDK_DISABLED wants them. Incoming trace contexts are still taken over, and metrics
+/// can still be scraped.
+fn nothing(
+    scrape: &Scrape,
+    resource: Resource,
+) -> (SdkTracerProvider, SdkMeterProvider, SdkLoggerProvider) {
     let tracers = SdkTracerProvider::builder()
         .with_sampler(Sampler::AlwaysOff)
         .build();
-    let meters = SdkMeterProvider::builder().build();
+    let meters = SdkMeterProvider::builder()
+        .with_resource(resource)
+        .with_reader(scrape.reader())
+        .build();
     (tracers, meters, SdkLoggerProvider::builder().build())
 }
 

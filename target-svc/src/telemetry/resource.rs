@@ -6,9 +6,10 @@ use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector
 use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator};
 
 /// Facts about this process; `OTEL_RESOURCE_ATTRIBUTES` overrides them, and `OTEL_SERVICE_NAME` that.
-pub(crate) fn detect() -> Resource {
+pub(crate) fn detect(service: &'static str) -> Resource {
     let facts = [
-        KeyValue::new("service.name", env!("CARGO_PKG_NAME")),
+        KeyValue::new("service.name", service),
+        KeyValue::new("service.namespace", env!("CARGO_PKG_NAME")),
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         KeyValue::new("service.instance.id", instance_id()),
         KeyValue::new("process.pid", i64::from(std::process::id())),

@@ -169,6 +169,7 @@ pub struct Answer {
     pub status: u16,
     pub kind: String,
     pub body: Json,
+    pub text: String,
 }
 
 impl Client {
@@ -213,7 +214,22 @@ impl Client {
             status,
             kind,
             body: serde_json::from_slice(&body).unwrap_or_default(),
+            text: String::from_utf8_lossy(&body).into_owned(),
         }
+    }
+
+    pub async fn get(&mut self, path: &str) -> Answer {
+        self.send("GET", path, &[], "").await
+    }
+
+    /// Orders one or more of a product, with the order's id.
+    pub async fn order(&mut self, id: &str, product: i64, quantity: i64) -> Answer {
+        let body = format!(r#"{{"product_id":{product},"quantity":{quantity}}}"#);
+        let headers = [
+            ("content-type", "application/json"),
+            ("idempotency-key", id),
+        ];
+        self.send("POST", "/order-product", &headers, &body).await
     }
 
     pub async fn add(&mut self, body: &str) -> Answer {

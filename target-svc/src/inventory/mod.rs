@@ -1,0 +1,158 @@
+//! The inventory role: products, and a stock that never goes below zero.
+
+mod store;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::store::{Outcome, Product};
+use crate::database::Database;
+use crate::problem::Problem;
+use crate::routes::{Route, read_json};
+
+pub(crate) use self::store::{Reduction, prepare};
+
+pub(crate) const REDUCE_STOCK: &str = "/reduce-stock";
+
+/// A single order is never for more; sums of such orders stay far from the limits of 64 bits.
+const QUANTITY_MAX: i64 = 1_000_000;
+
+/// Long enough for a UUID or a ULID with a prefix; ids are kept in the database for good.
+const ORDER_ID_CHARACTERS_MAX: usize = 64;
+
+/// What the handlers share.
+pub(crate) struct InventoryService {
+    pub(crate) database: Database,
+    pub(crate) body_bytes_max: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Products {
+    pub(crate) products: Vec<Product>,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Reduced {
+    pub(crate) order_id: String,
+    /// What was left after this reduction.
+    pub(crate) stock_left: i64,
+    /// Whether the same order had been carried out before, so that nothing was taken now.
+    pub(crate) replayed: bool,
+}
+
+pub(crate) fn routes(service: &Arc<InventoryService>) -> Vec<Route> {
+    vec![
+        Route {
+            answers: &[(200, "All products")],
+            answer: Some(schemars::SchemaGenerator::subschema_for::<Products>),
+            ..Route::new(
+                "GET",
+                "/list-products",
+                "Products and their stock",
+                get(list_products).with_state(Arc::clone(service)),
+            )
+        },
+        Route {
+            request: Some(schemars::SchemaGenerator::subschema_for::<Reduction>),
+            answers: &[
+                (200, "The stock is reduced, now or by the same order before"),
+                (409, "There is not enough in stock; nothing has changed"),
+                (
+                    422,
+                    "The body is of another shape, there is no such product, or the order's id was used otherwise",
+                ),
+            ],
+            answer: Some(schemars::SchemaGenerator::subschema_for::<Reduced>),
+            ..Route::new(
+                "POST",
+                REDUCE_STOCK,
+                "Take from the stock",
+                post(reduce_stock).with_state(Arc::clone(service)),
+            )
+        },
+    ]
+}
+
+async fn list_products(State(service): State<Arc<InventoryService>>) -> Result<Response, Problem> {
+    let products = store::list(&service.database).await?;
+    Ok(Json(Products { products }).into_response())
+}
+
+async fn reduce_stock(
+    State(service): State<Arc<InventoryService>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let shape = r#"{"order_id":"text","product_id":number,"quantity":number}"#;
+    let wanted: Reduction = read_json(&headers, body, service.body_bytes_max, shape).await?;
+    check_quantity(wanted.quantity)?;
+    check_order_id(&wanted.order_id)?;
+    let outcome = store::reduce(&service.database, wanted.clone()).await?;
+    let (stock_left, replayed) = match outcome {
+        Outcome::Reduced { stock_left } => (stock_left, false),
+        Outcome::Replayed { stock_left } => (stock_left, true),
+        refused => return Err(refusal(&wanted, &refused)),
+    };
+    tracing::info!(
+        order.id = wanted.order_id,
+        stock_left,
+        replayed,
+        "stock reduced"
+    );
+    let order_id = wanted.order_id;
+    Ok(Json(Reduced {
+        order_id,
+        stock_left,
+        replayed,
+    })
+    .into_response())
+}
+
+fn refusal(wanted: &Reduction, outcome: &Outcome) -> Problem {
+    let Reduction {
+        order_id,
+        product_id,
+        quantity,
+    } = wanted;
+    match outcome {
+        Outcome::NotEnough { stock } => Problem::new(
+            StatusCode::CONFLICT,
+            format!("product {product_id} has {stock} in stock, which is less than {quantity}"),
+        ),
+        Outcome::NoSuchProduct => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("there is no product {product_id}"),
+        ),
+        Outcome::Conflict | Outcome::Reduced { .. } | Outcome::Replayed { .. } => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("the order `{order_id}` reduced the stock by something else"),
+        ),
+    }
+}
+
+pub(crate) fn check_quantity(quantity: i64) -> Result<(), Problem> {
+    if (1..=QUANTITY_MAX).contains(&quantity) {
+        return Ok(());
+    }
+    let detail = format!("`quantity` is a number from 1 to {QUANTITY_MAX}, not {quantity}");
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
+}
+
+pub(crate) fn check_order_id(id: &str) -> Result<(), Problem> {
+    let allowed = |it: char| it.is_ascii_alphanumeric() || matches!(it, '.' | '_' | ':' | '-');
+    if (1..=ORDER_ID_CHARACTERS_MAX).contains(&id.len()) && id.chars().all(allowed) {
+        return Ok(());
+    }
+    let detail = format!(
+        "an order's id has 1 to {ORDER_ID_CHARACTERS_MAX} letters, digits, `.`, `_`, `:` or `-`"
+    );
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
+}

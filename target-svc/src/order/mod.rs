@@ -1,0 +1,302 @@
+//! The order role: takes orders, and has the inventory reduce the stock for each of them once.
+
+mod store;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Counter;
+use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::store::{Order, Placed, Status};
+use crate::client::{Answer, InventoryClient};
+use crate::database::Database;
+use crate::inventory::{
+    Products, REDUCE_STOCK, Reduced, Reduction, check_order_id, check_quantity,
+};
+use crate::problem::{Problem, ProblemText};
+use crate::query::Query;
+use crate::routes::{Parameter, Route, read_json};
+
+pub(crate) use self::store::prepare;
+
+const ORDERS_LISTED_DEFAULT: i64 = 100;
+/// About 200 kB of JSON.
+const ORDERS_LISTED_MAX: i64 = 1_000;
+
+/// What the handlers share.
+pub(crate) struct OrderService {
+    pub(crate) database: Database,
+    pub(crate) inventory: InventoryClient,
+    pub(crate) orders: Counter<u64>,
+    pub(crate) body_bytes_max: usize,
+}
+
+/// What a customer sends.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    product_id: i64,
+    /// From 1 to 1,000,000.
+    quantity: i64,
+    /// Makes the order idempotent, as the header `Idempotency-Key` does; a new id if neither is given.
+    #[serde(default)]
+    order_id: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Orders {
+    orders: Vec<Order>,
+}
+
+pub(crate) fn routes(service: &Arc<OrderService>) -> Vec<Route> {
+    vec![
+        Route {
+            parameters: &[Parameter {
+                place: "query",
+                name: "limit",
+                about: "How many orders at most, from 1 to 1,000; 100 if it is not given.",
+            }],
+            answers: &[
+                (200, "The latest orders, the newest first"),
+                (400, "A parameter is wrong"),
+            ],
+            answer: Some(schemars::SchemaGenerator::subschema_for::<Orders>),
+            ..Route::new(
+                "GET",
+                "/list-orders",
+                "Latest orders",
+                get(list_orders).with_state(Arc::clone(service)),
+            )
+        },
+        Route {
+            answers: &[
+                (200, "All products"),
+                (503, "The inventory does not answer"),
+            ],
+            answer: Some(schemars::SchemaGenerator::subschema_for::<Products>),
+            ..Route::new(
+                "GET",
+                "/list-products",
+                "Products and their stock, from the inventory",
+                get(list_products).with_state(Arc::clone(service)),
+            )
+        },
+        Route {
+            request: Some(schemars::SchemaGenerator::subschema_for::<Wanted>),
+            parameters: &[Parameter {
+                place: "header",
+                name: "Idempotency-Key",
+                about: "The order's id: sent again, it is the same order.",
+            }],
+            answers: &[
+                (200, "The order had been confirmed before"),
+                (201, "The order is confirmed and the stock reduced"),
+                (409, "There is not enough in stock"),
+                (
+                    422,
+                    "The body is of another shape, there is no such product, or the id was used for another order",
+                ),
+                (
+                    503,
+                    "The inventory does not answer: send the order again with its id",
+                ),
+            ],
+            answer: Some(schemars::SchemaGenerator::subschema_for::<Order>),
+            ..Route::new(
+                "POST",
+                "/order-product",
+                "Order a product",
+                post(order_product).with_state(Arc::clone(service)),
+            )
+        },
+    ]
+}
+
+async fn list_orders(
+    State(service): State<Arc<OrderService>>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let query = Query::parse(&uri, &["limit"])?;
+    let limit = query.number("limit", ORDERS_LISTED_DEFAULT, 1..=ORDERS_LISTED_MAX)?;
+    let orders = store::list(&service.database, limit).await?;
+    Ok(Json(Orders { orders }).into_response())
+}
+
+async fn list_products(State(service): State<Arc<OrderService>>) -> Result<Response, Problem> {
+    let called = service
+        .inventory
+        .call(Method::GET, "/list-products", None)
+        .await;
+    let answer = called.map_err(|it| inventory_away(&it.reason))?;
+    if answer.status != StatusCode::OK {
+        return Err(inventory_away(&format!("it answered {}", answer.status)));
+    }
+    let products: Products = parse(&answer)?;
+    Ok(Json(products).into_response())
+}
+
+async fn order_product(
+    State(service): State<Arc<OrderService>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let shape = r#"{"product_id":number,"quantity":number,"order_id":"optional"}"#;
+    let wanted: Wanted = read_json(&headers, body, service.body_bytes_max, shape).await?;
+    check_quantity(wanted.quantity)?;
+    let id = order_id(&headers, wanted.order_id.as_deref())?;
+    let Placed { order, earlier } =
+        store::place(&service.database, id, wanted.product_id, wanted.quantity).await?;
+    if (order.product_id, order.quantity) != (wanted.product_id, wanted.quantity) {
+        let detail = format!(
+            "the id `{}` belongs to an order of something else",
+            order.order_id
+        );
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+    }
+    let order = match order.status {
+        Status::Pending => fulfil(&service, order).await?,
+        Status::Confirmed | Status::Rejected => order,
+    };
+    answer(order, earlier)
+}
+
+/// Has the inventory reduce the stock, and keeps its decision. Without one, the order stays pending.
+async fn fulfil(service: &OrderService, order: Order) -> Result<Order, Problem> {
+    let reduction = Reduction {
+        order_id: order.order_id.clone(),
+        product_id: order.product_id,
+        quantity: order.quantity,
+    };
+    let body = serde_json::to_vec(&reduction).expect("text and numbers have a JSON form");
+    let called = service
+        .inventory
+        .call(Method::POST, REDUCE_STOCK, Some(Bytes::from(body)))
+        .await;
+    let reply = called.map_err(|it| inventory_away(&it.reason))?;
+    let (status, reason) = match reply.status {
+        StatusCode::OK => {
+            let reduced: Reduced = parse(&reply)?;
+            tracing::info!(
+                order.id = order.order_id,
+                stock_left = reduced.stock_left,
+                "order confirmed"
+            );
+            (Status::Confirmed, None)
+        }
+        StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {
+            let problem: ProblemText = parse(&reply)?;
+            tracing::info!(
+                order.id = order.order_id,
+                reason = problem.detail,
+                "order rejected"
+            );
+            let no_stock = reply.status == StatusCode::CONFLICT;
+            (
+                Status::Rejected,
+                Some(if no_stock {
+                    problem.detail
+                } else {
+                    format!("{INVALID}{}", problem.detail)
+                }),
+            )
+        }
+        other => return Err(inventory_away(&format!("it answered {other}"))),
+    };
+    let name = if status == Status::Confirmed {
+        "confirmed"
+    } else {
+        "rejected"
+    };
+    service
+        .orders
+        .add(1, &[KeyValue::new("order.status", name)]);
+    Ok(store::settle(&service.database, order.order_id, status, reason).await?)
+}
+
+/// How reasons begin that are the customer's mistake, rather than a lack of stock.
+const INVALID: &str = "invalid: ";
+
+fn answer(order: Order, earlier: bool) -> Result<Response, Problem> {
+    match (order.status, &order.reason) {
+        (Status::Confirmed, _) => {
+            let status = if earlier {
+                StatusCode::OK
+            } else {
+                StatusCode::CREATED
+            };
+            Ok((status, Json(order)).into_response())
+        }
+        (_, Some(reason)) => Err(match reason.strip_prefix(INVALID) {
+            Some(detail) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
+            None => Problem::new(StatusCode::CONFLICT, reason.as_str()),
+        }),
+        (_, None) => Err(inventory_away("it has not decided")),
+    }
+}
+
+fn inventory_away(reason: &str) -> Problem {
+    Problem::unavailable(format!(
+        "the inventory is not available, try again with the same id: {reason}"
+    ))
+}
+
+/// What the inventory says must be what this version understands; anything else is as good as no answer.
+fn parse<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, Problem> {
+    serde_json::from_slice(&answer.body)
+        .map_err(|error| inventory_away(&format!("its answer is of another shape: {error}")))
+}
+
+/// The id of the order: from the header, from the body, or a new one.
+fn order_id(headers: &HeaderMap, in_body: Option<&str>) -> Result<String, Problem> {
+    // The draft of the header writes it as a quoted string; most clients do not.
+    let in_header = headers
+        .get("idempotency-key")
+        .map(|it| it.to_str().unwrap_or_default().trim_matches('"'));
+    let id = match (in_header, in_body) {
+        (Some(header), Some(body)) if header != body => {
+            let detail =
+                "`Idempotency-Key` and `order_id` differ: give one of them, or the same in both";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+        }
+        (Some(id), _) | (None, Some(id)) => id.to_owned(),
+        (None, None) => RandomIdGenerator::default().new_trace_id().to_string(),
+    };
+    check_order_id(&id)?;
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_comes_from_the_header_or_the_body() {
+        let check = |header: Option<&str>, body: Option<&str>, expected: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(text) = header {
+                headers.insert("idempotency-key", text.parse().unwrap());
+            }
+            let id = order_id(&headers, body).ok();
+            assert_eq!(id.as_deref(), expected, "{header:?} {body:?}");
+        };
+        check(Some("a"), None, Some("a"));
+        check(Some("\"a\""), None, Some("a"));
+        check(None, Some("b-1:2_3.x"), Some("b-1:2_3.x"));
+        check(Some("a"), Some("a"), Some("a"));
+        check(Some("a"), Some("b"), None);
+        check(Some(""), None, None);
+        check(None, Some("with space"), None);
+        check(None, Some(&"x".repeat(65)), None);
+        let new = || order_id(&HeaderMap::new(), None).unwrap();
+        assert_ne!(new(), new());
+    }
+}
