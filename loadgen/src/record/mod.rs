@@ -2,6 +2,7 @@
 
 mod csv;
 mod environment;
+pub(crate) mod figures;
 mod html;
 mod input;
 mod output;
@@ -293,6 +294,13 @@ impl Metric {
             self.values.push(value);
         }
         self
+    }
+}
+
+impl Distribution {
+    /// How many values it holds.
+    pub(crate) fn count(&self) -> u64 {
+        self.buckets.iter().map(|(_, count)| count).sum()
     }
 }
 
