@@ -50,9 +50,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Send HTTP requests to a service and measure its latency.
     Http(Box<http::Args>),
-    /// Show the runs that `loadgen http --save` has stored in ClickHouse.
+    /// Show the runs that were stored in ClickHouse with --save.
     History(history::Args),
-    /// Print records of earlier runs as JSON, CSV or a page with plots.
+    /// Print records of earlier runs as JSON, CSV, Markdown or a page with plots.
     Export(export::Args),
     /// Send traces, logs or metrics to an OTLP endpoint and measure it.
     Otlp(otlp::Args),

@@ -1,5 +1,8 @@
 //! `loadgen export`: records of earlier runs in another format.
 
+mod github;
+mod markdown;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,20 +11,27 @@ use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 
 use crate::cli::WrongUsage;
-use crate::record::Record;
+use crate::record::{Better, Record};
+use crate::results::Database;
 
 /// Print records of earlier runs in another format.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files written with --record
+    /// Files written with --record, or ids of runs stored with --save (`loadgen history` shows them)
     #[arg(required = true, value_name = "RECORD")]
-    records: Vec<PathBuf>,
+    records: Vec<String>,
     /// What to make of them
     #[arg(short, long, value_enum)]
     format: Format,
+    /// With github-benchmark: metrics that are to be lower (customSmallerIsBetter) or higher
+    /// (customBiggerIsBetter)
+    #[arg(long, value_enum, default_value = "lower")]
+    better: Direction,
     /// Write here instead of standard output
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    database: Database,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -32,15 +42,34 @@ enum Format {
     Csv,
     /// One page with plots, of one record
     Html,
+    /// Tables, several records side by side
+    Markdown,
+    /// What github-action-benchmark reads as customSmallerIsBetter or customBiggerIsBetter
+    GithubBenchmark,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Direction {
+    Lower,
+    Higher,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let records: Vec<_> = args
-        .records
-        .iter()
-        .map(|path| Record::read(path))
-        .collect::<Result<_, _>>()?;
-    let text = render(&records, args.format)?;
+    let records = args.database.records(&args.records).await?;
+    let text = match (args.format, records.as_slice()) {
+        (Format::Json, [record]) => record.json()?,
+        (Format::Json, records) => serde_json::to_string_pretty(records)? + "\n",
+        (Format::Csv, records) => Record::csv_of_all(records),
+        (Format::Html, records) => page(records).map_err(WrongUsage::of)?,
+        (Format::Markdown, records) => markdown::render(records),
+        (Format::GithubBenchmark, records) => github::render(
+            records,
+            match args.better {
+                Direction::Lower => Better::Lower,
+                Direction::Higher => Better::Higher,
+            },
+        )?,
+    };
     match &args.out {
         Some(path) => std::fs::write(path, text)
             .with_context(|| format!("cannot write {}", path.display()))?,
@@ -49,19 +78,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn render(records: &[Record], format: Format) -> anyhow::Result<String> {
-    match (format, records) {
-        (Format::Json, [record]) => record.json(),
-        (Format::Json, records) => Ok(serde_json::to_string_pretty(records)? + "\n"),
-        (Format::Csv, records) => Ok(Record::csv_of_all(records)),
-        (Format::Html, records) => {
-            ensure_one(records).map_err(WrongUsage::of)?;
-            Ok(records.iter().map(Record::html).collect())
-        }
-    }
-}
-
-fn ensure_one(records: &[Record]) -> anyhow::Result<()> {
+fn page(records: &[Record]) -> anyhow::Result<String> {
     ensure!(records.len() == 1, "a page shows one record");
-    Ok(())
+    Ok(records.iter().map(Record::html).collect())
 }

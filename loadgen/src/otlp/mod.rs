@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::cli::{EXIT_FAILED, WrongUsage, parse_duration};
 use crate::process::Process;
 use crate::record::{Output, Sampler, Start};
+use crate::results::Save;
 use client::{Protocol, Target};
 use compression::Compression;
 use drive::Load;
@@ -104,6 +105,8 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    save: Save,
 }
 
 impl Args {
@@ -164,6 +167,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.check_unique().map_err(WrongUsage::of)?;
     let shape = args.shape();
     let load = args.load(&shape.run).map_err(WrongUsage::of)?;
+    let database = args.save.open().map_err(WrongUsage::of)?;
     let authority = &load.target.authority;
     let found = tokio::net::lookup_host(authority).await;
     drop(found.with_context(|| format!("cannot find {authority}"))?);
@@ -196,7 +200,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut record = record::of(&start, &report, &run);
     record.series.extend(sampler.stop().await);
     record.interrupted = interrupted;
-    args.output.write(&record)?;
+    let written = args.output.write(&record);
+    if let Some(database) = database {
+        database.save(&record).await?;
+    }
+    written?;
     Ok(if record.passed {
         ExitCode::SUCCESS
     } else {

@@ -35,7 +35,7 @@ const FILE_BYTES_MAX: u64 = 512 << 20;
 pub(crate) const POINTS_MAX: usize = 3_600;
 
 /// What kind of run it was; only runs of one kind can be compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     Http,
@@ -317,4 +317,4 @@ pub(crate) fn titled(name: &str, labels: &Labels) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

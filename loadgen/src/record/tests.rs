@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 
-pub(super) fn record() -> Record {
+pub(crate) fn record() -> Record {
     let mut record = Record::new(Kind::Otlp, "127.0.0.1:4318", &Start::now());
     let mut latencies = Latencies::new();
     for millis in 1..=1000 {
