@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::{bench, faults, otlp, prove, sink};
-use crate::{export, history, http};
+use crate::{compare, export, history, http};
 
 /// The work could not be done, or its result could not be kept.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Http(Box<http::Args>),
     /// Show the runs that were stored in ClickHouse with --save.
     History(history::Args),
+    /// Compare runs, figure by figure, with the uncertainty of each difference.
+    Compare(compare::Args),
     /// Print records of earlier runs as JSON, CSV, Markdown or a page with plots.
     Export(export::Args),
     /// Send traces, logs or metrics to an OTLP endpoint and measure it.
@@ -71,6 +73,7 @@ impl Command {
         match self {
             Self::Http(args) => http::run(*args).await,
             Self::History(args) => history::run(args).await,
+            Self::Compare(args) => compare::run(args).await,
             Self::Export(args) => export::run(args).await,
             Self::Otlp(args) => otlp::run(args).await,
             Self::Sink(args) => sink::run(args).await,

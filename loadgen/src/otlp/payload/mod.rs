@@ -228,6 +228,7 @@ pub(crate) struct Facts {
     /// Whether ids, times and item numbers are made new at each send.
     pub(crate) stamped_at_each_send: bool,
     pub(crate) seed: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) run: String,
 }
 
