@@ -340,14 +340,7 @@ fn progress(line: &str) {
 
 impl Args {
     fn shape(&self, signal: Signal, run: &str) -> Shape {
-        Shape {
-            signal,
-            items: self.batch_size as usize,
-            attributes: Shape::default_attributes(signal),
-            attribute_size: None,
-            run: run.to_owned(),
-            seed: SEED,
-        }
+        Shape::natural(signal, self.batch_size as usize, run, SEED)
     }
 
     fn repetitions(&self) -> usize {
