@@ -3,6 +3,8 @@
 mod bench;
 mod cli;
 mod compare;
+#[allow(dead_code, reason = "for scenarios and suites, which follow")]
+mod document;
 mod export;
 mod faults;
 mod history;
