@@ -367,23 +367,30 @@ impl Item {
 
     /// The items of a list; anything else is a list of one.
     fn each(self) -> impl Iterator<Item = Self> {
-        let items = match self.value {
-            Tree::List(items) => items,
+        let (items, only) = match self.value {
+            Tree::List(items) => (items, None),
             value => {
-                let only = Self { value, ..self };
-                return vec![only].into_iter();
+                let document = Rc::clone(&self.document);
+                let place = self.place.clone();
+                let only = Self {
+                    value,
+                    place,
+                    document,
+                };
+                (Vec::new(), Some(only))
             }
         };
-        let item = |(at, (span, value)): (usize, (Range<usize>, Tree))| {
-            let path = format!("{}[{at}]", self.place.key);
+        let (list, document) = (self.place, self.document);
+        let item = move |(at, (span, value)): (usize, (Range<usize>, Tree))| {
+            let path = format!("{}[{at}]", list.key);
             Self {
                 value,
-                place: self.document.place(&span, &path),
-                document: Rc::clone(&self.document),
+                place: document.place(&span, &path),
+                document: Rc::clone(&document),
             }
         };
-        let items: Vec<_> = items.into_iter().enumerate().map(item).collect();
-        items.into_iter()
+        only.into_iter()
+            .chain(items.into_iter().enumerate().map(item))
     }
 }
 

@@ -269,7 +269,7 @@ fn judge(threshold: &Threshold, finished: &[Finished]) -> ThresholdResult {
     }
 }
 
-fn bottleneck(finished: &[Finished], cpu: Duration, wall: Duration) -> Option<String> {
+pub(super) fn bottleneck(finished: &[Finished], cpu: Duration, wall: Duration) -> Option<String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
     let used = cpu.as_secs_f64() / wall.as_secs_f64().max(1e-9);
     if used > cores * CPU_SHARE_MAX {

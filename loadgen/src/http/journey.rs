@@ -64,7 +64,7 @@ pub(crate) struct Step {
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Always the same.
-    Fixed(Outgoing),
+    Fixed(Box<Outgoing>),
     Pattern(Box<Pattern>),
 }
 
@@ -87,7 +87,7 @@ impl Journey {
         let step = Step {
             label,
             weight: 1.0,
-            request: Request::Fixed(request),
+            request: Request::Fixed(Box::new(request)),
             checks: Vec::new(),
             extracts: Vec::new(),
             think: None,

@@ -43,7 +43,7 @@ use self::report::Report;
 use self::run::{Control, Work};
 use crate::cli::{EXIT_FAILED, EXIT_LIMIT_CROSSED, WrongUsage};
 use crate::process::Process;
-use crate::record::{Kind, Output, Record, Sampler, Start, ThresholdResult};
+use crate::record::{Output, Sampler, Start, ThresholdResult};
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (output, view) = args.view();
@@ -96,7 +96,6 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
     let cpu = Process::own().cpu().unwrap_or_default().saturating_sub(cpu);
     let report = Report::new(settings, &outcome);
     print(&report.render())?;
-    let mut record = Record::new(Kind::Http, label.clone(), &start);
     let finished = Finished {
         executor: settings.load.mode.name(),
         load: settings.load.clone(),
@@ -106,8 +105,7 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
         recovery: None,
         outcome,
     };
-    record::add(&mut record, &start, &finished);
-    record::own(&mut record, cpu, began.elapsed());
+    let mut record = record::of_single(&finished, &start, (cpu, began.elapsed()));
     record.series.extend(sampler.stop().await);
     record.thresholds.push(ThresholdResult {
         expression: format!("failed and unsent requests <= {}", settings.error_rate_max),
@@ -115,7 +113,6 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
         passed: report.passed(),
     });
     record.passed = report.passed();
-    record.interrupted = finished.outcome.interrupted;
     let kept = keep(settings, &report, database.as_ref()).await;
     output.write(&record)?;
     kept?;

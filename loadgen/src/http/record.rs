@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::drive::{Finished, Results};
+use super::drive::{Finished, Results, bottleneck};
 use super::summary::{notes, verdict};
 use super::tally::Tally;
 use super::value::share;
@@ -10,7 +10,7 @@ use crate::process::Process;
 use crate::record::{Better, Event, Input, Kind, Labels, Metric, Record, Start, Window};
 
 /// Figures of one scenario and, where it has several, its endpoints, into the record.
-pub(crate) fn add(record: &mut Record, start: &Start, it: &Finished) {
+fn add(record: &mut Record, start: &Start, it: &Finished) {
     let labels = labelled("scenario", &it.name);
     let outcome = &it.outcome;
     let seconds = outcome.measured;
@@ -157,8 +157,26 @@ pub(crate) fn of_plan(name: &str, source: &str, start: &Start, results: &Results
     record
 }
 
+/// The record of one request sent again and again; whether it passed is for the caller to say.
+pub(crate) fn of_single(
+    finished: &Finished,
+    start: &Start,
+    (cpu, wall): (Duration, Duration),
+) -> Record {
+    let mut record = Record::new(Kind::Http, finished.name.clone(), start);
+    add(&mut record, start, finished);
+    own(&mut record, cpu, wall);
+    record.interrupted = finished.outcome.interrupted;
+    if let Some(why) = bottleneck(std::slice::from_ref(finished), cpu, wall) {
+        record
+            .notes
+            .push(format!("the generator was the bottleneck: {why}"));
+    }
+    record
+}
+
 /// What the generator itself used.
-pub(crate) fn own(record: &mut Record, cpu: Duration, wall: Duration) {
+fn own(record: &mut Record, cpu: Duration, wall: Duration) {
     let labels = labelled("process", "loadgen");
     let (cpu, wall) = (cpu.as_secs_f64(), wall.as_secs_f64().max(1e-9));
     let mut push = |name: &str, unit: &str, value: f64| {

@@ -56,7 +56,7 @@ fn plan(path: &Path, mut root: Table, given: Option<Uri>) -> Plan {
     let target = target(&root, written, given);
     let seed = whole(&mut root, "seed", 0, 0..=i64::MAX).unsigned_abs();
     let mut defaults = root.table("defaults");
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let data = root
         .table("data")
         .map(|it| rows::read(it, folder))
@@ -86,23 +86,7 @@ fn plan(path: &Path, mut root: Table, given: Option<Uri>) -> Plan {
         names: data.keys().cloned().collect(),
         headers,
     };
-    let mut tables = root.tables("scenario");
-    if tables.is_empty() {
-        root.missing("scenario");
-    }
-    let mut scenarios: Vec<Scenario> = Vec::new();
-    for (number, mut table) in tables.drain(..).enumerate() {
-        let scenario = scenario(&mut table, number, &context);
-        if scenarios.iter().any(|it| it.name == scenario.name) {
-            let place = table.place.clone();
-            table.wrong(
-                &place,
-                format!("there are two scenarios `{}`; name them", scenario.name),
-            );
-        }
-        table.finish();
-        scenarios.push(scenario);
-    }
+    let scenarios = scenarios(&mut root, &context);
     let thresholds = root
         .table("thresholds")
         .map(|it| thresholds(it, &scenarios));
@@ -121,6 +105,27 @@ fn plan(path: &Path, mut root: Table, given: Option<Uri>) -> Plan {
         scenarios,
         thresholds,
     }
+}
+
+fn scenarios(root: &mut Table, context: &Context) -> Vec<Scenario> {
+    let tables = root.tables("scenario");
+    if tables.is_empty() {
+        root.missing("scenario");
+    }
+    let mut scenarios: Vec<Scenario> = Vec::new();
+    for (number, mut table) in tables.into_iter().enumerate() {
+        let scenario = scenario(&mut table, number, context);
+        if scenarios.iter().any(|it| it.name == scenario.name) {
+            let place = table.place.clone();
+            table.wrong(
+                &place,
+                format!("there are two scenarios `{}`; name them", scenario.name),
+            );
+        }
+        table.finish();
+        scenarios.push(scenario);
+    }
+    scenarios
 }
 
 fn protocol_of(table: &mut Table) -> Protocol {
@@ -183,10 +188,10 @@ fn scenario(table: &mut Table, number: usize, context: &Context) -> Scenario {
     if let Some(name) = name.as_ref().filter(|it| !is_name(&it.text)) {
         table.wrong(&name.place, "a name has letters, digits, `_` and `-`");
     }
-    let (executor, load, search, is_storm) = load::read(table);
+    let (executor, load, search) = load::read(table);
     let start_after = duration(table, "start").unwrap_or_default();
     let retry = load::retry(table);
-    if is_storm && retry.is_none() {
+    if executor == "retry_storm" && retry.is_none() {
         let place = table.place.clone();
         table.wrong(&place, "a `retry_storm` needs `retry`, such as `retry = { policy = \"immediate\", attempts = 4 }`");
     }

@@ -20,6 +20,25 @@ const EXECUTORS: [&str; 8] = [
     "retry_storm",
     "breakpoint",
 ];
+/// The keys of all executors.
+const LOAD_KEYS: [&str; 16] = [
+    "warm_up",
+    "workers",
+    "rate",
+    "duration",
+    "requests",
+    "stages",
+    "spike_rate",
+    "before",
+    "ramp",
+    "spike",
+    "after",
+    "rate_min",
+    "rate_max",
+    "precision",
+    "pause",
+    "trial",
+];
 const RATE_MIN: f64 = 0.001;
 const RATE_MAX: f64 = 10_000_000.0;
 /// Workers of an executor that waits for answers, and of one that goes by the clock.
@@ -28,44 +47,12 @@ const WORKERS_OPEN: i64 = 100;
 /// Clients that try more often than this are broken, not impatient.
 const ATTEMPTS_MAX: i64 = 1000;
 
-/// The executor's name, its load, what it searches, and whether it is a retry storm.
-pub(super) fn read(table: &mut Table) -> (&'static str, Load, Option<Limits>, bool) {
-    let written = table.need("executor");
-    let known = EXECUTORS.iter().find(|it| **it == written.text).copied();
-    if known.is_none() && !written.text.is_empty() {
-        let help = match nearest(&written.text, EXECUTORS) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("there are {}", EXECUTORS.join(", ")),
-        };
-        table.wrong(
-            &written.place,
-            format!("there is no executor `{}`; {help}", written.text),
-        );
-    }
-    // The keys of an unknown executor cannot be judged.
-    let Some(executor) = known else {
-        for key in [
-            "workers",
-            "rate",
-            "duration",
-            "requests",
-            "stages",
-            "spike_rate",
-            "before",
-            "spike",
-            "after",
-        ] {
-            drop(table.take(key));
-        }
-        return (
-            "closed",
-            load(Mode::Closed, 1, Some(Duration::ZERO)),
-            None,
-            false,
-        );
+/// The executor's name, its load, and what it searches.
+pub(super) fn read(table: &mut Table) -> (&'static str, Load, Option<Limits>) {
+    let Some(executor) = executor(table) else {
+        return ("closed", load(Mode::Closed, 1, Some(Duration::ZERO)), None);
     };
     let warm_up = duration(table, "warm_up").unwrap_or_default();
-    let closed = matches!(executor, "closed" | "ramping_workers");
     let mut search = None;
     let mut requests = None;
     let (mode, time) = match executor {
@@ -85,15 +72,11 @@ pub(super) fn read(table: &mut Table) -> (&'static str, Load, Option<Limits>, bo
         "ramping_rate" => (Mode::Shaped(stages(table, "rate", RATE_MAX)), None),
         "spike" => (Mode::Shaped(spike(table)), None),
         "breakpoint" => {
-            let rate_min = number(table, "rate_min", RATE_MIN, RATE_MAX).unwrap_or(10.0);
-            search = Some(Limits {
-                rate_min,
-                rate_max: number(table, "rate_max", rate_min, RATE_MAX).unwrap_or(100_000.0),
-                precision: number(table, "precision", 0.005, 1.0).unwrap_or(0.05),
-                pause: duration(table, "pause").unwrap_or(Duration::from_secs(1)),
-            });
+            let limits = limits(table);
+            search = Some(limits);
             let trial = duration(table, "trial").unwrap_or(Duration::from_secs(10));
-            (Mode::Open { rate: rate_min }, Some(trial))
+            let rate = limits.rate_min;
+            (Mode::Open { rate }, Some(trial))
         }
         _ => {
             let rate = need_rate(table, "rate");
@@ -102,15 +85,45 @@ pub(super) fn read(table: &mut Table) -> (&'static str, Load, Option<Limits>, bo
     };
     let workers = match &mode {
         Mode::Crowd(stages) => crate::http::stages::value_max(stages).ceil().max(1.0) as i64,
-        _ => {
-            let default = if closed { WORKERS_CLOSED } else { WORKERS_OPEN };
-            whole(table, "workers", default, 1..=WORKERS_MAX as i64)
-        }
+        Mode::Closed => whole(table, "workers", WORKERS_CLOSED, 1..=WORKERS_MAX as i64),
+        _ => whole(table, "workers", WORKERS_OPEN, 1..=WORKERS_MAX as i64),
     };
     let mut load = load(mode, workers, time);
     load.warm_up = warm_up;
     load.requests = requests;
-    (executor, load, search, executor == "retry_storm")
+    (executor, load, search)
+}
+
+/// `None` for one that there is not, whose keys cannot be judged.
+fn executor(table: &mut Table) -> Option<&'static str> {
+    let written = table.need("executor");
+    if let Some(known) = EXECUTORS.iter().find(|it| **it == written.text) {
+        return Some(known);
+    }
+    if !written.text.is_empty() {
+        let help = match nearest(&written.text, EXECUTORS) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("there are {}", EXECUTORS.join(", ")),
+        };
+        table.wrong(
+            &written.place,
+            format!("there is no executor `{}`; {help}", written.text),
+        );
+    }
+    for key in LOAD_KEYS {
+        drop(table.take(key));
+    }
+    None
+}
+
+fn limits(table: &mut Table) -> Limits {
+    let rate_min = number(table, "rate_min", RATE_MIN, RATE_MAX).unwrap_or(10.0);
+    Limits {
+        rate_min,
+        rate_max: number(table, "rate_max", rate_min, RATE_MAX).unwrap_or(100_000.0),
+        precision: number(table, "precision", 0.005, 1.0).unwrap_or(0.05),
+        pause: duration(table, "pause").unwrap_or(Duration::from_secs(1)),
+    }
 }
 
 fn load(mode: Mode, workers: i64, duration: Option<Duration>) -> Load {

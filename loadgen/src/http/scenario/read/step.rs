@@ -113,19 +113,19 @@ impl Draft {
                 None => patterns.push((parsed, value)),
             }
         }
-        let body = body.unwrap_or(template(&Text::default()));
+        let body = body.unwrap_or_else(|| template(&Text::default()));
         if let (Some(path), Some(body), true) = (path.fixed(), body.fixed(), patterns.is_empty()) {
             let uri = format!("{}{path}", context.base).parse();
             if uri.is_err() {
                 table.wrong(&self.path.place, "this is no path");
             }
-            return Request::Fixed(Outgoing {
+            return Request::Fixed(Box::new(Outgoing {
                 uri: uri.unwrap_or_default(),
                 method: self.method,
                 headers: fixed_headers,
                 body: Bytes::from(body.to_owned()),
                 keep_body: self.keep_body,
-            });
+            }));
         }
         Request::Pattern(Box::new(Pattern {
             base: context.base.clone(),
