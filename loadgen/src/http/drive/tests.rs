@@ -1,1 +1,75 @@
-//! Whole plans against stand-ins and servers.
+//! Whole plans against stand-ins, on paused time.
+
+use std::path::Path;
+
+use super::*;
+use crate::http::journey::Outgoing;
+use crate::http::scenario::read;
+use crate::http::worker::{Answer, Failure};
+
+/// Takes 10 ms; fails from the second second on.
+#[derive(Clone)]
+struct Failing(Instant);
+
+impl Executor for Failing {
+    async fn prepare(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn execute(&mut self, _: &Outgoing) -> Result<Answer, Failure> {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let status = if self.0.elapsed() < Duration::from_secs(2) {
+            200
+        } else {
+            503
+        };
+        Ok(Answer {
+            status,
+            ..Answer::default()
+        })
+    }
+
+    fn abandon(&mut self) {}
+}
+
+async fn run_plan(thresholds: &str) -> Round {
+    let text = format!(
+        "target = 'http://h'\n[[scenario]]\nname = 'a'\nexecutor = 'closed'\nworkers = 2\nduration = '60s'\n\
+         [[scenario.request]]\nname = 'x'\npath = '/'\nchecks = {{ status = 200 }}\n[thresholds]\n{thresholds}"
+    );
+    let plan = read(Path::new("s.toml"), &text, None).unwrap();
+    let stop = Stop(Arc::new(watch::channel(false).0));
+    let service = Failing(Instant::now());
+    let results = run(&plan, View::default(), &stop, move |_, _| service.clone()).await;
+    results.unwrap().round
+}
+
+#[tokio::test(start_paused = true)]
+async fn thresholds_are_held_against_the_whole_run() {
+    let limits = "limits = ['error_rate < 1%', 'latency_max{endpoint=x} < 50ms', 'checks > 99%', 'requests > 100']";
+    let round = run_plan(limits).await;
+    let passed: Vec<_> = round.thresholds.iter().map(|it| it.passed).collect();
+    assert_eq!(passed, [false, true, false, true]);
+    assert!(!round.held() && round.aborted.is_none() && !round.interrupted);
+    // 2 of 60 seconds were good.
+    let errors = round.thresholds[0].value.unwrap();
+    assert!((errors - 58.0 / 60.0).abs() < 0.01, "{errors}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_threshold_ends_the_run_early_but_not_before_its_delay() {
+    let round = run_plan("limits = ['error_rate < 1%']\nabort_on_fail = true").await;
+    assert_eq!(round.aborted.as_deref(), Some("error_rate < 1%"));
+    assert!(round.wall < Duration::from_secs(5), "{:?}", round.wall);
+
+    let delayed =
+        run_plan("limits = ['error_rate < 1%']\nabort_on_fail = true\ndelay_abort = '30s'").await;
+    let wall = delayed.wall.as_secs();
+    assert!((29..=32).contains(&wall), "{wall}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_measured_does_not_hold() {
+    let round = run_plan("limits = ['recovery < 1s']").await;
+    assert!(!round.thresholds[0].passed && round.thresholds[0].value.is_none());
+}

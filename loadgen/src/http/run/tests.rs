@@ -1,8 +1,10 @@
 //! Whole runs against stand-ins for a service, on paused time.
 
 use super::*;
-use crate::http::journey::Outgoing;
+use crate::http::journey::{Course, Outgoing};
+use crate::http::retry::{Budget, Retry, Wait};
 use crate::http::schedule::pace;
+use crate::http::stages::Stage;
 use crate::http::worker::{Answer, Failure};
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -97,9 +99,17 @@ async fn drive_until(load: &Load, service: Service, stop: watch::Receiver<bool>)
         start_after: Duration::ZERO,
         stop,
     };
+    drive_work(load, &work(load), control, service).await
+}
+
+async fn drive_work<E: Executor + Clone>(
+    load: &Load,
+    work: &Work,
+    control: Control,
+    service: E,
+) -> Outcome {
     let clockwork = |gate| Ok(Clockwork::Task(tokio::spawn(pace(gate))));
-    let work = work(load);
-    measure_with(load, &work, control, |_| service.clone(), clockwork)
+    measure_with(load, work, control, |_| service.clone(), clockwork)
         .await
         .unwrap()
 }
@@ -245,4 +255,212 @@ async fn an_interruption_ends_the_run_and_keeps_what_was_measured() {
         let open_loop = outcome.total.corrected.is_some();
         assert_eq!(outcome.unsent > 0, open_loop, "{} unsent", outcome.unsent);
     }
+}
+
+/// Answers by the number of the request: how long it takes, and its status.
+#[derive(Clone)]
+struct Scripted {
+    asked: Arc<AtomicU64>,
+    start: Instant,
+    script: fn(u64, Duration) -> (Duration, u16),
+}
+
+impl Scripted {
+    fn new(script: fn(u64, Duration) -> (Duration, u16)) -> Self {
+        Self {
+            asked: Arc::default(),
+            start: Instant::now(),
+            script,
+        }
+    }
+}
+
+impl Executor for Scripted {
+    async fn prepare(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn execute(&mut self, _: &Outgoing) -> Result<Answer, Failure> {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed);
+        let (time, status) = (self.script)(number, self.start.elapsed());
+        tokio::time::sleep(time).await;
+        Ok(Answer {
+            status,
+            ..Answer::default()
+        })
+    }
+
+    fn abandon(&mut self) {}
+}
+
+fn forever() -> Control {
+    Control {
+        timeout: MILLI * 60_000,
+        start_after: Duration::ZERO,
+        stop: watch::channel(false).1,
+    }
+}
+
+fn retrying(load: &Load, wait: Wait, budget: Option<Budget>) -> Work {
+    let mut journey = Journey::single("service".to_owned(), outgoing());
+    journey.retry = Some(Retry {
+        wait,
+        attempts: 4,
+        budget,
+    });
+    Work::new(Arc::new(journey), Arc::default(), load, 1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn scripted_delays_give_the_scripted_histogram() {
+    let load = Load {
+        requests: Some(1000),
+        duration: None,
+        ..closed(1, 0)
+    };
+    let service = Scripted::new(|number, _| (MILLI * (number as u32 + 1), 200));
+    let outcome = drive_work(&load, &work(&load), forever(), service).await;
+    let summary = outcome.total.service.summary();
+    assert_eq!(summary.count, 1000);
+    for (figure, expected) in [
+        (summary.min, 1.0),
+        (summary.p50, 500.0),
+        (summary.p90, 900.0),
+        (summary.p99, 990.0),
+        (summary.max, 1000.0),
+    ] {
+        // tokio's clock goes in milliseconds.
+        assert!(
+            (figure - expected).abs() <= 1.0 + expected * 0.001,
+            "{summary:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_storm_multiplies_what_fails_and_nothing_else() {
+    // Everything fails between the second and the fourth second.
+    let script = |_, elapsed: Duration| {
+        let fails = (MILLI * 2000..MILLI * 4000).contains(&elapsed);
+        (MILLI, if fails { 503 } else { 200 })
+    };
+    let load = open(50, 100.0, 6000);
+    let run = async |work: Work| drive_work(&load, &work, forever(), Scripted::new(script)).await;
+
+    let storm = run(retrying(&load, Wait::None, None)).await;
+    let total = &storm.total;
+    assert_eq!(
+        (total.originals, total.succeeded, storm.unsent),
+        (600, 400, 0)
+    );
+    assert_eq!((total.requests, total.errors), (200 * 4 + 400, 200 * 4));
+
+    let work = retrying(&load, Wait::None, Some(Budget::new(0.1)));
+    let bounded = run(work).await.total;
+    // A tenth of the 200 originals before the outage and of the 200 in it.
+    assert_eq!((bounded.originals, bounded.requests), (600, 600 + 40));
+
+    // Clients that wait long enough get through in the end.
+    let patient = Wait::Exponential {
+        first: MILLI * 1000,
+        max: MILLI * 4000,
+        jitter: 0.0,
+    };
+    let load = open(400, 100.0, 6000);
+    let work = retrying(&load, patient, None);
+    let total = drive_work(&load, &work, forever(), Scripted::new(script))
+        .await
+        .total;
+    assert_eq!((total.originals, total.succeeded), (600, 600));
+    assert!(total.requests < 600 + 2 * 200 + 10, "{}", total.requests);
+}
+
+#[tokio::test(start_paused = true)]
+async fn recovery_counts_from_the_return_of_the_service() {
+    let script = |_, elapsed: Duration| {
+        let fails = (MILLI * 2000..MILLI * 4000).contains(&elapsed);
+        (MILLI, if fails { 503 } else { 200 })
+    };
+    let load = open(50, 100.0, 8000);
+    let work = retrying(&load, Wait::None, None);
+    drive_work(&load, &work, forever(), Scripted::new(script)).await;
+    let waves = work.board.waves();
+    let back = waves.came_back().unwrap();
+    assert_eq!(back.as_millis(), 4000);
+    assert_eq!(waves.recovery(back), Some(Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rates_follow_their_stages_to_the_request() {
+    let stage = |seconds: u32, from, to| Stage {
+        duration: MILLI * 1000 * seconds,
+        from,
+        to,
+    };
+    let load = Load {
+        mode: Mode::Shaped(vec![
+            stage(10, 0.0, 100.0),
+            stage(5, 100.0, 100.0),
+            stage(2, 10.0, 10.0),
+        ]),
+        duration: None,
+        ..closed(50, 0)
+    };
+    let outcome = drive(&load, Service::steady(5)).await;
+    assert_eq!(
+        (outcome.total.requests, outcome.unsent),
+        (500 + 500 + 20, 0)
+    );
+    assert!(outcome.measured >= MILLI * 17_000 && outcome.measured < MILLI * 17_100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_come_and_go_by_their_stages() {
+    let stage = |from, to| Stage {
+        duration: MILLI * 1000,
+        from,
+        to,
+    };
+    let load = Load {
+        mode: Mode::Crowd(vec![stage(1.0, 1.0), stage(4.0, 4.0), stage(0.0, 0.0)]),
+        ..closed(4, 3000)
+    };
+    let outcome = drive(&load, Service::steady(10)).await;
+    // One worker for a second and four for another, at some 90 requests a second each.
+    assert!(
+        (430..=505).contains(&outcome.total.requests),
+        "{}",
+        outcome.total.requests
+    );
+    let counts: Vec<_> = outcome
+        .workers
+        .iter()
+        .map(|it| it.summary().count)
+        .collect();
+    assert!(
+        counts.iter().max() >= Some(&170) && counts.iter().min() <= Some(&100),
+        "{counts:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_ends_at_its_first_failure_and_thinks_between_its_steps() {
+    let mut journey = Journey::single("first".to_owned(), outgoing());
+    journey
+        .steps
+        .extend(Journey::single("second".to_owned(), outgoing()).steps);
+    journey.course = Course::InOrder;
+    journey.steps[0].think = Some((MILLI * 100, MILLI * 100));
+    let load = Load {
+        requests: Some(10),
+        duration: None,
+        ..closed(1, 0)
+    };
+    let work = Work::new(Arc::new(journey), Arc::default(), &load, 1);
+    // The fifth request is the third iteration's first.
+    let script = |number, _| (MILLI, if number == 4 { 500 } else { 200 });
+    let outcome = drive_work(&load, &work, forever(), Scripted::new(script)).await;
+    let requests: Vec<_> = outcome.endpoints.iter().map(|it| it.requests).collect();
+    assert_eq!((requests, outcome.total.errors), (vec![10, 9], 1));
+    assert!(outcome.measured >= MILLI * 900, "{:?}", outcome.measured);
 }
