@@ -11,7 +11,7 @@ use tracing::{Span, field};
 
 use crate::measure::Measure;
 
-/// Work that may wait for the connection: at some 10,000 transactions a second, what is beyond has waited for too long.
+/// Work that may wait for the connection: a few times what a load of many connections has under way. More is refused.
 const WAITING_MAX: usize = 1_024;
 
 /// How long a transaction waits for other processes with the same file.

@@ -5,10 +5,14 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::{Value as Json, json};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
+
 use support::{Client, Collector, Service, attribute, hex};
 
 /// Nobody listens there: these tests look at answers.
@@ -133,6 +137,70 @@ async fn an_order_happens_once_though_the_inventory_is_killed() {
         900,
         "100 orders of one piece each"
     );
+}
+
+/// Passes everything on to `inventory`, but keeps the answers of the first connection for itself. Where it listens.
+async fn swallows_the_first_answer(inventory: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut is_first = true;
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect(inventory).await.unwrap();
+            if std::mem::take(&mut is_first) {
+                let (mut from_client, _) = client.split();
+                let (mut from_server, mut to_server) = server.split();
+                let mut answer = [0];
+                tokio::select! {
+                    _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+                    _ = from_server.read(&mut answer) => {}
+                }
+                continue;
+            }
+            tokio::spawn(
+                async move { tokio::io::copy_bidirectional(&mut client, &mut server).await },
+            );
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_order_whose_answer_was_lost_on_the_way_is_carried_out_once() {
+    let inventory = inventory(NOWHERE, &["--stock", "10"]).await;
+    let way = swallows_the_first_answer(inventory.address).await;
+    let url = format!("http://{way}");
+    let args = ["order", "--inventory", &url, "--call-retry-delay-ms", "1"];
+    let order = Service::start(NOWHERE, &[&args[..], &QUICK_END].concat(), &[]).await;
+    let answer = order.client().await.order("a", 1, 4).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    assert_eq!(stock_of(&mut inventory.client().await, 1).await, 6);
+    let replayed = inventory.stop().await.log;
+    let replayed = replayed.iter().map(Json::to_string);
+    assert_eq!(
+        replayed
+            .filter(|line| line.contains("\"replayed\":true"))
+            .count(),
+        1,
+        "the first call was carried out, the second one knew it"
+    );
+}
+
+#[tokio::test]
+async fn an_order_that_was_refused_stays_refused_for_the_same_reason() {
+    let inventory = inventory(NOWHERE, &["--stock", "10"]).await;
+    let order = order(NOWHERE, &[&inventory], &[]).await;
+    let mut client = order.client().await;
+    for (id, product, status, kept) in [("a", 1, 409, "rejected"), ("b", 99, 422, "invalid")] {
+        let first = client.order(id, product, 11).await;
+        let again = client.order(id, product, 11).await;
+        assert_eq!((first.status, again.status), (status, status), "{id}");
+        assert_eq!(first.text, again.text);
+        let latest = client.get("/list-orders?limit=1").await.body["orders"][0].clone();
+        assert_eq!(latest["status"], kept);
+        assert!(first.text.contains(latest["reason"].as_str().unwrap()));
+    }
+    assert_eq!(stock_of(&mut client, 1).await, 10);
 }
 
 #[tokio::test]

@@ -6,10 +6,9 @@ say "Release binaries"
 cargo build --release --locked -p tidegate -p loadgen
 case " $* " in
 *" --quick "*) ;;
-*) tests/bench/fetch-rotel.sh || say "Rotel cannot be had here: the report will say so" ;;
-esac
-case " $* " in
-*" --quick "*) ;;
-*) tests/bench/plugins.sh ;;
+*)
+    tests/bench/fetch-rotel.sh || say "Rotel cannot be had here: the report will say so"
+    tests/bench/plugins.sh
+    ;;
 esac
 exec target/release/loadgen bench "$@"

@@ -26,6 +26,7 @@ const BUSY: f64 = 0.93;
 const PUBLISHED: Duration = Duration::from_millis(1200);
 /// After a delivery everything is noted and published by then.
 const NOTED_MAX: Duration = Duration::from_secs(10);
+/// Longer than any request waits in an agent that answers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What all measurements of a bench have in common.
@@ -235,19 +236,33 @@ impl Bench {
         items: u64,
         first_item: u64,
     ) -> anyhow::Result<Run> {
-        let endpoint = format!("127.0.0.1:{port}");
         let load = Load {
+            items: Some(items),
+            first_item,
+            ..self.load(cell, port)?
+        };
+        self.drive(load, pool)
+    }
+
+    /// What is offered unless a measurement wants something else: the bench's rate, for as long as anything may take.
+    pub(super) fn load(&self, cell: Cell, port: u16) -> anyhow::Result<Load> {
+        let endpoint = format!("127.0.0.1:{port}");
+        Ok(Load {
             target: Target::new(&endpoint, cell.protocol, cell.compression, cell.signal)?,
             connections: self.connections,
-            items: Some(items),
+            items: None,
             duration: self.time_max,
             rate: self.rate,
             timeout: REQUEST_TIMEOUT,
             retry: false,
             stamp: true,
             numbering: self.numbering,
-            first_item,
-        };
+            first_item: 0,
+        })
+    }
+
+    /// Offers it, and waits for the answers.
+    pub(super) fn drive(&self, load: Load, pool: &mut Option<Pool>) -> anyhow::Result<Run> {
         let taken = pool
             .take()
             .context("the payload was lost in an earlier failure")?;

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::Serialize;
 
 use super::agent::Agent;
@@ -12,8 +11,7 @@ use super::measure::Bench;
 use super::peer::{Peer, Places};
 use super::report::{CellResult, Spread};
 use super::sink::SinkThread;
-use crate::otlp::client::Target;
-use crate::otlp::drive::{self, Load};
+use crate::otlp::drive::Load;
 use crate::otlp::payload::Pool;
 
 /// The memory limit in `configs/overload.toml`.
@@ -24,8 +22,6 @@ const TIMES: f64 = 2.0;
 const CONNECTIONS: usize = 32;
 /// Items offered in proportion to those of a usual measurement: twice the rate for as long.
 const ITEMS: f64 = TIMES;
-/// Longer than any request waits in an agent that answers.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an agent was measured for under a load that is too high.
 #[derive(Debug, Clone, Serialize)]
@@ -124,28 +120,17 @@ impl Bench {
 
         let items = self.items as f64 * ITEMS;
         let load = Load {
-            target: Target::new(
-                &format!("127.0.0.1:{port}"),
-                cell.protocol,
-                cell.compression,
-                cell.signal,
-            )?,
             connections: CONNECTIONS,
-            items: None,
             duration: Duration::from_secs_f64(
                 (items / offered).clamp(0.1, self.time_max.as_secs_f64()),
             ),
             rate: Some(offered),
-            timeout: REQUEST_TIMEOUT,
             retry: true,
-            stamp: true,
-            numbering: self.numbering,
             first_item: self.warm_up_items.max(1),
+            ..self.load(cell, port)?
         };
-        let taken = pool.take().context("the payload was lost")?;
         let started = std::time::Instant::now();
-        let (run, returned) = drive::run(load, taken, self.stop.clone())?;
-        *pool = Some(returned);
+        let run = self.drive(load, pool)?;
         let accepted = run.tally.accepted.items;
         self.drain(&mut agent, peer, &sink.stats, before + accepted)?;
         let until_arrived = started.elapsed();

@@ -133,7 +133,9 @@ impl Stage {
         let overlay = dir.join(OVERLAY);
         fs::write(&overlay, "").with_context(|| format!("cannot write {}", overlay.display()))?;
         for (flaw, content) in PLUGINS {
-            fs::write(dir.join(plugin_file(flaw)), content)?;
+            let path = dir.join(plugin_file(flaw));
+            fs::write(&path, content)
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
         let mut command = setting.within.clone();
         let own = [

@@ -164,7 +164,7 @@ async fn order_product(
     }
     let order = match order.status {
         Status::Pending => fulfil(&service, order).await?,
-        Status::Confirmed | Status::Rejected => order,
+        Status::Confirmed | Status::Rejected | Status::Invalid => order,
     };
     answer(order, earlier)
 }
@@ -199,47 +199,35 @@ async fn fulfil(service: &OrderService, order: Order) -> Result<Order, Problem> 
                 reason = problem.detail,
                 "order rejected"
             );
-            let no_stock = reply.status == StatusCode::CONFLICT;
-            (
-                Status::Rejected,
-                Some(if no_stock {
-                    problem.detail
-                } else {
-                    format!("{INVALID}{}", problem.detail)
-                }),
-            )
+            let status = match reply.status {
+                StatusCode::CONFLICT => Status::Rejected,
+                _ => Status::Invalid,
+            };
+            (status, Some(problem.detail))
         }
         other => return Err(inventory_away(&format!("it answered {other}"))),
     };
-    let name = if status == Status::Confirmed {
-        "confirmed"
-    } else {
-        "rejected"
-    };
-    service
-        .orders
-        .add(1, &[KeyValue::new("order.status", name)]);
-    Ok(store::settle(&service.database, order.order_id, status, reason).await?)
+    let (order, by_this) = store::settle(&service.database, order.order_id, status, reason).await?;
+    if by_this {
+        let status = KeyValue::new("order.status", order.status.name());
+        service.orders.add(1, &[status]);
+    }
+    Ok(order)
 }
 
-/// How reasons begin that are the customer's mistake, rather than a lack of stock.
-const INVALID: &str = "invalid: ";
-
 fn answer(order: Order, earlier: bool) -> Result<Response, Problem> {
-    match (order.status, &order.reason) {
-        (Status::Confirmed, _) => {
-            let status = if earlier {
-                StatusCode::OK
-            } else {
-                StatusCode::CREATED
-            };
-            Ok((status, Json(order)).into_response())
-        }
-        (_, Some(reason)) => Err(match reason.strip_prefix(INVALID) {
-            Some(detail) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
-            None => Problem::new(StatusCode::CONFLICT, reason.as_str()),
-        }),
-        (_, None) => Err(inventory_away("it has not decided")),
+    let refused = |status| {
+        Err(Problem::new(
+            status,
+            order.reason.clone().unwrap_or_default(),
+        ))
+    };
+    match order.status {
+        Status::Confirmed if earlier => Ok(Json(order).into_response()),
+        Status::Confirmed => Ok((StatusCode::CREATED, Json(order)).into_response()),
+        Status::Rejected => refused(StatusCode::CONFLICT),
+        Status::Invalid => refused(StatusCode::UNPROCESSABLE_ENTITY),
+        Status::Pending => Err(inventory_away("it has not decided")),
     }
 }
 

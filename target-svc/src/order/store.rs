@@ -9,7 +9,7 @@ use crate::database::{Database, DatabaseError, Session, Statement};
 const PLACE: Statement = Statement {
     operation: "INSERT",
     table: "orders",
-    text: "INSERT INTO orders (id, product_id, quantity, status) VALUES (?1, ?2, ?3, 'pending') ON CONFLICT DO NOTHING",
+    text: "INSERT INTO orders (id, product_id, quantity, status) VALUES (?1, ?2, ?3, 'pending')",
 };
 const FIND: Statement = Statement {
     operation: "SELECT",
@@ -19,7 +19,7 @@ const FIND: Statement = Statement {
 const SETTLE: Statement = Statement {
     operation: "UPDATE",
     table: "orders",
-    text: "UPDATE orders SET status = ?2, reason = ?3 WHERE id = ?1 AND status = 'pending'",
+    text: "UPDATE orders SET status = ?2, reason = ?3 WHERE id = ?1 AND status = 'pending' RETURNING id",
 };
 const LIST: Statement = Statement {
     operation: "SELECT",
@@ -34,8 +34,10 @@ pub(crate) enum Status {
     Pending,
     /// The stock has been reduced.
     Confirmed,
-    /// There was not enough, or there is no such product; the stock is as it was.
+    /// There was not enough; the stock is as it was.
     Rejected,
+    /// There is no such product, or the inventory knows the id as something else; the stock is as it was.
+    Invalid,
 }
 
 /// An order as it is kept.
@@ -45,7 +47,7 @@ pub(crate) struct Order {
     pub(crate) product_id: i64,
     pub(crate) quantity: i64,
     pub(crate) status: Status,
-    /// Why it was rejected.
+    /// Why it was rejected, or is invalid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     /// RFC 3339, in UTC.
@@ -64,7 +66,7 @@ pub(crate) fn prepare(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         "CREATE TABLE IF NOT EXISTS orders (
              number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, product_id INTEGER NOT NULL,
              quantity INTEGER NOT NULL CHECK (quantity > 0),
-             status TEXT NOT NULL CHECK (status IN ('pending', 'confirmed', 'rejected')), reason TEXT,
+             status TEXT NOT NULL CHECK (status IN ('pending', 'confirmed', 'rejected', 'invalid')), reason TEXT,
              created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))) STRICT",
     )
 }
@@ -94,16 +96,16 @@ pub(crate) async fn place(
     database.write(work).await
 }
 
-/// Says how an order ended. One that had ended stays as it is; what is kept is returned.
+/// Says how an order ended. One that had ended stays as it is. What is kept is returned, and whether it ended by this.
 pub(crate) async fn settle(
     database: &Database,
     id: String,
     status: Status,
     reason: Option<String>,
-) -> Result<Order, DatabaseError> {
+) -> Result<(Order, bool), DatabaseError> {
     let work = move |session: &Session<'_>| {
-        session.query(&SETTLE, params![id, status.name(), reason], |_| Ok(()))?;
-        found(session, &id)
+        let settled = session.query(&SETTLE, params![id, status.name(), reason], |_| Ok(()))?;
+        Ok((found(session, &id)?, !settled.is_empty()))
     };
     database.write(work).await
 }
@@ -136,11 +138,12 @@ fn order_of(row: &Row<'_>) -> rusqlite::Result<Order> {
 }
 
 impl Status {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Confirmed => "confirmed",
             Self::Rejected => "rejected",
+            Self::Invalid => "invalid",
         }
     }
 
@@ -149,6 +152,7 @@ impl Status {
         match name {
             "confirmed" => Self::Confirmed,
             "rejected" => Self::Rejected,
+            "invalid" => Self::Invalid,
             _ => Self::Pending,
         }
     }
@@ -171,14 +175,10 @@ mod tests {
         let again = place(3).await.unwrap();
         assert_eq!((again.earlier, again.order.quantity), (true, 2));
         let settle = |status| settle(&database, "a".to_owned(), status, None);
-        assert_eq!(
-            settle(Status::Confirmed).await.unwrap().status,
-            Status::Confirmed
-        );
-        assert_eq!(
-            settle(Status::Rejected).await.unwrap().status,
-            Status::Confirmed
-        );
+        for (status, by_this) in [(Status::Confirmed, true), (Status::Rejected, false)] {
+            let (order, settled) = settle(status).await.unwrap();
+            assert_eq!((order.status, settled), (Status::Confirmed, by_this));
+        }
         assert_eq!(list(&database, 10).await.unwrap().len(), 1);
     }
 }

@@ -15,11 +15,16 @@ pub(super) fn sdk_is_disabled() -> bool {
     variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
-/// Logs a warning for each variable whose value the SDK does not understand.
+/// Logs a warning for each variable whose value is not understood.
 pub(super) fn warn_of_what_is_ignored() {
     let sampler = variable("OTEL_TRACES_SAMPLER");
     let argument = variable("OTEL_TRACES_SAMPLER_ARG");
-    for problem in problems(sampler.as_deref(), argument.as_deref()) {
+    let temporality = variable("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE");
+    let sampling = problems(sampler.as_deref(), argument.as_deref());
+    for problem in sampling
+        .into_iter()
+        .chain(temporality_problem(temporality.as_deref()))
+    {
         tracing::warn!("{problem}");
     }
 }
@@ -43,6 +48,13 @@ fn problems(sampler: Option<&str>, argument: Option<&str>) -> Vec<String> {
         ));
     }
     problems
+}
+
+fn temporality_problem(preference: Option<&str>) -> Option<String> {
+    let other = preference.filter(|it| !it.eq_ignore_ascii_case("cumulative"))?;
+    Some(format!(
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=`{other}` is ignored, metrics are cumulative"
+    ))
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -71,5 +83,8 @@ mod tests {
         check(Some("nope"), None, 1);
         check(Some("traceidratio"), Some("2"), 1);
         check(Some("traceidratio"), Some("half"), 1);
+        assert!(temporality_problem(Some("delta")).is_some());
+        assert!(temporality_problem(Some("Cumulative")).is_none());
+        assert!(temporality_problem(None).is_none());
     }
 }

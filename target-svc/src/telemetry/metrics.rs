@@ -13,6 +13,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline, Temporality};
+use percent_encoding::percent_decode_str;
 use tokio::runtime::Handle;
 use tonic::metadata::{AsciiMetadataValue, MetadataKey, MetadataMap};
 use tonic::transport::{Channel, Endpoint};
@@ -138,7 +139,7 @@ fn variable(name: &str) -> Option<String> {
         .or_else(|| value(format!("OTEL_EXPORTER_OTLP_{name}")))
 }
 
-/// Headers as `key=value,key=value`. Values never get into messages: they are secrets.
+/// Headers as `key=value,key=value`, the values percent-encoded where they must be. Values never get into messages: they are secrets.
 fn headers(text: &str) -> anyhow::Result<MetadataMap> {
     let mut map = MetadataMap::new();
     for pair in text.split(',').filter(|it| !it.trim().is_empty()) {
@@ -147,7 +148,10 @@ fn headers(text: &str) -> anyhow::Result<MetadataMap> {
             .context("OTEL_EXPORTER_OTLP_HEADERS must be written as key=value,key=value")?;
         let key = MetadataKey::from_str(&key.trim().to_ascii_lowercase())
             .with_context(|| format!("`{}` is no name of a header", key.trim()))?;
-        let value = AsciiMetadataValue::from_str(value.trim())
+        let value = percent_decode_str(value.trim())
+            .decode_utf8()
+            .with_context(|| format!("the value of the header `{key}` is not UTF-8"))?;
+        let value = AsciiMetadataValue::from_str(&value)
             .with_context(|| format!("the value of the header `{key}` is not ASCII"))?;
         map.insert(key, value);
     }
@@ -222,11 +226,12 @@ mod tests {
 
     #[test]
     fn headers_are_pairs() {
-        let map = headers("Authorization=Bearer x=y, b=2,").unwrap();
+        let map = headers("Authorization=Bearer x=y, b=2,c=Basic%20d%2C%3D").unwrap();
         assert_eq!(map.get("authorization").unwrap(), "Bearer x=y");
+        assert_eq!(map.get("c").unwrap(), "Basic d,=");
         assert_eq!(map.get("b").unwrap(), "2");
         assert!(headers("").unwrap().is_empty());
-        for bad in ["novalue", "a b=1"] {
+        for bad in ["novalue", "a b=1", "a=%ff", "a=%0a"] {
             assert!(headers(bad).is_err(), "{bad}");
         }
     }

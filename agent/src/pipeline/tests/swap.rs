@@ -283,6 +283,9 @@ async fn a_removed_exporter_delivers_what_it_has_or_is_taken_back() {
         // Back before it was done: the same queue, the same log.
         live.swap(both()).await;
         live.submit_all(10..15).await;
+        // Nobody waits for its end any more, however long it goes on to deliver.
+        goes.permits.add_permits(1);
+        eventually("its return", || live.running.leaving() == 0).await;
         live.swap(alone()).await;
         goes.permits.add_permits(100);
         live.all_is_delivered().await;

@@ -8,6 +8,8 @@
 //! hash_key = "${env:REDACT_KEY}"                     # what the hash cannot be guessed without
 //! patterns = { email = '[\w.+-]+@[\w-]+\.[\w.]+' }   # what becomes [email], wherever it is in a text
 //! ```
+//!
+//! Patterns are those of the `regex` crate; `\w`, `\d` and `\s` mean letters, digits and white space of all scripts.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
