@@ -20,6 +20,9 @@ static struct config config;
 static bool is_logs;
 static uint64_t dropped;
 
+// A message ended where it should not have. The agent checks what it hands over, so this says that there is a bug.
+static bool is_cut_off;
+
 // The attribute, encoded as a field of an item.
 static struct buffer attribute;
 
@@ -74,6 +77,7 @@ static bool item(struct buffer *out, struct slice message) {
       copied.at = field.whole.end;
     }
   }
+  is_cut_off |= message.at != message.end;
   copied.end = message.end;
   append_slice(out, copied);
   append(out, attribute.start, attribute.length);
@@ -95,6 +99,7 @@ static bool copy(struct buffer *out, struct slice message, uint32_t number, visi
     there = true;
     left |= visit(out, field.content);
   }
+  is_cut_off |= message.at != message.end;
   return left || !there;
 }
 
@@ -129,6 +134,7 @@ void exports_tidegate_plugin_guest_describe(exports_tidegate_plugin_guest_descri
 bool exports_tidegate_plugin_guest_configure(exports_tidegate_plugin_guest_signal_t signal, processor_string_t *json,
                                              exports_tidegate_plugin_guest_setup_t *setup, processor_string_t *problem) {
   is_logs = signal == TIDEGATE_PLUGIN_TYPES_SIGNAL_LOGS;
+  attribute.length = 0;
   const char *wrong = read_config(&config, (const char *)json->ptr, json->len);
   processor_string_free(json);
   if (wrong == NULL) {
@@ -148,11 +154,12 @@ bool exports_tidegate_plugin_guest_process(processor_list_u8_t *batch, exports_t
   struct buffer out = {0};
   struct slice request = {batch->ptr, batch->ptr + batch->len};
   dropped = 0;
+  is_cut_off = false;
   bool left = copy(&out, request, RESOURCE_GROUPS, resource_group);
   processor_list_u8_free(batch);
-  if (out.failed) {
+  if (out.failed || is_cut_off) {
     free(out.start);
-    processor_string_dup(problem, "there is no memory");
+    processor_string_dup(problem, out.failed ? "there is no memory" : "the batch is cut off");
     return false;
   }
   memset(outcome, 0, sizeof *outcome);
