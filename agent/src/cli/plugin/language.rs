@@ -11,7 +11,7 @@ pub enum Language {
     Rust,
     /// With clang: small and fast.
     C,
-    /// With componentize-js: a hundred times slower.
+    /// With componentize-js: forty times slower.
     Javascript,
 }
 
