@@ -183,7 +183,7 @@ mod tests {
 
     /// All files below a folder, but for what is made there.
     fn below(folder: &Path) -> Vec<PathBuf> {
-        const MADE: [&str; 3] = ["node_modules", "build", "plugin.wasm"];
+        const MADE: [&str; 4] = ["node_modules", "build", "plugin.wasm", ".lock"];
         let entries = fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().path());
