@@ -38,11 +38,8 @@ pub(super) fn of(start: &Start, report: &Report, run: &Run, began: Duration) -> 
         .iter_mut()
         .flat_map(|series| &mut series.points);
     points.for_each(|(at, _)| *at += began.as_secs_f64());
-    if report.generator.was_bottleneck {
-        record.notes.push(
-            "the generator was the bottleneck: the server may do more than this shows".to_owned(),
-        );
-    }
+    let problem = report.generator.problem();
+    record.notes.extend(problem.map(str::to_owned));
     record
 }
 
