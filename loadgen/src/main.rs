@@ -2,12 +2,15 @@
 
 mod bench;
 mod cli;
+mod compare;
+mod export;
 mod faults;
 mod history;
 mod http;
 mod otlp;
 mod process;
 mod prove;
+mod record;
 mod results;
 mod sink;
 mod stats;

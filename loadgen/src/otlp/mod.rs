@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod compression;
 pub(crate) mod drive;
 pub(crate) mod payload;
+mod record;
 pub(crate) mod report;
 pub(crate) mod signal;
 pub(crate) mod tally;
@@ -19,10 +20,13 @@ use rand::Rng as _;
 use tokio::sync::watch;
 
 use crate::cli::{EXIT_FAILED, WrongUsage, parse_duration};
+use crate::process::Process;
+use crate::record::{Output, Record, Sampler, Start, Window};
+use crate::results::Save;
 use client::{Protocol, Target};
 use compression::Compression;
-use drive::Load;
-use payload::{Numbering, Pool, Shape};
+use drive::{Load, Run};
+use payload::{MetricKind, Numbering, Pool, Shape};
 use report::Report;
 use signal::Signal;
 
@@ -69,6 +73,12 @@ pub(crate) struct Args {
     /// Stop after this long [default: 10s; with --items 10m at most]
     #[arg(short, long, value_parser = parse_duration)]
     duration: Option<Duration>,
+    /// Offer the load for this long before it is measured
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    warm_up: Duration,
+    /// Measure this many times; the record has a value of each for `loadgen compare`
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    repetitions: u16,
     /// Open loop: items per second in total [default: closed loop]
     #[arg(short, long, value_parser = parse_rate)]
     rate: Option<f64>,
@@ -84,6 +94,18 @@ pub(crate) struct Args {
     /// Length of every string attribute's value in bytes [default: natural lengths]
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     attribute_size: Option<u32>,
+    /// Different values of each string attribute, of 16 bytes or --attribute-size [default: as in nature]
+    #[arg(long, value_name = "VALUES", value_parser = clap::value_parser!(u32).range(1..))]
+    attribute_cardinality: Option<u32>,
+    /// Kinds of metrics that data points belong to, with commas between them
+    #[arg(
+        long,
+        value_enum,
+        value_name = "KIND",
+        value_delimiter = ',',
+        default_values = ["gauge", "sum", "histogram"]
+    )]
+    metric_kinds: Vec<MetricKind>,
     /// Different requests to build; at least one for each connection
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pool: u32,
@@ -99,19 +121,22 @@ pub(crate) struct Args {
     /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    save: Save,
 }
 
 impl Args {
     fn shape(&self) -> Shape {
+        let run = self.run.clone().unwrap_or_else(random_run);
+        let natural = Shape::natural(self.signal, self.batch_size as usize, &run, self.seed);
         Shape {
-            signal: self.signal,
-            items: self.batch_size as usize,
-            attributes: self
-                .attributes
-                .map_or_else(|| Shape::default_attributes(self.signal), usize::from),
+            attributes: self.attributes.map_or(natural.attributes, usize::from),
             attribute_size: self.attribute_size.map(|size| size as usize),
-            run: self.run.clone().unwrap_or_else(random_run),
-            seed: self.seed,
+            cardinality: self.attribute_cardinality,
+            metric_kinds: self.metric_kinds.clone(),
+            ..natural
         }
     }
 
@@ -144,7 +169,9 @@ impl Args {
     /// When unique items are asked for and the pool would have to be sent twice as it is.
     fn check_unique(&self) -> anyhow::Result<()> {
         let enough = u64::from(self.pool) * u64::from(self.batch_size);
-        let repeats = self.items.is_none_or(|items| items > enough);
+        let repeats = self.items.is_none_or(|items| items > enough)
+            || self.repetitions > 1
+            || !self.warm_up.is_zero();
         if self.unique == Some(true) && self.compression != Compression::None && repeats {
             bail!(
                 "compressed requests are sent as built: unique items need --items, and a --pool that holds \
@@ -159,41 +186,110 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.check_unique().map_err(WrongUsage::of)?;
     let shape = args.shape();
     let load = args.load(&shape.run).map_err(WrongUsage::of)?;
+    let database = args.save.open().map_err(WrongUsage::of)?;
     let authority = &load.target.authority;
     let found = tokio::net::lookup_host(authority).await;
     drop(found.with_context(|| format!("cannot find {authority}"))?);
     let size = args.pool.max(u32::from(args.connections)) as usize;
+    let pool = build(shape, size, &load).await?;
     let (stop, stopped) = watch::channel(false);
-    let sending = {
-        let load = load.clone();
-        tokio::task::spawn_blocking(move || {
-            let now = drive::unix_nanos();
-            let pool = Pool::build(&shape, size, load.target.compression, load.numbering, now)?;
-            drive::run(load, pool, stopped)
-        })
-    };
-    let interrupted = tokio::spawn(async move {
+    let interruption = tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
             stop.send_replace(true);
         }
         // Without a sender the workers would see the channel closed, which is no reason to stop.
         std::future::pending::<()>().await;
     });
-    let finished = sending.await;
-    interrupted.abort();
-    let (run, pool) = finished.context("the sending thread panicked")??;
-    let report = Report::new(&load, pool.facts(), &run);
-    std::io::stdout().write_all(report.to_string().as_bytes())?;
+    let offered = offer(&args, load, pool, stopped).await;
+    interruption.abort();
+    let (record, reports) = offered?;
     if let Some(file) = &args.json {
-        let json = serde_json::to_vec_pretty(&report)?;
+        let json = match reports.as_slice() {
+            [report] => serde_json::to_vec_pretty(report)?,
+            reports => serde_json::to_vec_pretty(reports)?,
+        };
         std::fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    let nothing = report.tally.accepted.requests == 0;
-    Ok(if nothing {
-        ExitCode::from(EXIT_FAILED)
-    } else {
+    let written = args.output.write(&record);
+    if let Some(database) = database {
+        database.save(&record).await?;
+    }
+    written?;
+    Ok(if record.passed {
         ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_FAILED)
     })
+}
+
+/// Warms up, offers the load as often as asked, and prints each report.
+async fn offer(
+    args: &Args,
+    mut load: Load,
+    mut pool: Pool,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<(Record, Vec<Report>)> {
+    if !args.warm_up.is_zero() {
+        let warming = Load {
+            items: None,
+            duration: args.warm_up,
+            ..load.clone()
+        };
+        let (run, used) = drive(&warming, pool, &stopped).await?;
+        load.first_item += run.tally.sent.items;
+        pool = used;
+    }
+    let start = Start::now();
+    let sampler = Sampler::start(Process::own(), "loadgen", start.instant());
+    let mut record: Option<Record> = None;
+    let mut reports = Vec::with_capacity(args.repetitions.into());
+    for repetition in 1..=args.repetitions {
+        let began = start.instant().elapsed();
+        let (run, used) = drive(&load, pool, &stopped).await?;
+        load.first_item += run.tally.sent.items;
+        pool = used;
+        let report = Report::new(&load, pool.facts(), &run);
+        std::io::stdout().write_all(report.to_string().as_bytes())?;
+        let mut one = record::of(&start, &report, &run, began);
+        one.interrupted = *stopped.borrow();
+        if args.repetitions > 1 {
+            one.windows.push(Window {
+                name: format!("repetition {repetition}"),
+                from: began.as_secs_f64(),
+                to: (began + run.wall).as_secs_f64(),
+            });
+        }
+        reports.push(report);
+        match &mut record {
+            Some(record) => record.absorb(one),
+            None => record = Some(one),
+        }
+        if *stopped.borrow() {
+            break;
+        }
+    }
+    let mut record = record.context("there is one repetition at least")?;
+    record.series.extend(sampler.stop().await);
+    Ok((record, reports))
+}
+
+/// Offers the load once, from a thread of its own.
+async fn drive(
+    load: &Load,
+    pool: Pool,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<(Run, Pool)> {
+    let (load, stopped) = (load.clone(), stopped.clone());
+    let sending = tokio::task::spawn_blocking(move || drive::run(load, pool, stopped));
+    sending.await.context("the sending thread panicked")?
+}
+
+async fn build(shape: Shape, size: usize, load: &Load) -> anyhow::Result<Pool> {
+    let (compression, numbering) = (load.target.compression, load.numbering);
+    let building = tokio::task::spawn_blocking(move || {
+        Pool::build(&shape, size, compression, numbering, drive::unix_nanos())
+    });
+    building.await.context("the building thread panicked")?
 }
 
 pub(crate) fn random_run() -> String {

@@ -5,7 +5,7 @@ mod proc;
 mod sys;
 
 pub(crate) use device::device_written_bytes;
-pub(crate) use proc::{Process, machine_cpu, serving};
+pub(crate) use proc::{Process, machine_cpu, serving, stolen_cpu};
 pub(crate) use sys::{
     allowed_cores, forget_cached, hang_up, kill_group, pin_and_bind_life, pin_to, terminate,
     thread_cpu_time,
