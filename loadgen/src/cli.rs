@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::{bench, faults, otlp, prove, sink};
-use crate::{history, http};
+use crate::{export, history, http};
 
 /// The work could not be done, or its result could not be kept.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -50,8 +50,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Send HTTP requests to a service and measure its latency.
     Http(Box<http::Args>),
-    /// Show the runs that `loadgen http --save` has stored in ClickHouse.
+    /// Show the runs that were stored in ClickHouse with --save.
     History(history::Args),
+    /// Print records of earlier runs as JSON, CSV, Markdown or a page with plots.
+    Export(export::Args),
     /// Send traces, logs or metrics to an OTLP endpoint and measure it.
     Otlp(otlp::Args),
     /// Receive telemetry, count it and throw it away: a ClickHouse and OTLP endpoint.
@@ -69,6 +71,7 @@ impl Command {
         match self {
             Self::Http(args) => http::run(*args).await,
             Self::History(args) => history::run(args).await,
+            Self::Export(args) => export::run(args).await,
             Self::Otlp(args) => otlp::run(args).await,
             Self::Sink(args) => sink::run(args).await,
             Self::Faults(args) => faults::run(args).await,

@@ -3,15 +3,25 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use crate::results::{BenchmarkRow, Database};
+use anyhow::bail;
+
+use crate::record::Kind;
+use crate::record::figures::{number, shown};
+use crate::results::{BenchmarkRow, Database, SavedRun};
 use crate::text::{Table, utc_time};
 
-/// Show the runs that `loadgen http --save` has stored in ClickHouse, newest first.
+/// Digits of a run id that are shown: enough to tell runs apart, and to name one to compare and export.
+const ID_DIGITS: usize = 10;
+
+/// Show the runs that were stored in ClickHouse with --save, newest first.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only runs whose endpoint contains this text
+    /// Only runs whose endpoint or name contains this text
     #[arg(short, long, value_name = "TEXT")]
     endpoint: Option<String>,
+    /// Only runs of this kind
+    #[arg(short, long, value_enum)]
+    kind: Option<Kind>,
     /// How many runs to show
     #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     last: u32,
@@ -23,27 +33,135 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let rows = args
-        .database
-        .open()?
-        .recent(args.endpoint.as_deref(), args.last)
-        .await?;
+    let results = args.database.open()?;
+    let endpoint = args.endpoint.as_deref();
+    let rows = match args.kind {
+        None | Some(Kind::Http) => results.recent(endpoint, args.last).await?,
+        Some(_) => Some(Vec::new()),
+    };
+    let kind = args.kind.map(Kind::name);
+    let runs = results.recent_runs(endpoint, kind, args.last).await?;
+    if rows.is_none() && runs.is_none() {
+        bail!(
+            "no run has been saved in {} yet; measuring commands do with --save",
+            results.address()
+        );
+    }
+    let history = History::new(
+        rows.unwrap_or_default(),
+        runs.unwrap_or_default(),
+        args.last as usize,
+    );
     let text = if args.json {
-        json_lines(&rows)?
+        history.json_lines()?
     } else {
-        table(&rows)
+        history.tables()
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn json_lines(rows: &[BenchmarkRow]) -> anyhow::Result<String> {
-    let mut lines = String::new();
-    for row in rows {
-        lines.push_str(&serde_json::to_string(&JsonRow::from(row))?);
-        lines.push('\n');
+/// The newest runs of all kinds, each once.
+struct History {
+    /// Rows of `benchmark_results`.
+    rows: Vec<BenchmarkRow>,
+    /// Records of runs that have no such row.
+    runs: Vec<SavedRun>,
+}
+
+impl History {
+    /// Both newest first.
+    fn new(mut rows: Vec<BenchmarkRow>, mut runs: Vec<SavedRun>, last: usize) -> Self {
+        runs.retain(|run| !rows.iter().any(|row| row.run_id == run.run_id));
+        while rows.len() + runs.len() > last {
+            match (rows.last(), runs.last()) {
+                (Some(row), Some(run)) if row.timestamp > run.started => runs.pop().is_some(),
+                (Some(_), _) => rows.pop().is_some(),
+                _ => runs.pop().is_some(),
+            };
+        }
+        Self { rows, runs }
     }
-    Ok(lines)
+
+    fn json_lines(&self) -> anyhow::Result<String> {
+        let mut lines = Vec::with_capacity(self.rows.len() + self.runs.len());
+        for row in &self.rows {
+            lines.push((row.timestamp, serde_json::to_string(&JsonRow::from(row))?));
+        }
+        for run in &self.runs {
+            let mut value = serde_json::to_value(run)?;
+            value["time"] = utc_time(run.started).into();
+            value["figures"] = run
+                .figures
+                .iter()
+                .map(|(name, value)| (name.clone(), (*value).into()))
+                .collect::<serde_json::Map<_, _>>()
+                .into();
+            lines.push((run.started, value.to_string()));
+        }
+        lines.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+        Ok(lines.into_iter().map(|(_, line)| line + "\n").collect())
+    }
+
+    fn tables(&self) -> String {
+        match (self.rows.as_slice(), self.runs.as_slice()) {
+            ([], []) => "no runs\n".to_owned(),
+            (rows, []) => table(rows),
+            ([], runs) => runs_table(runs),
+            (rows, runs) => format!("{}\n{}", table(rows), runs_table(runs)),
+        }
+    }
+}
+
+fn short_id(run_id: &str) -> String {
+    run_id.chars().take(ID_DIGITS).collect()
+}
+
+fn runs_table(runs: &[SavedRun]) -> String {
+    let mut table = Table::new(&[
+        "time (UTC)",
+        "kind",
+        "name",
+        "took",
+        "result",
+        "rate",
+        "p50 ms",
+        "p99 ms",
+        "errors",
+        "run",
+    ]);
+    for run in runs {
+        let figure = |name: &str| run.figure(name).map_or_else(|| "-".to_owned(), number);
+        let rate = [
+            "items_per_second",
+            "iterations_per_second",
+            "requests_per_second",
+        ]
+        .into_iter()
+        .find_map(|name| Some((run.figure(name)?, name.split('_').next()?)));
+        let result = match (run.interrupted, run.passed) {
+            (1, _) => "interrupted",
+            (_, 1) => "passed",
+            _ => "failed",
+        };
+        table.push(vec![
+            utc_time(run.started),
+            run.kind.clone(),
+            run.name.clone(),
+            shown(run.seconds, "s"),
+            result.to_owned(),
+            rate.map_or_else(
+                || "-".to_owned(),
+                |(rate, of)| format!("{} {of}/s", number(rate)),
+            ),
+            figure("latency_p50"),
+            figure("latency_p99"),
+            run.figure("error_rate")
+                .map_or_else(|| "-".to_owned(), |share| shown(share * 100.0, "%")),
+            short_id(&run.run_id),
+        ]);
+    }
+    table.render()
 }
 
 /// A row with its time as text besides.
@@ -64,9 +182,6 @@ impl<'a> From<&'a BenchmarkRow> for JsonRow<'a> {
 }
 
 fn table(rows: &[BenchmarkRow]) -> String {
-    if rows.is_empty() {
-        return "no runs\n".to_owned();
-    }
     let mut table = Table::new(&[
         "time (UTC)",
         "endpoint",
@@ -82,6 +197,7 @@ fn table(rows: &[BenchmarkRow]) -> String {
         "p99",
         "p99.9",
         "max",
+        "run",
     ]);
     for row in rows {
         let mode = match row.mode.as_str() {
@@ -103,6 +219,10 @@ fn table(rows: &[BenchmarkRow]) -> String {
             format!("{:.3}", row.p99_latency),
             format!("{:.3}", row.p999_latency),
             format!("{:.3}", row.max_latency),
+            match row.run_id.as_str() {
+                "" => "-".to_owned(),
+                id => short_id(id),
+            },
         ]);
     }
     table.render()
@@ -148,12 +268,15 @@ mod tests {
             lines[2].contains("  open 250/s        8         7"),
             "{text}"
         );
-        assert_eq!(table(&[]), "no runs\n");
+        assert_eq!(
+            History::new(Vec::new(), Vec::new(), 1).tables(),
+            "no runs\n"
+        );
     }
 
     #[test]
     fn json_has_an_object_for_each_run() {
-        let text = json_lines(&rows()).unwrap();
+        let text = History::new(rows(), Vec::new(), 20).json_lines().unwrap();
         let lines: Vec<serde_json::Value> = text
             .lines()
             .map(|it| serde_json::from_str(it).unwrap())
@@ -164,5 +287,44 @@ mod tests {
             serde_json::json!({"200": 6, "503": 1})
         );
         assert_eq!(lines[0]["time"], "2026-01-01 00:00:00");
+    }
+
+    fn saved(run_id: &str, started: i64) -> SavedRun {
+        SavedRun {
+            run_id: run_id.to_owned(),
+            kind: "otlp".to_owned(),
+            name: "traces to a".to_owned(),
+            started,
+            seconds: 10.0,
+            passed: 1,
+            interrupted: 0,
+            host: String::new(),
+            version: String::new(),
+            figures: vec![
+                ("items_per_second".to_owned(), 12_345.0),
+                ("error_rate".to_owned(), 0.5),
+            ],
+        }
+    }
+
+    #[test]
+    fn the_newest_runs_of_all_kinds_are_shown_once() {
+        let mut rows = rows();
+        rows[0].run_id = "same".to_owned();
+        let time = rows[0].timestamp;
+        let runs = vec![
+            saved("0123456789abcdef", time + 1),
+            saved("same", time),
+            saved("old", time - 1),
+        ];
+        let history = History::new(rows, runs, 3);
+        assert_eq!((history.rows.len(), history.runs.len()), (2, 1));
+        let text = history.tables();
+        assert!(text.contains("12,345 items/s"), "{text}");
+        assert!(text.contains("50 %    0123456789\n"), "{text}");
+        let json = history.json_lines().unwrap();
+        let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+        assert_eq!(first["figures"]["items_per_second"], 12_345.0);
+        assert_eq!(json.lines().count(), 3);
     }
 }

@@ -2,12 +2,14 @@
 
 mod bench;
 mod cli;
+mod export;
 mod faults;
 mod history;
 mod http;
 mod otlp;
 mod process;
 mod prove;
+mod record;
 mod results;
 mod sink;
 mod stats;

@@ -1,4 +1,6 @@
-//! The ClickHouse table `benchmark_results`: its schema, and rows written to and read from it.
+//! Results in ClickHouse: the table `benchmark_results` of HTTP runs, and the records of all runs.
+
+mod records;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clickhouse::{Client, Row};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use records::{Save, SavedRun};
 
 /// Columns with their ClickHouse types. The first eight are those of the original benchmark; tables that
 /// have only these get the rest added. Latencies are milliseconds; in open-loop runs they are measured
@@ -56,7 +60,7 @@ pub(crate) struct Database {
     /// ClickHouse's HTTP address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8123")]
     clickhouse: String,
-    /// ClickHouse database that holds `benchmark_results`
+    /// ClickHouse database that holds the results
     #[arg(long, value_name = "NAME", default_value = "default")]
     database: String,
     /// ClickHouse user
@@ -169,16 +173,17 @@ impl Results {
         insert.end().await
     }
 
-    /// The newest `limit` runs, newest first; of one endpoint where it is given.
+    /// The newest `limit` HTTP runs, newest first; of one endpoint where it is given. `None` if none has ever been
+    /// saved.
     ///
     /// # Errors
     ///
-    /// ClickHouse cannot be reached, or no run has been saved there.
+    /// ClickHouse cannot be reached or refuses the statement.
     pub(crate) async fn recent(
         &self,
         endpoint: Option<&str>,
         limit: u32,
-    ) -> anyhow::Result<Vec<BenchmarkRow>> {
+    ) -> anyhow::Result<Option<Vec<BenchmarkRow>>> {
         let filter = if endpoint.is_some() {
             "WHERE position(endpoint, ?) > 0"
         } else {
@@ -191,16 +196,16 @@ impl Results {
             query = query.bind(endpoint);
         }
         match within(query.bind(limit).fetch_all()).await {
-            Err(error) if error.to_string().contains(UNKNOWN_TABLE) => {
-                anyhow::bail!(
-                    "no run has been saved in {} yet; `loadgen http --save` does",
-                    self.address
-                )
-            }
-            other => other.with_context(|| {
+            Err(error) if error.to_string().contains(UNKNOWN_TABLE) => Ok(None),
+            other => other.map(Some).with_context(|| {
                 format!("cannot read {TABLE} from ClickHouse at {}", self.address)
             }),
         }
+    }
+
+    /// The server and database, for messages.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 }
 

@@ -7,9 +7,9 @@ mod reload;
 use std::fmt::Write as _;
 
 use super::cell::{Cell, Work};
-use super::environment::Environment;
 use super::measure::{Limit, Measurement};
 use super::report::{CellResult, Conditions, Failure, Report};
+use crate::record::Environment;
 
 impl Report {
     /// Tables, then what they stand on.
@@ -386,6 +386,7 @@ pub(super) mod tests {
         };
         Report {
             environment: Environment::read(),
+            started_at: 0,
             conditions: Conditions {
                 items: 1_000_000,
                 warm_up_items: 1000,

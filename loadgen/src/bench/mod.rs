@@ -3,7 +3,6 @@
 mod agent;
 mod cell;
 mod durable;
-mod environment;
 mod markdown;
 mod measure;
 mod overload;
@@ -32,8 +31,8 @@ use crate::otlp::drive::unix_nanos;
 use crate::otlp::payload::{Numbering, Pool, Shape};
 use crate::otlp::signal::Signal;
 use crate::process;
+use crate::record::Environment;
 use cell::{Cell, Work};
-use environment::Environment;
 use measure::Bench;
 use peer::Peer;
 use report::{CellResult, Conditions, Failure, Report};
@@ -159,6 +158,7 @@ fn measure_all(args: &Args, stop: watch::Receiver<bool>) -> anyhow::Result<Repor
         _ => (None, None),
     };
     let environment = Environment::read();
+    let started_at = unix_nanos() / 1_000_000_000;
     if let Some(core) = load_core {
         process::pin_to(core).context("cannot pin the generator")?;
     }
@@ -171,6 +171,7 @@ fn measure_all(args: &Args, stop: watch::Receiver<bool>) -> anyhow::Result<Repor
     let bench = args.bench(agent_core, Numbering::for_run(&run), dir, stop);
     let mut report = Report {
         environment,
+        started_at,
         conditions: Conditions {
             items: bench.items,
             warm_up_items: bench.warm_up_items,

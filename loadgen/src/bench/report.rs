@@ -4,17 +4,19 @@ use serde::Serialize;
 
 use super::cell::{Cell, Work};
 use super::durable::DurableResult;
-use super::environment::Environment;
 use super::measure::Measurement;
 use super::overload::OverloadResult;
 use super::peer::{IN_MEMORY, PROXY, Peer};
 use super::reload::{ReloadResult, Waiting};
 use crate::otlp::client::Protocol;
 use crate::otlp::payload::Facts;
+use crate::record::Environment;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) environment: Environment,
+    /// Seconds since 1970.
+    pub(crate) started_at: u64,
     pub(crate) conditions: Conditions,
     pub(crate) peers: Vec<Peer>,
     pub(crate) payloads: Vec<Facts>,

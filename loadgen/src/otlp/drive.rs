@@ -12,6 +12,7 @@ use super::client::{Connection, Outcome, Target};
 use super::payload::{Numbering, Pool, Request};
 use super::tally::{Amount, Tally};
 use crate::process;
+use crate::record::Timeline;
 
 /// A refused request is sent this often at most; with back-off that is far longer than any run.
 const ATTEMPTS_MAX: u32 = 100;
@@ -46,6 +47,7 @@ pub(crate) struct Load {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) tally: Tally,
+    pub(crate) timeline: Timeline,
     /// From the start until the last answer.
     pub(crate) wall: Duration,
     /// CPU time of the thread that did all of it.
@@ -75,7 +77,14 @@ pub(crate) fn run(
     tally.unsent = shared.due(wall).saturating_sub(shared.tickets.get());
     let shared = Rc::into_inner(shared).context("a worker outlived its run")?;
     let cpu = process::thread_cpu_time().saturating_sub(cpu);
-    Ok((Run { tally, wall, cpu }, shared.pool.into_inner()))
+    let timeline = shared.timeline.into_inner();
+    let run = Run {
+        tally,
+        timeline,
+        wall,
+        cpu,
+    };
+    Ok((run, shared.pool.into_inner()))
 }
 
 async fn send_all(shared: &Rc<Shared>, stop: watch::Receiver<bool>) -> anyhow::Result<Tally> {
@@ -95,6 +104,7 @@ async fn send_all(shared: &Rc<Shared>, stop: watch::Receiver<bool>) -> anyhow::R
 struct Shared {
     load: Load,
     pool: RefCell<Pool>,
+    timeline: RefCell<Timeline>,
     start: Instant,
     items_per_request: u64,
     /// Requests started so far.
@@ -117,6 +127,7 @@ impl Shared {
         Self {
             load,
             pool: RefCell::new(pool),
+            timeline: RefCell::new(Timeline::new(start)),
             start,
             items_per_request,
             tickets: Cell::new(0),
@@ -267,9 +278,18 @@ impl Worker {
                 items: request.items() as u64,
                 bytes: request.bytes() as u64,
             };
-            self.tally
-                .end(amount, outcome, answered - begun, answered - sent);
+            let latency = answered - begun;
+            self.note_in_timeline(&outcome, amount.items, answered, latency);
+            self.tally.end(amount, outcome, latency, answered - sent);
             return;
+        }
+    }
+
+    fn note_in_timeline(&self, outcome: &Outcome, items: u64, at: Instant, latency: Duration) {
+        let mut timeline = self.shared.timeline.borrow_mut();
+        match outcome {
+            Outcome::Accepted { .. } => timeline.succeeded(at, items, latency),
+            Outcome::Refused(_) | Outcome::Failed(_) => timeline.failed(at, None),
         }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod compression;
 pub(crate) mod drive;
 pub(crate) mod payload;
+mod record;
 pub(crate) mod report;
 pub(crate) mod signal;
 pub(crate) mod tally;
@@ -19,6 +20,9 @@ use rand::Rng as _;
 use tokio::sync::watch;
 
 use crate::cli::{EXIT_FAILED, WrongUsage, parse_duration};
+use crate::process::Process;
+use crate::record::{Output, Sampler, Start};
+use crate::results::Save;
 use client::{Protocol, Target};
 use compression::Compression;
 use drive::Load;
@@ -99,6 +103,10 @@ pub(crate) struct Args {
     /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    save: Save,
 }
 
 impl Args {
@@ -159,28 +167,29 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.check_unique().map_err(WrongUsage::of)?;
     let shape = args.shape();
     let load = args.load(&shape.run).map_err(WrongUsage::of)?;
+    let database = args.save.open().map_err(WrongUsage::of)?;
     let authority = &load.target.authority;
     let found = tokio::net::lookup_host(authority).await;
     drop(found.with_context(|| format!("cannot find {authority}"))?);
     let size = args.pool.max(u32::from(args.connections)) as usize;
+    let pool = build(shape, size, &load).await?;
     let (stop, stopped) = watch::channel(false);
-    let sending = {
-        let load = load.clone();
-        tokio::task::spawn_blocking(move || {
-            let now = drive::unix_nanos();
-            let pool = Pool::build(&shape, size, load.target.compression, load.numbering, now)?;
-            drive::run(load, pool, stopped)
-        })
-    };
-    let interrupted = tokio::spawn(async move {
+    let interruption = tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
             stop.send_replace(true);
         }
         // Without a sender the workers would see the channel closed, which is no reason to stop.
         std::future::pending::<()>().await;
     });
+    let start = Start::now();
+    let sampler = Sampler::start(Process::own(), "loadgen", start.instant());
+    let sending = {
+        let (load, stopped) = (load.clone(), stopped.clone());
+        tokio::task::spawn_blocking(move || drive::run(load, pool, stopped))
+    };
     let finished = sending.await;
-    interrupted.abort();
+    let interrupted = *stopped.borrow();
+    interruption.abort();
     let (run, pool) = finished.context("the sending thread panicked")??;
     let report = Report::new(&load, pool.facts(), &run);
     std::io::stdout().write_all(report.to_string().as_bytes())?;
@@ -188,12 +197,27 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let json = serde_json::to_vec_pretty(&report)?;
         std::fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    let nothing = report.tally.accepted.requests == 0;
-    Ok(if nothing {
-        ExitCode::from(EXIT_FAILED)
-    } else {
+    let mut record = record::of(&start, &report, &run);
+    record.series.extend(sampler.stop().await);
+    record.interrupted = interrupted;
+    let written = args.output.write(&record);
+    if let Some(database) = database {
+        database.save(&record).await?;
+    }
+    written?;
+    Ok(if record.passed {
         ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_FAILED)
     })
+}
+
+async fn build(shape: Shape, size: usize, load: &Load) -> anyhow::Result<Pool> {
+    let (compression, numbering) = (load.target.compression, load.numbering);
+    let building = tokio::task::spawn_blocking(move || {
+        Pool::build(&shape, size, compression, numbering, drive::unix_nanos())
+    });
+    building.await.context("the building thread panicked")?
 }
 
 pub(crate) fn random_run() -> String {

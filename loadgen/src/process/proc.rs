@@ -129,16 +129,28 @@ pub(crate) fn machine_cpu() -> io::Result<Duration> {
     ))
 }
 
+/// CPU time that the hypervisor gave to other machines while something here wanted to run; in steps of a clock tick.
+pub(crate) fn stolen_cpu() -> io::Result<Duration> {
+    let ticks = parse_ticks(&fs::read_to_string("/proc/stat")?)
+        .and_then(|fields| fields.get(7).copied())
+        .ok_or_else(|| unreadable("cpu"))?;
+    Ok(Duration::from_secs_f64(
+        ticks as f64 / ticks_per_second() as f64,
+    ))
+}
+
 /// The first line of `/proc/stat`: user, nice and system time with interrupts; not idle, waiting or stolen.
 fn parse_busy_ticks(text: &str) -> Option<u64> {
-    let fields: Vec<u64> = text
-        .lines()
-        .next()?
-        .strip_prefix("cpu ")?
-        .split_ascii_whitespace()
-        .map_while(|field| field.parse().ok())
-        .collect();
+    let fields = parse_ticks(text)?;
     [0, 1, 2, 5, 6].iter().map(|index| fields.get(*index)).sum()
+}
+
+fn parse_ticks(text: &str) -> Option<Vec<u64>> {
+    let fields = text.lines().next()?.strip_prefix("cpu ")?;
+    let ticks = fields
+        .split_ascii_whitespace()
+        .map_while(|field| field.parse().ok());
+    Some(ticks.collect())
 }
 
 fn unreadable(what: &str) -> io::Error {

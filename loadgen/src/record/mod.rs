@@ -1,0 +1,320 @@
+//! The result of any measuring run: what ran, where, and every figure; written as JSON and read back.
+
+mod csv;
+mod environment;
+pub(crate) mod figures;
+mod html;
+mod input;
+mod output;
+mod sampler;
+mod timeline;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::stats::Latencies;
+use crate::text::utc_time;
+use environment::Counters;
+pub(crate) use environment::Environment;
+pub(crate) use input::Input;
+pub(crate) use output::Output;
+pub(crate) use sampler::Sampler;
+pub(crate) use timeline::Timeline;
+
+/// Version of the JSON; raised when a reader of the old one would misread the new one.
+const SCHEMA: u32 = 1;
+/// A longer file is no record: the bounded series of a run take a few megabytes.
+const FILE_BYTES_MAX: u64 = 512 << 20;
+/// Points kept of one series: one hour of seconds, and more than a screen has columns.
+pub(crate) const POINTS_MAX: usize = 3_600;
+
+/// What kind of run it was; only runs of one kind can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    Http,
+    Otlp,
+    Suite,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Otlp => "otlp",
+            Self::Suite => "suite",
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+/// One finished run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) schema: u32,
+    pub(crate) run_id: String,
+    pub(crate) kind: Kind,
+    /// The scenario, suite or endpoint.
+    pub(crate) name: String,
+    pub(crate) started_unix_ms: i64,
+    /// The same in UTC, for people.
+    pub(crate) started: String,
+    /// From the start until the record was made.
+    pub(crate) seconds: f64,
+    pub(crate) environment: Environment,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) metrics: Vec<Metric>,
+    pub(crate) distributions: Vec<Distribution>,
+    pub(crate) series: Vec<Series>,
+    pub(crate) windows: Vec<Window>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) thresholds: Vec<ThresholdResult>,
+    /// Everything that was to hold did hold.
+    pub(crate) passed: bool,
+    pub(crate) interrupted: bool,
+    /// What the reader must know, such as that the generator was the bottleneck.
+    pub(crate) notes: Vec<String>,
+}
+
+pub(crate) type Labels = BTreeMap<String, String>;
+
+/// Which way a metric is meant to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Better {
+    Higher,
+    Lower,
+    Neither,
+}
+
+/// A figure of the run; one value for each repetition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Metric {
+    /// Lower snake case without the unit: `latency_p99`.
+    pub(crate) name: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: Labels,
+    /// `ms`, `s`, `bytes`, `1/s`, or empty for a plain number.
+    pub(crate) unit: String,
+    pub(crate) better: Better,
+    pub(crate) values: Vec<f64>,
+}
+
+/// A histogram that can be merged with others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Distribution {
+    pub(crate) name: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: Labels,
+    pub(crate) unit: String,
+    /// (highest value, how many), lowest first; empty buckets are left out.
+    pub(crate) buckets: Vec<(u64, u64)>,
+}
+
+/// A figure over the time of the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Series {
+    pub(crate) name: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: Labels,
+    pub(crate) unit: String,
+    /// (seconds since the start, value), [`POINTS_MAX`] at most.
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// A part of the run that figures belong to; seconds since the start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Window {
+    pub(crate) name: String,
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+}
+
+/// Something that happened, `at` seconds after the start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Event {
+    pub(crate) at: f64,
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) detail: String,
+}
+
+/// What was to hold, and whether it did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ThresholdResult {
+    pub(crate) expression: String,
+    /// What was measured; absent when there was nothing to measure.
+    pub(crate) value: Option<f64>,
+    pub(crate) passed: bool,
+}
+
+/// The moment a run starts: take it before the first work, and make the [`Record`] from it after the last.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    time: SystemTime,
+    instant: Instant,
+    environment: Environment,
+    counters: Counters,
+}
+
+impl Start {
+    pub(crate) fn now() -> Self {
+        Self {
+            environment: Environment::read(),
+            counters: Counters::read(),
+            time: SystemTime::now(),
+            instant: Instant::now(),
+        }
+    }
+
+    /// What the seconds of series, windows and events count from.
+    pub(crate) fn instant(&self) -> Instant {
+        self.instant
+    }
+}
+
+impl Record {
+    /// The record of a run that ends now, with its environment and command line and without figures.
+    pub(crate) fn new(kind: Kind, name: impl Into<String>, start: &Start) -> Self {
+        let since = start.time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started_unix_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            schema: SCHEMA,
+            run_id: format!("{:032x}", rand::random::<u128>()),
+            kind,
+            name: name.into(),
+            started_unix_ms,
+            started: utc_time(started_unix_ms),
+            seconds: start.instant.elapsed().as_secs_f64(),
+            environment: start.environment.clone().disturbed_since(&start.counters),
+            inputs: vec![Input::command_line()],
+            metrics: Vec::new(),
+            distributions: Vec::new(),
+            series: Vec::new(),
+            windows: Vec::new(),
+            events: Vec::new(),
+            thresholds: Vec::new(),
+            passed: true,
+            interrupted: false,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Adds a histogram of latencies as distribution `name` and its figures as metrics `name_p99` and so
+    /// on; nothing when it is empty.
+    pub(crate) fn add_latencies(&mut self, name: &str, labels: &Labels, latencies: &Latencies) {
+        let summary = latencies.summary();
+        if summary.count == 0 {
+            return;
+        }
+        for (figure, value) in [
+            ("avg", summary.avg),
+            ("min", summary.min),
+            ("p50", summary.p50),
+            ("p90", summary.p90),
+            ("p95", summary.p95),
+            ("p99", summary.p99),
+            ("p999", summary.p999),
+            ("max", summary.max),
+        ] {
+            let metric = Metric::new(format!("{name}_{figure}"), "ms", Better::Lower);
+            self.metrics.push(metric.labels(labels).value(value));
+        }
+        self.distributions.push(Distribution {
+            name: name.to_owned(),
+            labels: labels.clone(),
+            unit: "ns".to_owned(),
+            buckets: latencies.buckets(),
+        });
+    }
+
+    /// Reads a record back from JSON.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no record, or was written by a newer loadgen.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let mut text = String::new();
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        file.take(FILE_BYTES_MAX)
+            .read_to_string(&mut text)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("{} is no record", path.display()))
+    }
+
+    /// # Errors
+    /// When the text is no record, or one of a newer loadgen.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u32,
+        }
+        let Version { schema } = serde_json::from_str(text)?;
+        ensure!(
+            schema == SCHEMA,
+            "it has schema {schema}, and this loadgen reads {SCHEMA}"
+        );
+        Ok(serde_json::from_str(text)?)
+    }
+
+    pub(crate) fn json(&self) -> anyhow::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+}
+
+impl Metric {
+    pub(crate) fn new(name: impl Into<String>, unit: &str, better: Better) -> Self {
+        Self {
+            name: name.into(),
+            labels: Labels::new(),
+            unit: unit.to_owned(),
+            better,
+            values: Vec::new(),
+        }
+    }
+
+    pub(crate) fn labels(mut self, labels: &Labels) -> Self {
+        self.labels.extend(labels.clone());
+        self
+    }
+
+    /// Adds the value of one repetition. What is no number (a share of nothing) is left out: JSON has none.
+    pub(crate) fn value(mut self, value: f64) -> Self {
+        if value.is_finite() {
+            self.values.push(value);
+        }
+        self
+    }
+}
+
+impl Distribution {
+    /// How many values it holds.
+    pub(crate) fn count(&self) -> u64 {
+        self.buckets.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// A name with its labels as people read it: `latency_p99{endpoint="a"}`.
+pub(crate) fn titled(name: &str, labels: &Labels) -> String {
+    if labels.is_empty() {
+        return name.to_owned();
+    }
+    let labels: Vec<_> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}=\"{value}\""))
+        .collect();
+    format!("{name}{{{}}}", labels.join(","))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
