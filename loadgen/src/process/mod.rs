@@ -9,6 +9,6 @@ pub(crate) use device::device_written_bytes;
 pub(crate) use family::{Families, Usage, marked};
 pub(crate) use proc::{Process, machine_cpu, serving, stolen_cpu};
 pub(crate) use sys::{
-    allowed_cores, forget_cached, freeze_group, hang_up, interrupt, kill, kill_group, pin_and_bind_life, pin_to,
-    pin_to_some_and_bind_life, terminate, thaw_group, thread_cpu_time,
+    allowed_cores, forget_cached, freeze_group, hang_up, interrupt, kill, kill_group,
+    pin_and_bind_life, pin_to, pin_to_some_and_bind_life, terminate, thaw_group, thread_cpu_time,
 };

@@ -82,8 +82,9 @@ impl Running {
         let log = spec.folder.join(format!("{}.log", spec.name));
         let errors = append(&log)?;
         let output = match &spec.output {
-            Some(file) => File::create(file)
-                .with_context(|| format!("cannot write {}", file.display()))?,
+            Some(file) => {
+                File::create(file).with_context(|| format!("cannot write {}", file.display()))?
+            }
             None => errors.try_clone()?,
         };
         let (program, arguments) = spec.command.split_first().context("an empty command")?;
@@ -91,7 +92,11 @@ impl Running {
         command
             .args(arguments)
             .env_clear()
-            .envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+            .envs(
+                INHERITED
+                    .iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
             .env("NO_COLOR", "1")
             .envs(spec.environment.iter().map(|(name, value)| (name, value)))
             .env(MARK, &spec.mark)
@@ -243,7 +248,10 @@ mod tests {
                 break error.to_string();
             }
         };
-        assert!(error.contains("exit status 3") && error.contains("| no it's"), "{error}");
+        assert!(
+            error.contains("exit status 3") && error.contains("| no it's"),
+            "{error}"
+        );
     }
 
     #[test]

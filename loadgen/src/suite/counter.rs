@@ -16,11 +16,26 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Where a number is, with everything filled in.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    Url { url: String, pointers: Vec<String> },
-    File { file: PathBuf, pointers: Vec<String> },
-    ClickHouse { url: String, sql: String },
-    Prometheus { url: String, metric: String },
-    Command { command: Vec<String>, folder: PathBuf },
+    Url {
+        url: String,
+        pointers: Vec<String>,
+    },
+    File {
+        file: PathBuf,
+        pointers: Vec<String>,
+    },
+    ClickHouse {
+        url: String,
+        sql: String,
+    },
+    Prometheus {
+        url: String,
+        metric: String,
+    },
+    Command {
+        command: Vec<String>,
+        folder: PathBuf,
+    },
 }
 
 /// Reads it now.

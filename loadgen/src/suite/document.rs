@@ -59,7 +59,12 @@ impl Document {
             let span = error.span().unwrap_or(0..0);
             self.wrong(self.place(&span, ""), error.message().to_owned());
         }
-        Table::new(Rc::clone(self), branches(&self.source, table.into_inner()), 0..0, "")
+        Table::new(
+            Rc::clone(self),
+            branches(&self.source, table.into_inner()),
+            0..0,
+            "",
+        )
     }
 
     pub(crate) fn wrong(&self, place: Place, message: String) {
@@ -284,12 +289,9 @@ impl Item {
 
     pub(crate) fn table(self) -> Option<Table> {
         match self.value {
-            Tree::Table(span, branches) => Some(Table::new(
-                self.document,
-                branches,
-                span,
-                &self.place.key,
-            )),
+            Tree::Table(span, branches) => {
+                Some(Table::new(self.document, branches, span, &self.place.key))
+            }
             _ => {
                 self.wrong("a table is expected");
                 None

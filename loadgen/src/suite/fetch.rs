@@ -47,12 +47,13 @@ impl Fetch {
             let answer = self.0.request(request).await?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), BODY_MAX).collect().await;
-            let body = body
-                .map_err(|error| anyhow::anyhow!("{error}"))?
-                .to_bytes();
+            let body = body.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
             let text = String::from_utf8_lossy(&body).into_owned();
             if !status.is_success() {
-                bail!("{status}: {}", text.chars().take(SHOWN_MAX).collect::<String>());
+                bail!(
+                    "{status}: {}",
+                    text.chars().take(SHOWN_MAX).collect::<String>()
+                );
             }
             Ok(text)
         };

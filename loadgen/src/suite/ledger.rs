@@ -150,7 +150,11 @@ mod tests {
     #[test]
     fn lost_and_twice_do_not_make_up_for_each_other() {
         let check = |ledger: Ledger, lost: u64, duplicated: u64| {
-            assert_eq!((ledger.lost(), ledger.duplicated()), (lost, duplicated), "{ledger:?}");
+            assert_eq!(
+                (ledger.lost(), ledger.duplicated()),
+                (lost, duplicated),
+                "{ledger:?}"
+            );
         };
         check(ledger(100, 0, 100, None), 0, 0);
         check(ledger(100, 0, 90, None), 10, 0);

@@ -325,7 +325,10 @@ pub(crate) enum WaitFor {
     Healthy(Text),
     Until(Text),
     /// The value does not change for so long.
-    Steady { value: Text, duration: Option<Text> },
+    Steady {
+        value: Text,
+        duration: Option<Text>,
+    },
     /// Loads in the background have ended; all, or of this name.
     Load(Option<Text>),
 }

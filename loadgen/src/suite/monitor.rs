@@ -222,7 +222,10 @@ impl Board {
                 ("threads", usage.threads as f64),
                 ("files", usage.files as f64),
                 ("disk_read", (before.read_bytes + usage.read_bytes) as f64),
-                ("disk_written", (before.written_bytes + usage.written_bytes) as f64),
+                (
+                    "disk_written",
+                    (before.written_bytes + usage.written_bytes) as f64,
+                ),
             ];
             found.extend(figures.map(|(name, value)| (component.clone(), name, value)));
         }
@@ -249,11 +252,7 @@ impl Board {
     }
 }
 
-async fn sample_endpoints(
-    board: &Mutex<Board>,
-    fetch: &Fetch,
-    which: impl Fn(&Watched) -> bool,
-) {
+async fn sample_endpoints(board: &Mutex<Board>, fetch: &Fetch, which: impl Fn(&Watched) -> bool) {
     let due: Vec<(String, Subject)> = lock(board)
         .watched
         .iter()
@@ -382,9 +381,15 @@ mod tests {
         let [cpu, rss] = found.as_slice() else {
             panic!("{found:?}");
         };
-        assert_eq!((cpu.metric.as_str(), cpu.min, cpu.avg, cpu.max), ("cpu", 0.0, 0.5, 1.0));
+        assert_eq!(
+            (cpu.metric.as_str(), cpu.min, cpu.avg, cpu.max),
+            ("cpu", 0.0, 0.5, 1.0)
+        );
         assert!((cpu.delta - 1.5).abs() < 1e-9);
-        assert_eq!((rss.min, rss.avg, rss.max, rss.delta), (100.0, 200.0, 300.0, 200.0));
+        assert_eq!(
+            (rss.min, rss.avg, rss.max, rss.delta),
+            (100.0, 200.0, 300.0, 200.0)
+        );
         assert!(within(&series, 4.0, 5.0).is_empty());
     }
 

@@ -94,7 +94,10 @@ mod tests {
         check("plain", Some(7.0));
         check("absent", None);
         let all = sums(TEXT);
-        assert_eq!(all.keys().collect::<Vec<_>>(), ["bytes", "bytes_written", "plain"]);
+        assert_eq!(
+            all.keys().collect::<Vec<_>>(),
+            ["bytes", "bytes_written", "plain"]
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::anyhow;
+use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
 use super::model::Text;
@@ -26,7 +27,12 @@ impl Templates {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_keep_trailing_newline(true);
+        let syntax = SyntaxConfig::builder()
+            .keep_trailing_newline(true)
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build();
+        environment.set_syntax(syntax.expect("the usual delimiters do not clash"));
         for (name, value) in CONSTANTS {
             environment.add_global(*name, Value::from(*value));
         }
@@ -144,13 +150,8 @@ mod tests {
     #[test]
     fn names_are_found_and_mistakes_have_a_line() {
         let templates = Templates::new();
-        let names = templates
-            .names("{{ port.otlp }} {{ rate * MiB }}")
-            .unwrap();
-        assert_eq!(
-            names.into_iter().collect::<Vec<_>>(),
-            ["port.otlp", "rate"]
-        );
+        let names = templates.names("{{ port.otlp }} {{ rate * MiB }}").unwrap();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["port.otlp", "rate"]);
         assert_eq!(templates.names("a\n{{ b").unwrap_err().line, 2);
         assert!(templates.names_of_expression("a ==").is_err());
     }

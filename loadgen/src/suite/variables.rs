@@ -12,7 +12,15 @@ use super::model::{Dimension, Suite, Variable};
 
 /// Names that every template knows besides variables.
 pub(crate) const BUILT_IN: [&str; 9] = [
-    "port", "bin", "suite_dir", "run_dir", "dir", "config", "component", "repetition", "test",
+    "port",
+    "bin",
+    "suite_dir",
+    "run_dir",
+    "dir",
+    "config",
+    "component",
+    "repetition",
+    "test",
 ];
 /// Names that expressions know besides.
 pub(crate) const RESULTS: [&str; 5] = ["ledger", "load", "window", "metric", "counter"];
@@ -113,7 +121,10 @@ pub(crate) fn override_with(suite: &mut Suite, settings: &[String]) -> anyhow::R
             let variables = suite.variables.iter().map(|it| it.name.as_str());
             let dimensions = suite.matrix.iter().map(|it| it.name.as_str());
             let names: Vec<_> = variables.chain(dimensions).chain(["repeat"]).collect();
-            bail!("--set {setting}: there is no `{name}`, only {}", names.join(", "));
+            bail!(
+                "--set {setting}: there is no `{name}`, only {}",
+                names.join(", ")
+            );
         }
     }
     Ok(())

@@ -13,7 +13,9 @@ impl Checker<'_> {
     /// Everything about names.
     pub(super) fn names(&mut self) {
         let mut texts = Vec::new();
-        walk::suite(self.suite, &mut |text, form| texts.push((text.clone(), form)));
+        walk::suite(self.suite, &mut |text, form| {
+            texts.push((text.clone(), form))
+        });
         let mut used = BTreeSet::new();
         for (text, form) in &texts {
             self.names_in(text, *form, &mut used);

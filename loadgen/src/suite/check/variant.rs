@@ -31,7 +31,9 @@ impl<'s> Checker<'s> {
         }
         for component in &components {
             let mut texts = Vec::new();
-            walk::component(component, &mut |text, form| texts.push((text.clone(), form)));
+            walk::component(component, &mut |text, form| {
+                texts.push((text.clone(), form))
+            });
             self.fill_in(&texts, &value);
             self.strategies(component, &value);
         }
@@ -233,7 +235,10 @@ impl<'s> Checker<'s> {
     fn pin(&mut self, name: &Text, pin: &[usize]) {
         if pin.iter().any(|core| *core >= self.cores) {
             let cores = self.cores;
-            let note = format!("{}: not pinned to {pin:?}, there are {cores} cores", name.text);
+            let note = format!(
+                "{}: not pinned to {pin:?}, there are {cores} cores",
+                name.text
+            );
             if !self.checked.notes.contains(&note) {
                 self.checked.notes.push(note);
             }
@@ -291,7 +296,13 @@ impl<'s> Checker<'s> {
     }
 
     /// Whom a step is done to must take part, and have what is asked of it.
-    fn targets(&mut self, step: &Step, components: &[&Component], value: &Value, variant: &Variant) {
+    fn targets(
+        &mut self,
+        step: &Step,
+        components: &[&Component],
+        value: &Value,
+        variant: &Variant,
+    ) {
         let has = |component: &Component, what: &str| match what {
             "deployment" => component.deployment.is_some(),
             "execution" => component.execution.is_some(),
@@ -340,7 +351,10 @@ impl<'s> Checker<'s> {
                         true => String::new(),
                         false => format!(" with {}", words(variant)),
                     };
-                    self.wrong(&target.place, format!("there is no component `{name}`{of}; {help}"));
+                    self.wrong(
+                        &target.place,
+                        format!("there is no component `{name}`{of}; {help}"),
+                    );
                 }
             }
         }

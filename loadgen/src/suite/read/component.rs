@@ -30,7 +30,10 @@ pub(super) fn component(mut table: Table) -> Component {
     };
     if component.deployment.is_none() && component.execution.is_none() {
         let place = table.place.clone();
-        table.wrong(&place, "a component has a `deployment`, an `execution` or both");
+        table.wrong(
+            &place,
+            "a component has a `deployment`, an `execution` or both",
+        );
     }
     table.finish();
     component

@@ -57,7 +57,11 @@ fn test(mut table: Table) -> Test {
         name: table.need("name"),
         when: table.text("when"),
         steps: table.tables("step").into_iter().map(step::step).collect(),
-        windows: table.tables("window").into_iter().map(event_window).collect(),
+        windows: table
+            .tables("window")
+            .into_iter()
+            .map(event_window)
+            .collect(),
         hooks: hooks(&mut table),
         on_error: on_error(&mut table),
     };

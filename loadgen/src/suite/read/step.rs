@@ -174,7 +174,8 @@ fn reconfigure(table: &mut Table) -> Reconfigure {
             "nothing" => Apply::Nothing,
             url if url.starts_with("http://") => Apply::Post(text),
             _ => {
-                let message = "`hangup` (SIGHUP), `restart`, `nothing` or a URL to POST to is expected";
+                let message =
+                    "`hangup` (SIGHUP), `restart`, `nothing` or a URL to POST to is expected";
                 table.wrong(&text.place, message);
                 Apply::Nothing
             }
@@ -201,7 +202,10 @@ fn fault(table: &mut Table) -> FaultStep {
         "restart" => FaultKind::Restart,
         "proxy" => FaultKind::Proxy(faults),
         _ => {
-            table.wrong(&written.place, format!("one of {} is expected", KINDS.join(", ")));
+            table.wrong(
+                &written.place,
+                format!("one of {} is expected", KINDS.join(", ")),
+            );
             FaultKind::Thaw
         }
     };
