@@ -106,7 +106,7 @@ impl Ledger {
         fields.insert("seconds", Value::from(self.seconds));
         let rate = Value::from(self.delivered_per_second());
         fields.insert("delivered_per_second", rate);
-        Value::from_iter(fields)
+        Value::from_pairs(fields)
     }
 
     /// What a reader of the figures must know.

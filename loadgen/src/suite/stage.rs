@@ -70,7 +70,7 @@ impl<'r> Stage<'r> {
         let ports = free_ports(run.checked.ports.len())?;
         scope.set(
             "port",
-            Value::from_iter(names.zip(ports.into_iter().map(Value::from))),
+            Value::from_pairs(names.zip(ports.into_iter().map(Value::from))),
         );
         let attributes = [
             ("test.name", name.to_owned()),
@@ -447,7 +447,7 @@ fn filler<'r>(run: &'r Run, scope: &Scope, units: &[Unit], index: Option<usize>)
     let components = units
         .iter()
         .map(|unit| (unit.name.clone(), unit.value(address(unit))));
-    let mut more = vec![("component".to_owned(), Value::from_iter(components))];
+    let mut more = vec![("component".to_owned(), Value::from_pairs(components))];
     if let Some(unit) = index.and_then(|index| units.get(index)) {
         let own = unit.value(address(unit));
         for name in ["dir", "config"] {

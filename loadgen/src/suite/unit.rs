@@ -122,7 +122,7 @@ impl Unit {
             .config
             .clone()
             .unwrap_or_else(|| self.folder.join("config.toml"));
-        Value::from_iter([
+        Value::from_pairs([
             ("dir", Value::from(self.folder.display().to_string())),
             ("config", Value::from(config.display().to_string())),
             ("address", Value::from(address.unwrap_or_default())),

@@ -68,7 +68,7 @@ impl Scope {
     }
 
     pub(crate) fn value(&self) -> Value {
-        Value::from_iter(self.values.clone())
+        Value::from_pairs(self.values.clone())
     }
 
     /// With some more that only this one sees.

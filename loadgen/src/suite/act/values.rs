@@ -86,10 +86,10 @@ impl Stage<'_> {
                 .map(|(name, value)| (name.clone(), *value));
             (
                 load.label.clone(),
-                Value::from_iter(figures.collect::<BTreeMap<_, _>>()),
+                Value::from_pairs(figures.collect::<BTreeMap<_, _>>()),
             )
         });
-        more.push(("load".to_owned(), Value::from_iter(loads)));
+        more.push(("load".to_owned(), Value::from_pairs(loads)));
         more.push(("window".to_owned(), self.windows()));
         Ok(self.scope.with(more).value())
     }
@@ -106,7 +106,7 @@ impl Stage<'_> {
             }
         }
         let components = components.into_iter();
-        Value::from_iter(components.map(|(name, metrics)| (name, Value::from_iter(metrics))))
+        Value::from_pairs(components.map(|(name, metrics)| (name, Value::from_pairs(metrics))))
     }
 
     async fn counters(&mut self) -> anyhow::Result<Value> {
@@ -123,9 +123,9 @@ impl Stage<'_> {
                     values.insert(counter.name.clone(), value);
                 }
             }
-            components.insert(unit.name.clone(), Value::from_iter(values));
+            components.insert(unit.name.clone(), Value::from_pairs(values));
         }
-        Ok(Value::from_iter(components))
+        Ok(Value::from_pairs(components))
     }
 
     /// Windows that have ended: each with its length, and each component's metrics with `min`, `avg`, `max`, `delta`.
@@ -133,7 +133,7 @@ impl Stage<'_> {
         let windows = self.result.windows.iter().map(|window| {
             let mut components: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
             for resource in &window.resources {
-                let figures = Value::from_iter([
+                let figures = Value::from_pairs([
                     ("min", resource.min),
                     ("avg", resource.avg),
                     ("max", resource.max),
@@ -144,12 +144,12 @@ impl Stage<'_> {
             }
             let mut value: BTreeMap<String, Value> = components
                 .into_iter()
-                .map(|(name, metrics)| (name, Value::from_iter(metrics)))
+                .map(|(name, metrics)| (name, Value::from_pairs(metrics)))
                 .collect();
             value.insert("seconds".to_owned(), Value::from(window.to - window.from));
-            (window.name.clone(), Value::from_iter(value))
+            (window.name.clone(), Value::from_pairs(value))
         });
-        Value::from_iter(windows)
+        Value::from_pairs(windows)
     }
 }
 

@@ -51,7 +51,7 @@ impl<'s> Checker<'s> {
         let mut scope = Scope::new(self.suite, variant);
         let ports = self.checked.ports.iter();
         let ports = ports.map(|name| (name.clone(), Value::from(SOME_PORT)));
-        scope.set("port", Value::from_iter(ports));
+        scope.set("port", Value::from_pairs(ports));
         for place in ["run_dir", "dir", "config"] {
             scope.set_path(place, Path::new("/nonexistent"));
         }
@@ -62,9 +62,9 @@ impl<'s> Checker<'s> {
                 ("address", Value::from("http://127.0.0.1:20000")),
                 ("pid", Value::from(1)),
             ];
-            (component.name.text.clone(), Value::from_iter(parts))
+            (component.name.text.clone(), Value::from_pairs(parts))
         });
-        scope.set("component", Value::from_iter(components));
+        scope.set("component", Value::from_pairs(components));
         scope.set("repetition", Value::from(1));
         scope.set("test", Value::from("test"));
         scope
