@@ -40,8 +40,8 @@ pub(crate) struct Suite {
     pub(crate) description: String,
     /// The file's folder: paths in the suite begin there.
     pub(crate) folder: PathBuf,
-    /// The file as it was written.
-    pub(crate) source: String,
+    /// The file and those it includes, as they were written.
+    pub(crate) sources: Vec<(String, String)>,
     pub(crate) variables: Vec<Variable>,
     /// Each combination of these values is a variant.
     pub(crate) matrix: Vec<Dimension>,
@@ -57,6 +57,8 @@ pub(crate) struct Variable {
     pub(crate) name: String,
     pub(crate) value: Value,
     pub(crate) place: Place,
+    /// From an included file: not every suite needs it.
+    pub(crate) included: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -74,6 +76,8 @@ pub(crate) struct Component {
     pub(crate) when: Option<Text>,
     /// Variants that cannot have it, for lack of its program or of cores, are left out with a note.
     pub(crate) optional: bool,
+    /// Files and folders that must be there.
+    pub(crate) requires: Vec<Text>,
     pub(crate) configuration: Option<Configuration>,
     pub(crate) deployment: Option<Deployment>,
     pub(crate) execution: Option<Execution>,

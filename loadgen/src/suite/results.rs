@@ -61,6 +61,14 @@ pub(crate) struct LoadResult {
     pub(crate) record: Option<Record>,
 }
 
+impl LoadResult {
+    /// How long it was sending, as far as its figures tell.
+    pub(crate) fn seconds(&self) -> Option<f64> {
+        let figure = |name: &str| self.figures.get(name).copied().filter(|it| *it > 0.0);
+        Some(figure("items_accepted")? / figure("items_per_second")?)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct WindowResult {
     pub(crate) name: String,

@@ -9,7 +9,7 @@ use minijinja::Value;
 
 use super::Run;
 use super::load::Load;
-use super::model::{Hooks, OnError, Step, Test, Text};
+use super::model::{Action, Hooks, OnError, Step, Test, Text};
 use super::monitor::{Monitors, within};
 use super::results::{Event, Status, StepResult, TestResult, WindowResult};
 use super::trace::SpanIndex;
@@ -39,8 +39,10 @@ pub(crate) struct Stage<'r> {
     /// Under way in the background.
     pub(crate) loads: Vec<Load>,
     pub(crate) loads_started: usize,
-    /// When the first load began, seconds since the run did.
+    /// When the first load was started, seconds since the run did; once it has ended, when it sent its first request.
     pub(crate) load_began: Option<f64>,
+    /// When the load that ended last sent its first request: before, it built its payload.
+    pub(crate) sending_began: Option<f64>,
     pub(crate) result: TestResult,
     open_windows: BTreeMap<String, f64>,
     /// The step under way, in spans.
@@ -89,6 +91,7 @@ impl<'r> Stage<'r> {
             loads: Vec::new(),
             loads_started: 0,
             load_began: None,
+            sending_began: None,
             result,
             open_windows: BTreeMap::new(),
             span,
@@ -352,8 +355,12 @@ impl<'r> Stage<'r> {
         if let Some(name) = &window {
             self.window_starts(name);
         }
+        self.sending_began = None;
         Box::pin(self.act(&step.action)).await?;
         if let Some(name) = &window {
+            if let (Action::Load(_), Some(began)) = (&step.action, self.sending_began) {
+                self.open_windows.insert(name.clone(), began);
+            }
             self.window_ends(name)?;
         }
         self.hooks(&step.hooks.after).await

@@ -33,7 +33,9 @@ pub(crate) fn record(
     start: &Start,
 ) -> Record {
     let mut record = Record::new(Kind::Suite, suite.name.clone(), start);
-    record.inputs.push(Input::new("suite", &suite.source));
+    for (name, text) in &suite.sources {
+        record.inputs.push(Input::new(name.clone(), text));
+    }
     record.notes.extend(checked.notes.iter().cloned());
     for skipped in &checked.skipped {
         let note = format!("left out: {} ({})", words(&skipped.variant), skipped.why);

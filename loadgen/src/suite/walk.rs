@@ -33,6 +33,7 @@ pub(crate) fn suite(suite: &Suite, visit: &mut Visit<'_>) {
 pub(crate) fn component(component: &Component, visit: &mut Visit<'_>) {
     visit(&component.name, Form::Template);
     each(component.when.as_ref(), Form::Condition, visit);
+    each(&component.requires, Form::Template, visit);
     strategies(
         component.configuration.as_ref(),
         component.deployment.as_ref(),

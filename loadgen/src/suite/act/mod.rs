@@ -171,7 +171,12 @@ impl Stage<'_> {
         let label = label.unwrap_or_else(|| unit.name.clone());
         let arguments = match execution.kind {
             super::model::ExecutionKind::Command => filler.command(&execution.arguments)?,
-            _ => filler.texts(&execution.arguments)?,
+            // One that stands for nothing in this variant is left out.
+            _ => filler
+                .texts(&execution.arguments)?
+                .into_iter()
+                .filter(|argument| !argument.is_empty())
+                .collect(),
         };
         std::fs::create_dir_all(&unit.folder)?;
         self.loads_started += 1;
@@ -223,6 +228,12 @@ impl Stage<'_> {
                     self.event("load ended", &load.label);
                     self.monitors.process(&load.component, None);
                     let result = load.result()?;
+                    self.sending_began = result.seconds().map(|it| self.run.seconds() - it);
+                    if let Some(began) = self.sending_began
+                        && self.result.loads.is_empty()
+                    {
+                        self.load_began = Some(began);
+                    }
                     self.result.loads.push(result);
                 }
             }

@@ -159,7 +159,8 @@ impl Checker<'_> {
                 self.wrong(&dimension.place, "a variable has this name, too");
             }
         }
-        let variables = suite.variables.iter().map(|it| (&it.name, &it.place));
+        let variables = suite.variables.iter().filter(|it| !it.included);
+        let variables = variables.map(|it| (&it.name, &it.place));
         let dimensions = suite.matrix.iter().map(|it| (&it.name, &it.place));
         for (name, place) in variables.chain(dimensions) {
             let is_ours = BUILT_IN.iter().chain(&RESULTS).any(|it| it == name);

@@ -141,6 +141,11 @@ impl<'s> Checker<'s> {
             {
                 return Some(format!("{name}: {problem}"));
             }
+            for path in &component.requires {
+                if let Some(problem) = self.missing_file(path, value) {
+                    return Some(format!("{name}: {problem}"));
+                }
+            }
         }
         None
     }
@@ -157,7 +162,17 @@ impl<'s> Checker<'s> {
         }
     }
 
+    fn missing_file(&mut self, path: &Text, value: &Value) -> Option<String> {
+        let path = self.suite.folder.join(self.rendered(path, value)?);
+        (!path.exists()).then(|| format!("there is no {}", path.display()))
+    }
+
     fn strategies(&mut self, component: &Component, value: &Value) {
+        for path in &component.requires {
+            if let Some(problem) = self.missing_file(path, value) {
+                self.wrong(&path.place, problem);
+            }
+        }
         if let Some(configuration) = &component.configuration {
             self.configuration(configuration, value);
         }
@@ -257,7 +272,8 @@ impl<'s> Checker<'s> {
         };
         let mut arguments = vec!["loadgen".to_owned(), command.to_owned()];
         for argument in &execution.arguments {
-            arguments.extend(self.rendered(argument, value));
+            let rendered = self.rendered(argument, value);
+            arguments.extend(rendered.filter(|it| !it.is_empty()));
         }
         if let Err(error) = Cli::try_parse_from(arguments) {
             let words = error.to_string();

@@ -15,6 +15,7 @@ pub(super) fn component(mut table: Table) -> Component {
         name: table.need("name"),
         when: table.text("when"),
         optional: table.flag("optional", false),
+        requires: table.texts("requires"),
         configuration: table.table("configuration").map(configuration),
         deployment: table.table("deployment").and_then(deployment),
         execution: table.table("execution").and_then(execution),

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::document::{Document, Item, Mistake, Table};
-use super::model::{Dimension, EventWindow, Hooks, OnError, Suite, Test, Text, Variable};
+use super::model::{
+    Component, Dimension, EventWindow, Hooks, OnError, Suite, Test, Text, Variable,
+};
 
 /// Reads a suite. Its mistakes come with what could be made of the rest, so that the rest is checked, too.
 ///
@@ -28,19 +30,16 @@ pub(crate) fn suite(path: &Path) -> anyhow::Result<(Suite, Vec<Mistake>)> {
 pub(crate) fn parse(file: &str, folder: PathBuf, source: String) -> (Suite, Vec<Mistake>) {
     let document = Document::new(file, source.clone());
     let mut root = document.root();
-    let suite = Suite {
+    let includes = root.texts("include");
+    let mut suite = Suite {
         name: root.need("name").text,
         description: root.text("description").unwrap_or_default().text,
+        sources: vec![("suite".to_owned(), source)],
         folder,
-        source,
         variables: root.table("variables").map(variables).unwrap_or_default(),
         matrix: root.table("matrix").map(matrix).unwrap_or_default(),
         repeat: root.text("repeat"),
-        components: root
-            .tables("component")
-            .into_iter()
-            .map(component::component)
-            .collect(),
+        components: components(&mut root),
         hooks: hooks(&mut root),
         tests: root.tables("test").into_iter().map(test).collect(),
         on_error: on_error(&mut root),
@@ -48,8 +47,48 @@ pub(crate) fn parse(file: &str, folder: PathBuf, source: String) -> (Suite, Vec<
     if suite.tests.is_empty() {
         root.missing("test");
     }
+    let mut mistakes = Vec::new();
+    for text in includes {
+        match std::fs::read_to_string(suite.folder.join(&text.text)) {
+            Ok(source) => mistakes.extend(include(&mut suite, &text.text, source)),
+            Err(error) => root.wrong(&text.place, format!("cannot read {}: {error}", text.text)),
+        }
+    }
     root.finish();
-    (suite, document.mistakes())
+    mistakes.extend(document.mistakes());
+    (suite, mistakes)
+}
+
+/// Components and variables of a file that several suites share. What the suite says itself goes before.
+fn include(suite: &mut Suite, file: &str, source: String) -> Vec<Mistake> {
+    let document = Document::new(file, source.clone());
+    let mut root = document.root();
+    let known: Vec<_> = suite.variables.iter().map(|it| it.name.clone()).collect();
+    let in_matrix: Vec<_> = suite.matrix.iter().map(|it| it.name.clone()).collect();
+    for mut variable in root.table("variables").map(variables).unwrap_or_default() {
+        variable.included = true;
+        if !known.contains(&variable.name) && !in_matrix.contains(&variable.name) {
+            suite.variables.push(variable);
+        }
+    }
+    let own: Vec<_> = suite
+        .components
+        .iter()
+        .map(|it| it.name.text.clone())
+        .collect();
+    for component in components(&mut root) {
+        if !own.contains(&component.name.text) {
+            suite.components.push(component);
+        }
+    }
+    root.finish();
+    suite.sources.push((file.to_owned(), source));
+    document.mistakes()
+}
+
+fn components(root: &mut Table) -> Vec<Component> {
+    let tables = root.tables("component").into_iter();
+    tables.map(component::component).collect()
 }
 
 fn test(mut table: Table) -> Test {
@@ -116,6 +155,7 @@ fn variables(table: Table) -> Vec<Variable> {
                 name,
                 value: value?,
                 place,
+                included: false,
             })
         })
         .collect()
