@@ -266,6 +266,8 @@ async fn sample_endpoints(board: &Mutex<Board>, fetch: &Fetch, which: impl Fn(&W
             let at = board.began.elapsed().as_secs_f64();
             match scraped {
                 Ok(text) => {
+                    // What is asked before it listens does not answer yet.
+                    board.problems.remove(&component);
                     for (name, value) in prometheus::sums(&text) {
                         if scrape.wants(&name) {
                             board.push((component.clone(), name), at, value);
