@@ -7,14 +7,14 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::{bench, faults, otlp, prove, sink, suite};
-use crate::{export, history, http};
+use crate::{compare, export, history, http};
 
 /// The work could not be done, or its result could not be kept.
 pub(crate) const EXIT_FAILED: u8 = 1;
 /// What was asked for makes no sense; clap uses the same.
 pub(crate) const EXIT_WRONG_USAGE: u8 = 2;
 /// The work was done and its result is outside the limits the caller set.
-pub(crate) const EXIT_LIMIT_CROSSED: u8 = 3;
+pub(crate) const EXIT_LIMIT_CROSSED: u8 = 99;
 
 /// What was asked for makes no sense, found after the command line was taken apart.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl std::error::Error for WrongUsage {}
 /// Drive services and telemetry pipelines under measured load.
 ///
 /// Results go to standard output, progress and logs (RUST_LOG) to standard error.
-/// Exit status: 0 success; 1 the work failed or a result could not be kept; 2 wrong usage; 3 the run
+/// Exit status: 0 success; 1 the work failed or a result could not be kept; 2 wrong usage; 99 the run
 /// finished outside its limits, for instance with too many errors.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, arg_required_else_help = true)]
@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Http(Box<http::Args>),
     /// Show the runs that were stored in ClickHouse with --save.
     History(history::Args),
+    /// Compare runs, figure by figure, with the uncertainty of each difference.
+    Compare(compare::Args),
     /// Print records of earlier runs as JSON, CSV, Markdown or a page with plots.
     Export(export::Args),
     /// Send traces, logs or metrics to an OTLP endpoint and measure it.
@@ -76,6 +78,7 @@ impl Command {
         match self {
             Self::Http(args) => http::run(*args).await,
             Self::History(args) => history::run(args).await,
+            Self::Compare(args) => compare::run(args).await,
             Self::Export(args) => export::run(args).await,
             Self::Otlp(args) => otlp::run(args).await,
             Self::Sink(args) => sink::run(args).await,

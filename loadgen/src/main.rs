@@ -2,6 +2,9 @@
 
 mod bench;
 mod cli;
+mod compare;
+#[allow(dead_code, reason = "for scenarios and suites, which follow")]
+mod document;
 mod export;
 mod faults;
 mod history;

@@ -58,7 +58,7 @@ enum AgentName {
 /// its queue on disk next to itself with its queue in memory; then tidegate offered twice what it can take, and tidegate while its configuration changes ten times a second. Prints the tables as Markdown and writes report.md and
 /// report.json.
 ///
-/// The exit status is 1 if a measurement failed, 3 if something was lost that a queue on disk had accepted. Only loopback addresses are used; all agents are stopped at the
+/// The exit status is 1 if a measurement failed, 99 if something was lost that a queue on disk had accepted. Only loopback addresses are used; all agents are stopped at the
 /// end, however it comes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -340,14 +340,7 @@ fn progress(line: &str) {
 
 impl Args {
     fn shape(&self, signal: Signal, run: &str) -> Shape {
-        Shape {
-            signal,
-            items: self.batch_size as usize,
-            attributes: Shape::default_attributes(signal),
-            attribute_size: None,
-            run: run.to_owned(),
-            seed: SEED,
-        }
+        Shape::natural(signal, self.batch_size as usize, run, SEED)
     }
 
     fn repetitions(&self) -> usize {

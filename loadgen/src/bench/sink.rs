@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 
-use crate::sink::{Faults, Settings, Sink, Stats};
+use crate::sink::{Faults, Limits, Settings, Sink, Stats};
 
 /// A sink on a thread of its own, which runs on the core of the thread that starts it.
 pub(super) struct SinkThread {
@@ -32,6 +32,7 @@ impl SinkThread {
             otlp_grpc: any_port,
             count: true,
             faults: Faults::NONE,
+            limits: Limits::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

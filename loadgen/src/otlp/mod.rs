@@ -26,7 +26,7 @@ use crate::results::Save;
 use client::{Protocol, Target};
 use compression::Compression;
 use drive::Load;
-use payload::{Numbering, Pool, Shape};
+use payload::{MetricKind, Numbering, Pool, Shape};
 use report::Report;
 use signal::Signal;
 
@@ -88,6 +88,18 @@ pub(crate) struct Args {
     /// Length of every string attribute's value in bytes [default: natural lengths]
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     attribute_size: Option<u32>,
+    /// Different values of each string attribute, of 16 bytes or --attribute-size [default: as in nature]
+    #[arg(long, value_name = "VALUES", value_parser = clap::value_parser!(u32).range(1..))]
+    attribute_cardinality: Option<u32>,
+    /// Kinds of metrics that data points belong to, with commas between them
+    #[arg(
+        long,
+        value_enum,
+        value_name = "KIND",
+        value_delimiter = ',',
+        default_values = ["gauge", "sum", "histogram"]
+    )]
+    metric_kinds: Vec<MetricKind>,
     /// Different requests to build; at least one for each connection
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pool: u32,
@@ -111,15 +123,14 @@ pub(crate) struct Args {
 
 impl Args {
     fn shape(&self) -> Shape {
+        let run = self.run.clone().unwrap_or_else(random_run);
+        let natural = Shape::natural(self.signal, self.batch_size as usize, &run, self.seed);
         Shape {
-            signal: self.signal,
-            items: self.batch_size as usize,
-            attributes: self
-                .attributes
-                .map_or_else(|| Shape::default_attributes(self.signal), usize::from),
+            attributes: self.attributes.map_or(natural.attributes, usize::from),
             attribute_size: self.attribute_size.map(|size| size as usize),
-            run: self.run.clone().unwrap_or_else(random_run),
-            seed: self.seed,
+            cardinality: self.attribute_cardinality,
+            metric_kinds: self.metric_kinds.clone(),
+            ..natural
         }
     }
 

@@ -23,6 +23,9 @@ pub(crate) struct Input {
 }
 
 impl Input {
+    /// What the command line is called among the inputs.
+    pub(crate) const COMMAND_LINE: &str = "command line";
+
     /// Keeps `text` without the secrets in it.
     pub(crate) fn new(name: impl Into<String>, text: &str) -> Self {
         let lines: Vec<_> = text.lines().map(redacted_line).collect();
@@ -39,7 +42,7 @@ impl Input {
             .map(|argument| argument.to_string_lossy().into_owned())
             .collect();
         Self {
-            name: "command line".to_owned(),
+            name: Self::COMMAND_LINE.to_owned(),
             text: format!("loadgen {}", redacted_arguments(&arguments).join(" ")),
         }
     }

@@ -1,6 +1,7 @@
 //! `loadgen sink`: receives telemetry like a ClickHouse server or an OTLP backend, and throws it away.
 
 mod clickhouse;
+mod limits;
 mod otlp;
 pub(crate) mod serve;
 mod stats;
@@ -9,7 +10,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
@@ -23,6 +24,8 @@ use tokio::task::JoinSet;
 use crate::cli::parse_duration;
 use crate::otlp::client::Protocol;
 use clickhouse::ClickHouse;
+pub(crate) use limits::Limits;
+use limits::{Gate, Reached};
 use otlp::Otlp;
 use serve::{Body, Handler, Version, drain, full, listen, serve};
 pub(crate) use stats::Stats;
@@ -51,15 +54,27 @@ pub(crate) struct Args {
     /// Wait this long before each answer to data
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
     delay: Duration,
+    /// Wait up to this much longer, by chance
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    jitter: Duration,
     /// Share of data requests, 0 to 1, to answer with an error
     #[arg(long, default_value_t = 0.0, value_parser = parse_share)]
     error_rate: f64,
     /// HTTP status of those errors (gRPC: the status that stands for it)
     #[arg(long, default_value = "503", value_parser = parse_status)]
     status: StatusCode,
-    /// Retry hint that goes with those errors: Retry-After, over gRPC RetryInfo
+    /// Retry hint that goes with those errors and with refusals by a limit: Retry-After, over gRPC RetryInfo
     #[arg(long, value_name = "SECONDS")]
     retry_after: Option<u32>,
+    /// Take this many data requests a second, and refuse further ones with 429 (gRPC: RESOURCE_EXHAUSTED)
+    #[arg(long, value_name = "REQUESTS", value_parser = crate::otlp::parse_rate)]
+    limit_rate: Option<f64>,
+    /// Take this many data requests at once, and refuse further ones with 503 (gRPC: UNAVAILABLE)
+    #[arg(long, value_name = "REQUESTS")]
+    limit_in_flight: Option<usize>,
+    /// Take bodies of up to this many bytes, and refuse longer ones with 413 (gRPC: RESOURCE_EXHAUSTED)
+    #[arg(long, value_name = "BYTES")]
+    limit_body: Option<u64>,
     /// Stop after this long [default: when interrupted]
     #[arg(long, value_parser = parse_duration)]
     duration: Option<Duration>,
@@ -73,12 +88,15 @@ pub(crate) struct Settings {
     pub(crate) otlp_grpc: Option<SocketAddr>,
     pub(crate) count: bool,
     pub(crate) faults: Faults,
+    pub(crate) limits: Limits,
 }
 
 /// Slowness and errors on purpose.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Faults {
     pub(crate) delay: Duration,
+    /// Up to this much longer, by chance.
+    pub(crate) jitter: Duration,
     pub(crate) error_rate: f64,
     pub(crate) status: StatusCode,
     pub(crate) retry_after: Option<u32>,
@@ -87,6 +105,7 @@ pub(crate) struct Faults {
 impl Faults {
     pub(crate) const NONE: Self = Self {
         delay: Duration::ZERO,
+        jitter: Duration::ZERO,
         error_rate: 0.0,
         status: StatusCode::SERVICE_UNAVAILABLE,
         retry_after: None,
@@ -118,9 +137,11 @@ impl Sink {
         let stats = Arc::new(Stats::default());
         let mut listeners = JoinSet::new();
         let mut addresses = Addresses::default();
+        let gate = Gate::new(settings.limits);
         let endpoint = |work| Endpoint {
             work,
             faults: settings.faults,
+            gate: Arc::clone(&gate),
             stats: Arc::clone(&stats),
         };
         if let Some(address) = settings.clickhouse {
@@ -170,6 +191,7 @@ impl Sink {
 struct Endpoint {
     work: Work,
     faults: Faults,
+    gate: Arc<Gate>,
     stats: Arc<Stats>,
 }
 
@@ -187,25 +209,55 @@ impl Handler for Endpoint {
             drain(body).await?;
             return Ok(self.stats_answer());
         }
-        if head.method == http::Method::POST && self.faults.error_rate > 0.0 {
-            let fails = rand::rng().random_bool(self.faults.error_rate);
-            if fails && self.is_data(&head) {
+        if !self.is_data(&head) {
+            return self.work(head, body).await;
+        }
+        let _permit = match self.gate.enter(Instant::now()) {
+            Ok(permit) => permit,
+            Err(reached) => {
                 drain(body).await?;
-                tokio::time::sleep(self.faults.delay).await;
-                return Ok(self.error());
+                return Ok(self.refused(reached));
             }
+        };
+        let fails = self.faults.error_rate > 0.0 && rand::rng().random_bool(self.faults.error_rate);
+        if fails {
+            drain(body).await?;
+            self.faults.wait().await;
+            self.stats.error_injected();
+            return Ok(self.error(self.faults.status));
         }
-        if !self.faults.delay.is_zero() && self.is_data(&head) {
-            tokio::time::sleep(self.faults.delay).await;
-        }
-        match &self.work {
-            Work::ClickHouse(clickhouse) => clickhouse.handle(head, body).await,
-            Work::Http(otlp) | Work::Grpc(otlp) => otlp.handle(head, body).await,
+        self.faults.wait().await;
+        self.work(head, body).await
+    }
+}
+
+impl Faults {
+    /// Waits as long as an answer is to take.
+    async fn wait(&self) {
+        let jitter = match self.jitter.is_zero() {
+            true => Duration::ZERO,
+            false => self.jitter.mul_f64(rand::rng().random()),
+        };
+        let delay = self.delay + jitter;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
         }
     }
 }
 
 impl Endpoint {
+    async fn work(
+        &self,
+        head: http::request::Parts,
+        body: Incoming,
+    ) -> Result<Response<Body>, hyper::Error> {
+        let answered = match &self.work {
+            Work::ClickHouse(clickhouse) => clickhouse.handle(head, body, &self.gate).await?,
+            Work::Http(otlp) | Work::Grpc(otlp) => otlp.handle(head, body, &self.gate).await?,
+        };
+        Ok(answered.unwrap_or_else(|reached| self.refused(reached)))
+    }
+
     /// Statements of an agent's start are never disturbed: faults are for data.
     fn is_data(&self, head: &http::request::Parts) -> bool {
         match self.work {
@@ -213,18 +265,25 @@ impl Endpoint {
                 .uri
                 .query()
                 .is_some_and(|query| query.to_ascii_uppercase().contains("INSERT")),
-            Work::Http(_) | Work::Grpc(_) => true,
+            Work::Http(_) | Work::Grpc(_) => head.method == http::Method::POST,
         }
     }
 
-    fn error(&self) -> Response<Body> {
-        self.stats.error_injected();
+    fn refused(&self, reached: Reached) -> Response<Body> {
+        self.stats.refused(reached.name());
+        self.error(reached.status())
+    }
+
+    fn error(&self, status: StatusCode) -> Response<Body> {
+        if matches!(self.work, Work::ClickHouse(_)) {
+            return clickhouse::exception(status, self.faults.retry_after);
+        }
         let protocol = if matches!(self.work, Work::Grpc(_)) {
             Protocol::Grpc
         } else {
             Protocol::Http
         };
-        let mut response = otlp::refusal(protocol, self.faults.status);
+        let mut response = otlp::refusal(protocol, status);
         if let Some(seconds) = self.faults.retry_after {
             otlp::hint(protocol, &mut response, seconds);
         }
@@ -249,9 +308,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         count: args.count,
         faults: Faults {
             delay: args.delay,
+            jitter: args.jitter,
             error_rate: args.error_rate,
             status: args.status,
             retry_after: args.retry_after,
+        },
+        limits: Limits {
+            rate: args.limit_rate,
+            in_flight: args.limit_in_flight,
+            body: args.limit_body,
         },
     };
     // One thread: the sink shares a core with the generator, and threads would only wake each other.

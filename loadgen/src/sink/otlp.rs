@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 
+use super::limits::{Gate, Reached};
 use super::serve::{Body, drain, full, read_into, with_trailers};
 use super::stats::Stats;
 use crate::otlp::client::Protocol;
@@ -44,14 +45,16 @@ impl Otlp {
         }
     }
 
-    pub(crate) async fn handle(
+    /// Takes a request; the limit on bodies may refuse it.
+    pub(super) async fn handle(
         &self,
         head: Parts,
         body: Incoming,
-    ) -> Result<Response<Body>, hyper::Error> {
+        gate: &Gate,
+    ) -> Result<Result<Response<Body>, Reached>, hyper::Error> {
         let Some(signal) = Signal::from_path(head.uri.path()) else {
             drain(body).await?;
-            return Ok(refusal(self.protocol, StatusCode::NOT_FOUND));
+            return Ok(Ok(refusal(self.protocol, StatusCode::NOT_FOUND)));
         };
         let (bytes, items) = if self.count {
             let mut whole = self.spare().pop().unwrap_or_default();
@@ -71,9 +74,12 @@ impl Otlp {
         } else {
             (drain(body).await?, Ok(0))
         };
+        if let Err(reached) = gate.check_body(bytes) {
+            return Ok(Err(reached));
+        }
         self.stats
             .received(&format!("{signal} over {}", self.protocol), bytes, items);
-        Ok(success(self.protocol))
+        Ok(Ok(success(self.protocol)))
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
@@ -133,7 +139,7 @@ pub(super) fn refusal(protocol: Protocol, status: StatusCode) -> Response<Body> 
                 401 => "16",
                 403 => "7",
                 404 => "12",
-                429 => "8",
+                413 | 429 => "8",
                 502..=504 => "14",
                 _ => "13",
             };

@@ -40,6 +40,8 @@ pub(crate) struct Snapshot {
     pub(crate) unknown_statements: Vec<String>,
     /// Requests answered with an error on purpose.
     pub(crate) injected_errors: u64,
+    /// Requests refused because a limit was reached, by limit.
+    pub(crate) refused: BTreeMap<&'static str, u64>,
 }
 
 impl Snapshot {
@@ -151,6 +153,10 @@ impl Stats {
 
     pub(super) fn error_injected(&self) {
         self.inner().snapshot.injected_errors += 1;
+    }
+
+    pub(super) fn refused(&self, limit: &'static str) {
+        *self.inner().snapshot.refused.entry(limit).or_default() += 1;
     }
 
     fn count_pending(&self) {

@@ -9,6 +9,10 @@ const LOOPBACK: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 async fn sink(faults: Faults) -> Sink {
+    limited_sink(faults, Limits::default()).await
+}
+
+async fn limited_sink(faults: Faults, limits: Limits) -> Sink {
     let address = Some(LOOPBACK);
     let settings = Settings {
         clickhouse: address,
@@ -16,6 +20,7 @@ async fn sink(faults: Faults) -> Sink {
         otlp_grpc: address,
         count: true,
         faults,
+        limits,
     };
     Sink::start(&settings).await.unwrap()
 }
@@ -51,14 +56,7 @@ async fn send(sink: &Sink, case: Case) -> Run {
         Protocol::Http => sink.addresses.otlp_http,
         Protocol::Grpc => sink.addresses.otlp_grpc,
     };
-    let shape = Shape {
-        signal: case.signal,
-        items: 100,
-        attributes: Shape::default_attributes(case.signal),
-        attribute_size: None,
-        run: "test".to_owned(),
-        seed: 1,
-    };
+    let shape = Shape::natural(case.signal, 100, "test", 1);
     let numbering = Numbering::for_run("test");
     let endpoint = address.unwrap().to_string();
     let load = Load {
@@ -324,6 +322,61 @@ async fn statements_are_answered_while_inserts_fail() {
         StatusCode::SERVICE_UNAVAILABLE
     );
     assert_eq!(sink.stats.snapshot().items(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_refuse_by_their_status_and_are_counted() {
+    let body = Limits {
+        body: Some(100),
+        ..Limits::default()
+    };
+    let none = Limits {
+        in_flight: Some(0),
+        ..Limits::default()
+    };
+    let slow = Limits {
+        rate: Some(0.001),
+        ..Limits::default()
+    };
+    for (limits, name, http, grpc, accepted) in [
+        (body, "body", "413", "RESOURCE_EXHAUSTED", 0),
+        (none, "in flight", "503", "UNAVAILABLE", 0),
+        (slow, "rate", "429", "RESOURCE_EXHAUSTED", 100),
+    ] {
+        for (protocol, status) in [(Protocol::Http, http), (Protocol::Grpc, grpc)] {
+            let sink = limited_sink(Faults::NONE, limits).await;
+            let case = Case {
+                protocol,
+                ..Case::default()
+            };
+            let tally = send(&sink, case).await.tally;
+            let snapshot = sink.stats.snapshot();
+            assert_eq!(tally.accepted.items, accepted, "{name} over {protocol}");
+            assert_eq!(
+                tally.refused[status].items,
+                300 - accepted,
+                "{name} over {protocol}"
+            );
+            assert_eq!(snapshot.refused[name], 3 - accepted / 100);
+            assert_eq!(snapshot.items(), accepted);
+        }
+    }
+}
+
+#[tokio::test]
+async fn clickhouse_refuses_inserts_as_a_server_does() {
+    let limits = Limits {
+        body: Some(2),
+        ..Limits::default()
+    };
+    let sink = limited_sink(Faults::NONE, limits).await;
+    let address = sink.addresses.clickhouse.unwrap();
+    let insert = |body| ask(address, ("/?query=INSERT+INTO+u+FORMAT+JSONEachRow", body));
+    assert_eq!(insert("{}").await.0, StatusCode::OK);
+    let (status, text) = insert("{}\n{}").await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(text.starts_with("Code: 307. DB::Exception"), "{text}");
+    assert_eq!(sink.stats.snapshot().items(), 1);
 }
 
 #[tokio::test]

@@ -1,132 +1,186 @@
-//! Gauges, sums and histograms of a small web shop, many points to a metric.
+//! Metrics of every kind of a small web shop, many points to a metric.
 
+use clap::ValueEnum;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
+use opentelemetry_proto::tonic::metrics::v1::summary_data_point::ValueAtQuantile;
 use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint,
-    ResourceMetrics, ScopeMetrics, Sum,
+    AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram,
+    HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary,
+    SummaryDataPoint,
 };
 use rand::Rng as _;
 use rand::rngs::StdRng;
+use serde::Serialize;
 
 use super::Shape;
 use super::stamp::TEMPLATE_TIME;
 use super::vocabulary::{self as words, int, pick, string};
 
-enum Kind {
+/// The kinds of metrics that OTLP has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum MetricKind {
     Gauge,
     Sum,
     Histogram,
+    ExponentialHistogram,
+    Summary,
+}
+
+impl MetricKind {
+    /// What applications send unless told otherwise.
+    pub(crate) const USUAL: [Self; 3] = [Self::Gauge, Self::Sum, Self::Histogram];
 }
 
 /// Names, units, descriptions and kinds. A request's points are spread evenly over them.
-const METRICS: [(&str, &str, &str, Kind); 20] = [
+const METRICS: [(&str, &str, &str, MetricKind); 24] = [
     (
         "http.server.request.duration",
         "s",
         "Duration of HTTP server requests.",
-        Kind::Histogram,
+        MetricKind::Histogram,
     ),
     (
         "http.server.active_requests",
         "{request}",
         "Number of active HTTP server requests.",
-        Kind::Gauge,
+        MetricKind::Gauge,
     ),
     (
         "http.server.request.count",
         "{request}",
         "Requests since start.",
-        Kind::Sum,
+        MetricKind::Sum,
     ),
     (
         "http.client.request.count",
         "{request}",
         "Outgoing requests since start.",
-        Kind::Sum,
+        MetricKind::Sum,
     ),
     (
         "db.client.operation.duration",
         "s",
         "Duration of database client operations.",
-        Kind::Histogram,
+        MetricKind::Histogram,
     ),
     (
         "db.client.connection.count",
         "{connection}",
         "Connections in the pool, by state.",
-        Kind::Gauge,
+        MetricKind::Gauge,
     ),
     (
         "db.client.connection.pending_requests",
         "{request}",
         "Requests waiting for a connection.",
-        Kind::Gauge,
+        MetricKind::Gauge,
     ),
     (
         "db.client.operation.count",
         "{operation}",
         "Database operations since start.",
-        Kind::Sum,
+        MetricKind::Sum,
     ),
-    ("process.cpu.time", "s", "CPU seconds by state.", Kind::Sum),
+    (
+        "process.cpu.time",
+        "s",
+        "CPU seconds by state.",
+        MetricKind::Sum,
+    ),
     (
         "process.memory.usage",
         "By",
         "Physical memory in use.",
-        Kind::Gauge,
+        MetricKind::Gauge,
     ),
     (
         "process.thread.count",
         "{thread}",
         "Process threads count.",
-        Kind::Gauge,
+        MetricKind::Gauge,
     ),
     (
         "messaging.client.sent.messages",
         "{message}",
         "Messages a producer tried to send.",
-        Kind::Sum,
+        MetricKind::Sum,
     ),
     (
         "messaging.client.consumed.messages",
         "{message}",
         "Messages delivered to the application.",
-        Kind::Sum,
+        MetricKind::Sum,
     ),
     (
         "system.network.io",
         "By",
         "Bytes moved by the network interfaces.",
-        Kind::Sum,
+        MetricKind::Sum,
     ),
     (
         "system.filesystem.usage",
         "By",
         "Space in use, by device.",
-        Kind::Gauge,
+        MetricKind::Gauge,
     ),
     (
         "shop.orders.placed",
         "{order}",
         "Orders placed since start.",
-        Kind::Sum,
+        MetricKind::Sum,
     ),
     (
         "shop.cart.value",
         "EUR",
         "Value of open carts.",
-        Kind::Gauge,
+        MetricKind::Gauge,
     ),
-    ("shop.stock.level", "{item}", "Items in stock.", Kind::Gauge),
-    ("cache.hits", "{hit}", "Cache hits since start.", Kind::Sum),
+    (
+        "shop.stock.level",
+        "{item}",
+        "Items in stock.",
+        MetricKind::Gauge,
+    ),
+    (
+        "cache.hits",
+        "{hit}",
+        "Cache hits since start.",
+        MetricKind::Sum,
+    ),
     (
         "cache.evictions",
         "{entry}",
         "Cache evictions since start.",
-        Kind::Sum,
+        MetricKind::Sum,
+    ),
+    (
+        "http.client.request.duration",
+        "s",
+        "Duration of HTTP client requests.",
+        MetricKind::ExponentialHistogram,
+    ),
+    (
+        "messaging.process.duration",
+        "s",
+        "Duration of processing a message.",
+        MetricKind::ExponentialHistogram,
+    ),
+    (
+        "rpc_server_duration_seconds",
+        "s",
+        "Duration of calls, as a Prometheus client sums it up.",
+        MetricKind::Summary,
+    ),
+    (
+        "go_gc_duration_seconds",
+        "s",
+        "Pauses of garbage collection cycles.",
+        MetricKind::Summary,
     ),
 ];
 
@@ -139,10 +193,15 @@ pub(super) fn request(
     index: usize,
     random: &mut StdRng,
 ) -> ExportMetricsServiceRequest {
-    let per_metric = shape.items.div_ceil(METRICS.len()).max(1);
+    let chosen: Vec<_> = METRICS
+        .iter()
+        .filter(|metric| shape.metric_kinds.contains(&metric.3))
+        .collect();
+    let per_metric = shape.items.div_ceil(chosen.len().max(1)).max(1);
     let mut left = shape.items;
     let mut metrics = Vec::new();
-    for (name, unit, description, kind) in METRICS.iter().cycle().skip(index % METRICS.len()) {
+    let turn = chosen.iter().cycle().skip(index % chosen.len().max(1));
+    for (name, unit, description, kind) in turn {
         if left == 0 {
             break;
         }
@@ -152,7 +211,7 @@ pub(super) fn request(
             name: (*name).to_owned(),
             unit: (*unit).to_owned(),
             description: (*description).to_owned(),
-            data: Some(data(shape, kind, points, random)),
+            data: Some(data(shape, *kind, points, random)),
             ..Metric::default()
         });
     }
@@ -171,20 +230,27 @@ pub(super) fn request(
     }
 }
 
-fn data(shape: &Shape, kind: &Kind, points: usize, random: &mut StdRng) -> Data {
+fn data(shape: &Shape, kind: MetricKind, points: usize, random: &mut StdRng) -> Data {
     let aggregation_temporality = AggregationTemporality::Cumulative.into();
     match kind {
-        Kind::Gauge => Data::Gauge(Gauge {
+        MetricKind::Gauge => Data::Gauge(Gauge {
             data_points: numbers(shape, points, random),
         }),
-        Kind::Sum => Data::Sum(Sum {
+        MetricKind::Sum => Data::Sum(Sum {
             data_points: numbers(shape, points, random),
             aggregation_temporality,
             is_monotonic: true,
         }),
-        Kind::Histogram => Data::Histogram(Histogram {
+        MetricKind::Histogram => Data::Histogram(Histogram {
             data_points: (0..points).map(|_| histogram(shape, random)).collect(),
             aggregation_temporality,
+        }),
+        MetricKind::ExponentialHistogram => Data::ExponentialHistogram(ExponentialHistogram {
+            data_points: (0..points).map(|_| exponential(shape, random)).collect(),
+            aggregation_temporality,
+        }),
+        MetricKind::Summary => Data::Summary(Summary {
+            data_points: (0..points).map(|_| summary(shape, random)).collect(),
         }),
     }
 }
@@ -221,6 +287,49 @@ fn histogram(shape: &Shape, random: &mut StdRng) -> HistogramDataPoint {
         min: Some(random.random_range(0.0001..0.004)),
         max: Some(random.random_range(10.0..30.0)),
         ..HistogramDataPoint::default()
+    }
+}
+
+/// As an SDK has it: at most 160 buckets around where the durations are.
+fn exponential(shape: &Shape, random: &mut StdRng) -> ExponentialHistogramDataPoint {
+    let bucket_counts: Vec<u64> = (0..random.random_range(20..80))
+        .map(|_| random.random_range(0..400))
+        .collect();
+    let zero_count = random.random_range(0..10);
+    let count = bucket_counts.iter().sum::<u64>() + zero_count;
+    ExponentialHistogramDataPoint {
+        attributes: attributes(shape, random),
+        start_time_unix_nano: TEMPLATE_TIME - 3_600_000_000_000,
+        time_unix_nano: TEMPLATE_TIME - random.random_range(1_000..1_000_000),
+        count,
+        sum: Some(count as f64 * random.random_range(0.01..0.4)),
+        scale: 4,
+        zero_count,
+        positive: Some(Buckets {
+            offset: random.random_range(-120..-60),
+            bucket_counts,
+        }),
+        min: Some(0.0),
+        max: Some(random.random_range(1.0..30.0)),
+        ..ExponentialHistogramDataPoint::default()
+    }
+}
+
+fn summary(shape: &Shape, random: &mut StdRng) -> SummaryDataPoint {
+    let count = random.random_range(1..100_000);
+    let median = random.random_range(0.001..0.1);
+    let quantile = |quantile: f64| ValueAtQuantile {
+        quantile,
+        value: median * (0.5 + quantile).powi(4),
+    };
+    SummaryDataPoint {
+        attributes: attributes(shape, random),
+        start_time_unix_nano: TEMPLATE_TIME - 3_600_000_000_000,
+        time_unix_nano: TEMPLATE_TIME - random.random_range(1_000..1_000_000),
+        count,
+        sum: count as f64 * median,
+        quantile_values: [0.0, 0.5, 0.9, 0.99, 1.0].map(quantile).to_vec(),
+        ..SummaryDataPoint::default()
     }
 }
 

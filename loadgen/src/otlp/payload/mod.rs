@@ -15,6 +15,7 @@ use prost::Message as _;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
+pub(crate) use metrics::MetricKind;
 pub(crate) use stamp::{FIRST_ITEM, Numbering};
 
 use super::compression::Compression;
@@ -26,6 +27,8 @@ use stamp::Site;
 const GRPC_PREFIX: usize = 5;
 /// More would not tell anything new and would push the agent out of memory on a small machine.
 const POOL_BYTES_MAX: usize = 4 << 30;
+/// Length of values that are chosen from a number of different ones, if nobody said otherwise.
+const CHOSEN_BYTES: usize = 16;
 /// The attribute that carries an item's number.
 pub(crate) const ITEM_KEY: &str = "loadgen.item";
 
@@ -39,6 +42,10 @@ pub(crate) struct Shape {
     pub(crate) attributes: usize,
     /// Length of every string attribute's value, in bytes; their natural lengths when absent.
     pub(crate) attribute_size: Option<usize>,
+    /// Different values of each string attribute; as in nature when absent.
+    pub(crate) cardinality: Option<u32>,
+    /// What the points of metrics belong to.
+    pub(crate) metric_kinds: Vec<MetricKind>,
     /// Value of the resource attribute `loadgen.run`.
     pub(crate) run: String,
     /// Chooses names, values and sizes; the same seed gives the same payload.
@@ -46,6 +53,20 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// As nobody said otherwise.
+    pub(crate) fn natural(signal: Signal, items: usize, run: &str, seed: u64) -> Self {
+        Self {
+            signal,
+            items,
+            attributes: Self::default_attributes(signal),
+            attribute_size: None,
+            cardinality: None,
+            metric_kinds: MetricKind::USUAL.to_vec(),
+            run: run.to_owned(),
+            seed,
+        }
+    }
+
     /// Attributes of an item when nobody says otherwise: spans have ten, of 427 bytes a span in all.
     pub(crate) fn default_attributes(signal: Signal) -> usize {
         match signal {
@@ -79,9 +100,11 @@ impl Shape {
                 value,
             ));
         }
-        if let Some(size) = self.attribute_size {
-            for attribute in &mut attributes {
-                resize(attribute, size, random);
+        for attribute in &mut attributes {
+            match (self.cardinality, self.attribute_size) {
+                (Some(values), size) => choose(attribute, values, size, random),
+                (None, Some(size)) => resize(attribute, size, random),
+                (None, None) => {}
             }
         }
         attributes.push(vocabulary::int(ITEM_KEY, FIRST_ITEM.cast_signed()));
@@ -91,12 +114,33 @@ impl Shape {
 
 /// Cuts or fills a string value to `size` bytes; other values stay as they are.
 fn resize(attribute: &mut KeyValue, size: usize, random: &mut StdRng) {
-    let Some(Value::StringValue(text)) =
-        attribute.value.as_mut().and_then(|any| any.value.as_mut())
-    else {
+    let Some(text) = text_of(attribute) else {
         return;
     };
     text.truncate(size);
+    fill(text, size, random);
+}
+
+/// Makes a string value one of `values` different ones, of `size` bytes; other values stay as they are.
+fn choose(attribute: &mut KeyValue, values: u32, size: Option<usize>, random: &mut StdRng) {
+    let Some(text) = text_of(attribute) else {
+        return;
+    };
+    let choice = random.random_range(0..values.max(1));
+    let size = size.unwrap_or(CHOSEN_BYTES);
+    // The number from behind: where a value is shorter than its number, the digits that differ most stay.
+    *text = format!("{choice:08x}").chars().rev().take(size).collect();
+    fill(text, size, &mut StdRng::seed_from_u64(u64::from(choice)));
+}
+
+fn text_of(attribute: &mut KeyValue) -> Option<&mut String> {
+    match attribute.value.as_mut()?.value.as_mut()? {
+        Value::StringValue(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn fill(text: &mut String, size: usize, random: &mut StdRng) {
     while text.len() < size {
         text.push(char::from(random.random_range(b'a'..=b'z')));
     }
@@ -221,6 +265,11 @@ pub(crate) struct Facts {
     pub(crate) requests: usize,
     pub(crate) items_per_request: usize,
     pub(crate) attributes_per_item: usize,
+    /// Different values of each string attribute; absent if as in nature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) attribute_cardinality: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) metric_kinds: Vec<MetricKind>,
     /// Uncompressed request bytes divided by items, over the whole pool.
     pub(crate) bytes_per_item: f64,
     /// The same, as sent.
@@ -228,6 +277,7 @@ pub(crate) struct Facts {
     /// Whether ids, times and item numbers are made new at each send.
     pub(crate) stamped_at_each_send: bool,
     pub(crate) seed: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) run: String,
 }
 
@@ -268,6 +318,11 @@ impl Pool {
             requests: size,
             items_per_request: shape.items,
             attributes_per_item: shape.attributes,
+            attribute_cardinality: shape.cardinality,
+            metric_kinds: match shape.signal {
+                Signal::Metrics => shape.metric_kinds.clone(),
+                Signal::Traces | Signal::Logs => Vec::new(),
+            },
             bytes_per_item: plain as f64 / items,
             bytes_per_item_sent: sent as f64 / items,
             stamped_at_each_send: compression == Compression::None,

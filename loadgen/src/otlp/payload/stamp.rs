@@ -139,10 +139,13 @@ fn log_site(record: Field<'_>) -> Result<Site, Malformed> {
 fn point_sites(metric: Field<'_>, sites: &mut Vec<Site>) -> Result<(), Malformed> {
     for data in metric.message() {
         let data = data?;
-        if !matches!(data.number, 5 | 7 | 9) {
-            continue;
-        }
-        let attributes = if data.number == 9 { 9 } else { 7 };
+        // Gauge, sum, histogram, exponential histogram, summary.
+        let attributes = match data.number {
+            5 | 7 | 11 => 7,
+            9 => 9,
+            10 => 1,
+            _ => continue,
+        };
         for point in data.message() {
             let point = point?;
             if point.number != 1 {

@@ -12,14 +12,7 @@ use super::*;
 const NOW: u64 = 1_800_000_000_000_000_000;
 
 fn shape(signal: Signal, items: usize) -> Shape {
-    Shape {
-        signal,
-        items,
-        attributes: Shape::default_attributes(signal),
-        attribute_size: None,
-        run: "test".to_owned(),
-        seed: 1,
-    }
+    Shape::natural(signal, items, "test", 1)
 }
 
 fn pool(shape: &Shape, size: usize) -> Pool {
@@ -91,7 +84,18 @@ fn items(signal: Signal, message: &[u8]) -> Vec<(u64, usize, u64)> {
                             .map(|point| item(&point.attributes, point.time_unix_nano))
                             .collect::<Vec<_>>()
                     }
-                    other => panic!("{other:?}"),
+                    Data::ExponentialHistogram(histogram) => {
+                        let points = histogram.data_points.iter();
+                        points
+                            .map(|point| item(&point.attributes, point.time_unix_nano))
+                            .collect()
+                    }
+                    Data::Summary(summary) => {
+                        let points = summary.data_points.iter();
+                        points
+                            .map(|point| item(&point.attributes, point.time_unix_nano))
+                            .collect()
+                    }
                 }
             });
             points.collect()
@@ -133,6 +137,52 @@ fn every_item_decodes_with_its_number_attributes_and_time() {
             }
         }
     }
+}
+
+#[test]
+fn points_of_every_kind_of_metric_are_numbered() {
+    use clap::ValueEnum as _;
+    for kinds in MetricKind::value_variants()
+        .chunks(1)
+        .chain([MetricKind::value_variants()])
+    {
+        let shape = Shape {
+            metric_kinds: kinds.to_vec(),
+            ..shape(Signal::Metrics, 50)
+        };
+        let mut request = pool(&shape, 1).take(50).unwrap();
+        request.stamp(Numbering::for_run("test"), 77, NOW);
+        let items = items(Signal::Metrics, &request.message());
+        let numbers: Vec<_> = items.iter().map(|item| item.0).collect();
+        assert_eq!(numbers, (77..127).collect::<Vec<_>>(), "{kinds:?}");
+        assert_eq!(Signal::Metrics.count(&request.message()), Ok(50));
+    }
+}
+
+#[test]
+fn string_values_are_as_many_as_asked() {
+    let check = |cardinality, size: Option<usize>, expected: usize| {
+        let shape = Shape {
+            cardinality: Some(cardinality),
+            attribute_size: size,
+            ..shape(Signal::Traces, 500)
+        };
+        let mut values: std::collections::HashMap<String, HashSet<String>> = Default::default();
+        for span in spans(&pool(&shape, 1).take(500).unwrap().message()) {
+            for attribute in span.attributes {
+                if let Some(Value::StringValue(text)) = attribute.value.unwrap().value {
+                    assert_eq!(text.len(), size.unwrap_or(CHOSEN_BYTES));
+                    values.entry(attribute.key).or_default().insert(text);
+                }
+            }
+        }
+        let most = values.values().map(HashSet::len).max().unwrap();
+        assert_eq!(most, expected, "{cardinality} {size:?}");
+    };
+    check(1, None, 1);
+    check(3, None, 3);
+    check(3, Some(1), 3);
+    check(5, Some(100), 5);
 }
 
 #[test]

@@ -9,11 +9,12 @@ mod types;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 
+use super::limits::{Gate, Reached};
 use super::serve::{Body, drain, full, read};
 use super::stats::Stats;
 use query::{Insert, Reply, VERSION};
@@ -77,18 +78,29 @@ impl ClickHouse {
         }
     }
 
-    pub(crate) async fn handle(
+    /// Takes a request; the limit on bodies may refuse an insert.
+    pub(super) async fn handle(
         &self,
         head: Parts,
+        body: Incoming,
+        gate: &Gate,
+    ) -> Result<Result<Response<Body>, Reached>, hyper::Error> {
+        let asked = Asked::new(&head);
+        if let Some(insert) = Insert::parse(&asked.statement) {
+            return self.insert(insert, asked.packing, body, gate).await;
+        }
+        self.ask(&head, &asked, body).await.map(Ok)
+    }
+
+    async fn ask(
+        &self,
+        head: &Parts,
+        asked: &Asked,
         body: Incoming,
     ) -> Result<Response<Body>, hyper::Error> {
         if matches!(head.uri.path(), "/ping" | "/replicas_status") {
             drain(body).await?;
             return Ok(answer(StatusCode::OK, "Ok.\n".into()));
-        }
-        let asked = Asked::new(&head);
-        if let Some(insert) = Insert::parse(&asked.statement) {
-            return self.insert(insert, asked.packing, body).await;
         }
         if asked.statement.is_empty() && head.method == http::Method::GET {
             return Ok(answer(StatusCode::OK, "Ok.\n".into()));
@@ -101,7 +113,7 @@ impl ClickHouse {
         let Some(body) = read(body, limit).await? else {
             return Ok(answer(StatusCode::PAYLOAD_TOO_LARGE, "too large\n".into()));
         };
-        Ok(self.statement(&asked, &body))
+        Ok(self.statement(asked, &body))
     }
 
     async fn insert(
@@ -109,7 +121,8 @@ impl ClickHouse {
         insert: Insert,
         packing: Packing,
         mut body: Incoming,
-    ) -> Result<Response<Body>, hyper::Error> {
+        gate: &Gate,
+    ) -> Result<Result<Response<Body>, Reached>, hyper::Error> {
         use http_body_util::BodyExt as _;
 
         let mut chunks = Vec::new();
@@ -122,8 +135,11 @@ impl ClickHouse {
                 }
             }
         }
+        if let Err(reached) = gate.check_body(bytes) {
+            return Ok(Err(reached));
+        }
         self.received(insert, packing, chunks, bytes);
-        Ok(answer(StatusCode::OK, Bytes::new()))
+        Ok(Ok(answer(StatusCode::OK, Bytes::new())))
     }
 
     fn received(&self, insert: Insert, packing: Packing, chunks: Vec<Bytes>, bytes: u64) {
@@ -237,6 +253,30 @@ fn unknown(statement: &str) -> Response<Body> {
         "x-clickhouse-exception-code",
         HeaderValue::from_static(NOT_IMPLEMENTED),
     );
+    response
+}
+
+/// A refusal of an insert as a server would word it.
+pub(super) fn exception(status: StatusCode, retry_after: Option<u32>) -> Response<Body> {
+    let (code, name) = match status.as_u16() {
+        413 => ("307", "TOO_MANY_BYTES"),
+        429 | 503 => ("202", "TOO_MANY_SIMULTANEOUS_QUERIES"),
+        401 | 403 => ("516", "AUTHENTICATION_FAILED"),
+        404 => ("60", "UNKNOWN_TABLE"),
+        _ => ("1001", "STD_EXCEPTION"),
+    };
+    let text = format!(
+        "Code: {code}. DB::Exception: loadgen's sink refuses this insert on purpose. ({name}) (version {VERSION})\n"
+    );
+    let mut response = answer(status, text.into());
+    let headers = response.headers_mut();
+    headers.insert(
+        "x-clickhouse-exception-code",
+        HeaderValue::from_static(code),
+    );
+    if let Some(seconds) = retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     response
 }
 

@@ -1,0 +1,166 @@
+//! The comparison of two runs, for people and as JSON.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::context;
+use super::verdict::{Difference, Limit, Verdict};
+use crate::record::figures::{number, shown};
+use crate::record::{Record, titled};
+use crate::text::Table;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Comparison {
+    first: Side,
+    second: Side,
+    /// What else was different.
+    notes: Vec<String>,
+    pub(super) differences: Vec<Difference>,
+    max_regression_percent: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Side {
+    run_id: String,
+    name: String,
+    started: String,
+}
+
+impl Side {
+    fn of(record: &Record) -> Self {
+        Self {
+            run_id: record.run_id.clone(),
+            name: record.name.clone(),
+            started: record.started.clone(),
+        }
+    }
+}
+
+impl Comparison {
+    /// Of the metrics that both have; of those with these names if there are any.
+    pub(super) fn new(
+        first: &Record,
+        second: &Record,
+        names: &[String],
+        max_regression: Option<f64>,
+    ) -> Self {
+        let limit = max_regression.map(|percent| Limit {
+            percent,
+            was_chosen: !names.is_empty(),
+        });
+        let wanted = first
+            .metrics
+            .iter()
+            .filter(|it| names.is_empty() || names.contains(&it.name));
+        let differences = wanted.filter_map(|metric| {
+            let mut others = second.metrics.iter();
+            let other = others.find(|it| it.name == metric.name && it.labels == metric.labels)?;
+            Difference::of((first, metric), (second, other), limit)
+        });
+        Self {
+            first: Side::of(first),
+            second: Side::of(second),
+            notes: context::differences(first, second),
+            differences: differences.collect(),
+            max_regression_percent: max_regression,
+        }
+    }
+
+    pub(super) fn has_crossed(&self) -> bool {
+        self.differences.iter().any(|it| it.crossed)
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (which, side) in [("first ", &self.first), ("second", &self.second)] {
+            writeln!(
+                out,
+                "{which}  {} UTC  {}  run {}",
+                side.started, side.name, side.run_id
+            )?;
+        }
+        for note in &self.notes {
+            writeln!(out, "{note}")?;
+        }
+        let mut table = Table::new(&[
+            "metric",
+            "first",
+            "second",
+            "change",
+            "95 % interval",
+            "verdict",
+        ]);
+        for difference in &self.differences {
+            table.push(difference.cells());
+        }
+        write!(out, "\n{}", table.render())?;
+        let told = self.differences.iter().filter(|it| it.interval.is_some());
+        if told.count() > 1 {
+            writeln!(
+                out,
+                "\nEach interval misses the truth in 1 of 20 comparisons: of many metrics without any difference, some show one."
+            )?;
+        }
+        if let Some(limit) = self.max_regression_percent {
+            let crossed: Vec<_> = self.differences.iter().filter(|it| it.crossed).collect();
+            for it in &crossed {
+                writeln!(out, "REGRESSION  {} by more than {limit} %", it.title())?;
+            }
+            if crossed.is_empty() {
+                writeln!(out, "no metric is known to be worse by more than {limit} %")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Difference {
+    fn title(&self) -> String {
+        titled(&self.metric, &self.labels)
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let change = match self.percent {
+            Some(percent) => format!("{percent:+.2} %"),
+            None if self.first == self.second => "0 %".to_owned(),
+            None => format!("{:+}", self.second - self.first),
+        };
+        vec![
+            self.title(),
+            shown(self.first, &self.unit),
+            shown(self.second, &self.unit),
+            change,
+            self.interval_text(),
+            self.verdict_text(),
+        ]
+    }
+
+    /// In percent of the first, as the change is.
+    fn interval_text(&self) -> String {
+        let Some((from, to)) = self.interval else {
+            return "unknown".to_owned();
+        };
+        if self.first == 0.0 {
+            return format!("{} .. {}", number(from), number(to));
+        }
+        let percent = |it: f64| it / self.first.abs() * 100.0;
+        format!("{:+.2} .. {:+.2} %", percent(from), percent(to))
+    }
+
+    fn verdict_text(&self) -> String {
+        let text = match self.verdict {
+            Verdict::Equal => "equal",
+            Verdict::NotShown => "no difference shown",
+            Verdict::Better => "second is better",
+            Verdict::Worse => "second is WORSE",
+            Verdict::Higher => "second is higher",
+            Verdict::Lower => "second is lower",
+            Verdict::Unknown => {
+                return format!("cannot be told: {}", self.unknown.unwrap_or_default());
+            }
+        };
+        text.to_owned()
+    }
+}
