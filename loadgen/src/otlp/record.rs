@@ -23,6 +23,11 @@ pub(super) fn of(start: &Start, report: &Report, run: &Run) -> Record {
         record.add_latencies("service", &Labels::new(), &run.tally.service);
         record.add_latencies("lateness", &Labels::new(), &run.tally.lateness);
     }
+    // How late the generator was says nothing for or against the server.
+    let lateness = record.metrics.iter_mut();
+    lateness
+        .filter(|metric| metric.name.starts_with("lateness_"))
+        .for_each(|metric| metric.better = Better::Neither);
     record.metrics.extend(own(report));
     record.series = run.timeline.series(run.wall, &Labels::new());
     if report.generator.was_bottleneck {
