@@ -21,6 +21,18 @@ pub(crate) struct Place {
     pub(crate) key: String,
 }
 
+impl std::fmt::Display for Place {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            file,
+            line,
+            column,
+            key,
+        } = self;
+        write!(out, "{file}:{line}:{column}: {key}")
+    }
+}
+
 /// A text and where it is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Text {

@@ -252,9 +252,9 @@ that = ["ledger.lost == 0", "ledger.delivered < 10"]
     let path = suite(folder.path(), steps);
     let output = run(&path, folder.path(), &[]);
     let report = text(&output.stdout);
-    let code = output.status.code();
-    assert!(
-        code == Some(99) || code == Some(3),
+    assert_eq!(
+        output.status.code(),
+        Some(99),
         "{report}\n{}",
         text(&output.stderr)
     );

@@ -6,7 +6,6 @@ mod check;
 mod child;
 mod container;
 mod counter;
-mod document;
 mod fetch;
 pub(crate) mod guard;
 mod ledger;

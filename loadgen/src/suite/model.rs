@@ -1,37 +1,12 @@
 //! A suite as it was read: what is there, what is done with it, and where each thing was written.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use minijinja::Value;
 
-/// Where something was written. Displays as `file:line:column: key`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub(crate) file: Arc<str>,
-    pub(crate) line: usize,
-    pub(crate) column: usize,
-    pub(crate) key: String,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            out,
-            "{}:{}:{}: {}",
-            self.file, self.line, self.column, self.key
-        )
-    }
-}
-
-/// A piece of text with `{{ … }}` in it. Numbers and booleans are their text.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Text {
-    pub(crate) text: String,
-    pub(crate) place: Place,
-}
+/// A piece of text with `{{ … }}` in it (numbers and booleans are their text), and where it was written.
+pub(crate) use crate::document::{Place, Text};
 
 /// A whole suite.
 #[derive(Debug, Clone)]

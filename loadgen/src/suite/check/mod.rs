@@ -8,10 +8,10 @@ pub(crate) use variant::missing_program;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::document::Mistake;
 use super::model::{Configuration, ConfigurationSource, Place, Suite, Text};
 use super::template::Templates;
 use super::variables::{Variant, words};
+use crate::document::Mistake;
 
 /// What the check has found out that the run needs.
 #[derive(Debug, Default)]

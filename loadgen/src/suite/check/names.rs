@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::super::document::nearest;
 use super::super::ledger;
 use super::super::model::{Action, Component, Configuration, Place, Step, Text};
 use super::super::variables::{BUILT_IN, RESULTS};
 use super::super::walk::{self, Form};
 use super::{Checker, template_file};
+use crate::document::nearest;
 
 impl Checker<'_> {
     /// Everything about names.

@@ -6,7 +6,6 @@ use std::path::Path;
 use clap::Parser as _;
 use minijinja::Value;
 
-use super::super::document::nearest;
 use super::super::model::{
     Action, Component, Configuration, ConfigurationSource, Deployment, Execution, ExecutionKind,
     FaultKind, Step, Test, Text,
@@ -15,6 +14,7 @@ use super::super::variables::{Scope, Variant, words};
 use super::super::walk::{self, Form};
 use super::{Checker, Skipped};
 use crate::cli::{Cli, parse_duration};
+use crate::document::nearest;
 
 /// Stands for every port until real ones are chosen.
 const SOME_PORT: u16 = 20_000;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::super::document::Table;
 use super::super::model::{
     Component, Configuration, ConfigurationSource, Container, Counter, CounterSource, Deployment,
     Execution, ExecutionKind, Existing, Hooks, Monitoring, Phase, Program, Prometheus, Ready,
     RunOptions, StopSignal, Text,
 };
 use super::{named_texts, on_error, pins, step};
+use crate::document::Table;
 
 pub(super) fn component(mut table: Table) -> Component {
     let component = Component {

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::document::{Document, Item, Mistake, Table};
 use super::model::{
     Component, Dimension, EventWindow, Hooks, OnError, Suite, Test, Text, Variable,
 };
+use crate::document::{Document, Item, Mistake, Table};
 
 /// Reads a suite. Its mistakes come with what could be made of the rest, so that the rest is checked, too.
 ///
@@ -149,7 +149,7 @@ fn variables(table: Table) -> Vec<Variable> {
         .filter_map(|(name, place, item)| {
             let value = match item.is_table() {
                 true => with_environment(item.table()?),
-                false => item.value(),
+                false => value(item),
             };
             Some(Variable {
                 name,
@@ -163,7 +163,7 @@ fn variables(table: Table) -> Vec<Variable> {
 
 fn with_environment(mut table: Table) -> Option<minijinja::Value> {
     let name = table.need("env").text;
-    let default = table.take("default").and_then(Item::value);
+    let default = table.take("default").and_then(value);
     let place = table.place.clone();
     let value = match std::env::var(name) {
         Ok(text) => Some(super::variables::typed(&text)),
@@ -185,11 +185,36 @@ fn matrix(table: Table) -> Vec<Dimension> {
             }
             Dimension {
                 name,
-                values: item.values(),
+                values: values(item),
                 place,
             }
         })
         .collect()
+}
+
+/// A text, number or boolean as templates have it.
+fn value(item: Item) -> Option<minijinja::Value> {
+    if item.is_list() || item.is_table() {
+        item.wrong("text, a number or a boolean is expected");
+        return None;
+    }
+    Some(match item.json()? {
+        serde_json::Value::Bool(value) => minijinja::Value::from(value),
+        serde_json::Value::String(text) => minijinja::Value::from(text),
+        serde_json::Value::Number(number) => match number.as_i64() {
+            Some(number) => minijinja::Value::from(number),
+            None => minijinja::Value::from(number.as_f64()?),
+        },
+        _ => return None,
+    })
+}
+
+/// A list of values; one alone is a list of one.
+fn values(item: Item) -> Vec<minijinja::Value> {
+    if item.is_list() {
+        return item.items().into_iter().filter_map(value).collect();
+    }
+    value(item).into_iter().collect()
 }
 
 /// Texts by their names, in order.

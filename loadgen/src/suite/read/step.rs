@@ -1,11 +1,11 @@
 //! Steps of tests, which hooks are, too.
 
-use super::super::document::{Table, nearest};
 use super::super::model::{
     Action, Apply, Better, Drain, FaultKind, FaultStep, HttpStep, LoadStep, Method, MetricStep,
     Reconfigure, Step, Text, Wait, WaitFor,
 };
 use super::{component, hooks, on_error, variables};
+use crate::document::{Table, nearest};
 
 const ACTIONS: [&str; 21] = [
     "up",
