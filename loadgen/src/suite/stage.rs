@@ -224,10 +224,7 @@ impl<'r> Stage<'r> {
     /// The whole test, and everything torn down after it.
     pub(crate) async fn perform(mut self, test: &Test) -> TestResult {
         let done = self.steps(test).await;
-        let problem = match done {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+        let problem = done.err();
         let after = match &problem {
             Some(error) if error.is::<Interrupted>() => Ok(()),
             _ => self.after(test).await,

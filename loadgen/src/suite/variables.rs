@@ -82,7 +82,7 @@ impl Scope {
 /// Where loadgen lies, and with it the other programs of its build.
 fn binaries() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
-    own.parent().unwrap_or(Path::new(".")).to_owned()
+    own.parent().unwrap_or_else(|| Path::new(".")).to_owned()
 }
 
 /// A number, boolean or text, as somebody who does not write quotes means it.

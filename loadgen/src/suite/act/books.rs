@@ -106,7 +106,7 @@ impl Stage<'_> {
     }
 
     /// The sum over all counters of this name; `None` if there is none.
-    pub(super) async fn counted(&mut self, name: &str) -> anyhow::Result<Option<u64>> {
+    pub(super) async fn counted(&self, name: &str) -> anyhow::Result<Option<u64>> {
         let mut sources = Vec::new();
         for index in 0..self.units.len() {
             let filler = self.filler_of(index);

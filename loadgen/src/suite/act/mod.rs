@@ -193,7 +193,9 @@ impl Stage<'_> {
             number: self.loads_started,
         };
         let load = Load::start(spec)?;
-        self.load_began.get_or_insert(self.run.seconds());
+        if self.load_began.is_none() {
+            self.load_began = Some(self.run.seconds());
+        }
         self.event("load started", &label);
         let name = format!("{} load {label}", load.component);
         self.result.inputs.push((name, load.command_line.clone()));
@@ -275,7 +277,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    async fn http(&mut self, step: &HttpStep) -> anyhow::Result<()> {
+    async fn http(&self, step: &HttpStep) -> anyhow::Result<()> {
         let filler = self.filler();
         let url = filler.text(&step.url)?;
         let body = filler.optional(step.body.as_ref())?.unwrap_or_default();

@@ -109,7 +109,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    fn deploy(&mut self, index: usize) -> anyhow::Result<()> {
+    fn deploy(&self, index: usize) -> anyhow::Result<()> {
         let unit = self.units.get(index).context("there is a component")?;
         std::fs::create_dir_all(&unit.folder)
             .with_context(|| format!("cannot make {}", unit.folder.display()))
@@ -146,7 +146,7 @@ impl Stage<'_> {
     }
 
     /// From now on it is looked at.
-    pub(super) fn watch(&mut self, index: usize) -> anyhow::Result<()> {
+    pub(super) fn watch(&self, index: usize) -> anyhow::Result<()> {
         let filler = self.filler_of(index);
         let unit = self.units.get(index).context("there is a component")?;
         self.monitors.watch(&unit.name, unit.subject(&filler)?);

@@ -31,7 +31,7 @@ impl Stage<'_> {
                 let why = assertion
                     .problem
                     .clone()
-                    .or(assertion.value.map(|it| it.to_string()));
+                    .or_else(|| assertion.value.map(|it| it.to_string()));
                 let why = why.unwrap_or_default();
                 self.event("limit crossed", &format!("{}: {why}", assertion.expression));
             }
@@ -86,7 +86,7 @@ impl Stage<'_> {
                 .map(|(name, value)| (name.clone(), *value));
             (
                 load.label.clone(),
-                Value::from_pairs(figures.collect::<BTreeMap<_, _>>()),
+                Value::from_pairs(figures),
             )
         });
         more.push(("load".to_owned(), Value::from_pairs(loads)));
@@ -109,7 +109,7 @@ impl Stage<'_> {
         Value::from_pairs(components.map(|(name, metrics)| (name, Value::from_pairs(metrics))))
     }
 
-    async fn counters(&mut self) -> anyhow::Result<Value> {
+    async fn counters(&self) -> anyhow::Result<Value> {
         let mut components = BTreeMap::new();
         for index in 0..self.units.len() {
             let filler = self.filler_of(index);

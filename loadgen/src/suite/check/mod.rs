@@ -42,6 +42,8 @@ pub(crate) struct Checker<'s> {
     pub(super) suite: &'s Suite,
     pub(super) templates: &'s Templates,
     pub(super) mistakes: BTreeSet<Mistake>,
+    /// Where names are wrong: what else is wrong there is a consequence.
+    known: Vec<Place>,
     pub(super) checked: Checked,
     pub(super) cores: usize,
 }
@@ -58,15 +60,15 @@ pub(crate) fn check(
         suite,
         templates,
         mistakes: BTreeSet::new(),
+        known: Vec::new(),
         checked: Checked::default(),
         cores,
     };
     checker.names();
-    // What a name stands for cannot be known while names are wrong.
-    if checker.mistakes.is_empty() {
-        for variant in variants {
-            checker.variant(variant, tests);
-        }
+    let places = checker.mistakes.iter().map(|it| it.place.clone());
+    checker.known = places.collect();
+    for variant in variants {
+        checker.variant(variant, tests);
     }
     match checker.mistakes.is_empty() {
         true => Ok(checker.checked),
@@ -76,10 +78,22 @@ pub(crate) fn check(
 
 impl Checker<'_> {
     pub(super) fn wrong(&mut self, place: &Place, message: impl Into<String>) {
+        // Without a place it stands for something missing, which has been told.
+        if place.line == 0 || self.known.contains(place) {
+            return;
+        }
         self.mistakes.insert(Mistake {
             place: place.clone(),
             message: message.into(),
         });
+    }
+}
+
+impl Checker<'_> {
+    /// Whether something in this file is wrong.
+    pub(super) fn is_known_of(&self, file: &Path) -> bool {
+        let file = file.display().to_string();
+        self.known.iter().any(|place| *place.file == *file)
     }
 }
 

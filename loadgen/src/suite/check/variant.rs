@@ -200,7 +200,7 @@ impl<'s> Checker<'s> {
                 let message = format!("cannot read {}: {error}", file.display());
                 self.wrong(&path.place, message);
             }
-            Ok(text) if is_template => {
+            Ok(text) if is_template && !self.is_known_of(&file) => {
                 if let Err(error) = self.templates.render(&text, value) {
                     self.wrong(&path.place, format!("{}: {error}", file.display()));
                 }

@@ -62,8 +62,8 @@ fn phase_hooks(table: &mut Table) -> BTreeMap<Phase, Hooks> {
 
 pub(super) fn configuration(mut table: Table) -> Configuration {
     const SOURCES: [&str; 4] = ["inline", "template", "file", "command"];
-    let given: Vec<_> = SOURCES.iter().filter(|key| table.has(key)).collect();
-    if given.len() != 1 {
+    let given = SOURCES.iter().filter(|key| table.has(key)).count();
+    if given != 1 {
         let place = table.place.clone();
         table.wrong(&place, format!("one of {} is expected", SOURCES.join(", ")));
     }
@@ -87,8 +87,8 @@ pub(super) fn configuration(mut table: Table) -> Configuration {
 
 pub(super) fn deployment(mut table: Table) -> Option<Deployment> {
     const KINDS: [&str; 3] = ["command", "image", "address"];
-    let given: Vec<_> = KINDS.iter().filter(|key| table.has(key)).collect();
-    if given.len() != 1 {
+    let given = KINDS.iter().filter(|key| table.has(key)).count();
+    if given != 1 {
         let place = table.place.clone();
         table.wrong(&place, format!("one of {} is expected", KINDS.join(", ")));
         return None;

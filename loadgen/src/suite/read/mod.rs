@@ -20,7 +20,7 @@ pub(crate) fn suite(path: &Path) -> anyhow::Result<(Suite, Vec<Mistake>)> {
     let source = std::fs::read_to_string(path);
     let source = source.with_context(|| format!("cannot read {}", path.display()))?;
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder.unwrap_or_else(|| Path::new("."));
     let folder = folder.canonicalize();
     let folder = folder.with_context(|| format!("cannot find the folder of {}", path.display()))?;
     Ok(parse(&path.display().to_string(), folder, source))

@@ -118,6 +118,8 @@ fn action(table: &mut Table, written: &Text) -> Action {
         "run" => Action::Run(needed_texts(table, "command")),
         "http" => Action::Http(http(table)),
         other => {
+            // What the step meant is not known, and so not which of its keys are wrong.
+            drop(table.texts("target"));
             if !other.is_empty() {
                 let help = match nearest(other, ACTIONS) {
                     Some(near) => format!("did you mean `{near}`?"),
