@@ -371,23 +371,18 @@ impl Item {
 
     /// The items of a list; anything else is a list of one.
     fn each(self) -> impl Iterator<Item = Self> {
-        let items = match self.value {
-            Tree::List(items) => items,
-            value => {
-                let only = Self { value, ..self };
-                return vec![only].into_iter();
-            }
+        let (document, key) = (Rc::clone(&self.document), self.place.key.clone());
+        let (items, only) = match self.value {
+            Tree::List(items) => (items, None),
+            value => (Vec::new(), Some(Self { value, ..self })),
         };
-        let item = |(at, (span, value)): (usize, (Range<usize>, Tree))| {
-            let path = format!("{}[{at}]", self.place.key);
-            Self {
-                value,
-                place: self.document.place(&span, &path),
-                document: Rc::clone(&self.document),
-            }
+        let item = move |(at, (span, value)): (usize, (Range<usize>, Tree))| Self {
+            value,
+            place: document.place(&span, &format!("{key}[{at}]")),
+            document: Rc::clone(&document),
         };
-        let items: Vec<_> = items.into_iter().enumerate().map(item).collect();
-        items.into_iter()
+        only.into_iter()
+            .chain(items.into_iter().enumerate().map(item))
     }
 }
 

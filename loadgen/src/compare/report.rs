@@ -132,7 +132,7 @@ impl Difference {
         let change = match self.percent {
             Some(percent) => format!("{percent:+.2} %"),
             None if self.first == self.second => "0 %".to_owned(),
-            None => format!("{:+}", self.second - self.first),
+            None => format!("from nothing to {}", shown(self.second, &self.unit)),
         };
         vec![
             self.title(),

@@ -84,10 +84,7 @@ impl Stage<'_> {
                 .figures
                 .iter()
                 .map(|(name, value)| (name.clone(), *value));
-            (
-                load.label.clone(),
-                Value::from_pairs(figures),
-            )
+            (load.label.clone(), Value::from_pairs(figures))
         });
         more.push(("load".to_owned(), Value::from_pairs(loads)));
         more.push(("window".to_owned(), self.windows()));
