@@ -182,7 +182,7 @@ mod tests {
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         let out = child.stdout.take().unwrap();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
+        io::BufRead::read_line(&mut io::BufReader::new(out), &mut line).unwrap();
         let families = Families::read().unwrap();
         let own = families.usage(std::process::id()).unwrap();
         let its = families.usage(child.id()).unwrap();

@@ -85,7 +85,7 @@ impl Stage<'_> {
     }
 
     /// What loads have reported, and what counters say that stand for them.
-    async fn sent(&mut self) -> anyhow::Result<Ledger> {
+    async fn sent(&self) -> anyhow::Result<Ledger> {
         let mut ledger = Ledger::default();
         for load in &self.result.loads {
             let figure = |name: &str| load.figures.get(name).copied().unwrap_or(0.0);

@@ -40,7 +40,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    pub(super) async fn number(&mut self, expression: &Text) -> anyhow::Result<f64> {
+    pub(super) async fn number(&self, expression: &Text) -> anyhow::Result<f64> {
         let context = self.results(expression).await?;
         let value = self.run.templates.evaluate(&expression.text, &context);
         let value = value.with_context(|| expression.place.to_string())?;
@@ -49,7 +49,7 @@ impl Stage<'_> {
     }
 
     /// Whether it holds; what has no value yet does not.
-    pub(super) async fn is_true_now(&mut self, expression: &Text) -> anyhow::Result<bool> {
+    pub(super) async fn is_true_now(&self, expression: &Text) -> anyhow::Result<bool> {
         let Ok(context) = self.results(expression).await else {
             return Ok(false);
         };
@@ -58,7 +58,7 @@ impl Stage<'_> {
     }
 
     /// What an expression asks for, asked for now.
-    async fn results(&mut self, expression: &Text) -> anyhow::Result<Value> {
+    async fn results(&self, expression: &Text) -> anyhow::Result<Value> {
         let names = self.run.templates.names_of_expression(&expression.text);
         let names =
             names.map_err(|flaw| anyhow::anyhow!("{}: {}", expression.place, flaw.message))?;
