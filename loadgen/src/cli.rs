@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::{bench, faults, otlp, prove, sink};
+use crate::{bench, faults, otlp, prove, sink, suite};
 use crate::{compare, export, history, http};
 
 /// The work could not be done, or its result could not be kept.
@@ -14,7 +14,7 @@ pub(crate) const EXIT_FAILED: u8 = 1;
 /// What was asked for makes no sense; clap uses the same.
 pub(crate) const EXIT_WRONG_USAGE: u8 = 2;
 /// The work was done and its result is outside the limits the caller set.
-pub(crate) const EXIT_LIMIT_CROSSED: u8 = 3;
+pub(crate) const EXIT_LIMIT_CROSSED: u8 = 99;
 
 /// What was asked for makes no sense, found after the command line was taken apart.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl std::error::Error for WrongUsage {}
 /// Drive services and telemetry pipelines under measured load.
 ///
 /// Results go to standard output, progress and logs (RUST_LOG) to standard error.
-/// Exit status: 0 success; 1 the work failed or a result could not be kept; 2 wrong usage; 3 the run
+/// Exit status: 0 success; 1 the work failed or a result could not be kept; 2 wrong usage; 99 the run
 /// finished outside its limits, for instance with too many errors.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, arg_required_else_help = true)]
@@ -66,6 +66,11 @@ pub(crate) enum Command {
     Prove(Box<prove::Args>),
     /// Compare agents: CPU seconds per million items, latency and memory.
     Bench(bench::Args),
+    /// Run a suite of tests over a whole pipeline and report what became of every item.
+    Run(Box<suite::Args>),
+    /// Ends what a run of a suite has left behind, once its standard input ends.
+    #[command(hide = true)]
+    SuiteGuard(suite::guard::Args),
 }
 
 impl Command {
@@ -80,6 +85,8 @@ impl Command {
             Self::Faults(args) => faults::run(args).await,
             Self::Prove(args) => prove::run(*args).await,
             Self::Bench(args) => bench::run(args).await,
+            Self::Run(args) => suite::run(*args).await,
+            Self::SuiteGuard(args) => suite::guard::run(&args),
         }
     }
 }

@@ -3,6 +3,8 @@
 mod bench;
 mod cli;
 mod compare;
+#[allow(dead_code, reason = "for scenarios and suites, which follow")]
+mod document;
 mod export;
 mod faults;
 mod history;
@@ -14,6 +16,7 @@ mod record;
 mod results;
 mod sink;
 mod stats;
+mod suite;
 mod text;
 
 use std::io::{IsTerminal as _, Write as _};

@@ -10,7 +10,7 @@ use crate::binary;
 /// What a proof has found.
 #[derive(Debug)]
 pub struct Proof {
-    /// The exit status of `loadgen`: 0 the promise holds, 3 it does not, 1 it could not be found out.
+    /// The exit status of `loadgen`: 0 the promise holds, 99 it does not, 1 it could not be found out.
     pub status: i32,
     /// What it printed.
     pub text: String,

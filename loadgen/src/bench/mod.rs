@@ -58,7 +58,7 @@ enum AgentName {
 /// its queue on disk next to itself with its queue in memory; then tidegate offered twice what it can take, and tidegate while its configuration changes ten times a second. Prints the tables as Markdown and writes report.md and
 /// report.json.
 ///
-/// The exit status is 1 if a measurement failed, 3 if something was lost that a queue on disk had accepted. Only loopback addresses are used; all agents are stopped at the
+/// The exit status is 1 if a measurement failed, 99 if something was lost that a queue on disk had accepted. Only loopback addresses are used; all agents are stopped at the
 /// end, however it comes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -27,7 +27,7 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 /// ("corrected"), so that a stall shows in every request it delayed.
 ///
 /// A request fails by a status of 400 and above, a timeout or a broken connection. Latency counts
-/// every answer and every timeout. The exit status is 3 if no request succeeded or if failed and unsent
+/// every answer and every timeout. The exit status is 99 if no request succeeded or if failed and unsent
 /// requests exceed --max-error-rate.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -53,7 +53,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// all, those without an answer at most once; the lookup view of traces must agree with the spans; the agent's ledger
 /// must have added up in every scrape.
 ///
-/// The exit status is 0 if all of that holds, 3 if it does not, 1 if it could not be found out.
+/// The exit status is 0 if all of that holds, 99 if it does not, 1 if it could not be found out.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
