@@ -334,6 +334,14 @@ impl Item {
         self.each().filter_map(Self::table).collect()
     }
 
+    /// The text, if it is one.
+    pub(crate) fn peek(&self) -> Option<&str> {
+        match &self.value {
+            Tree::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_list(&self) -> bool {
         matches!(self.value, Tree::List(_))
     }

@@ -1,10 +1,11 @@
 //! One keep-alive connection to the target: requests go out one at a time, and it is remade when it ends.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use bytes::Bytes;
-use http::header::HeaderValue;
+use bytes::{Bytes, BytesMut};
+use http::header::{HOST, HeaderValue};
 use http::{HeaderName, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -15,7 +16,8 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-use super::options::{Protocol, RequestTemplate};
+use super::journey::Outgoing;
+use super::options::Protocol;
 use super::worker::{Answer, Executor, Failure, FailureKind};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -37,18 +39,33 @@ pub(crate) async fn resolve(uri: &Uri) -> anyhow::Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
+/// An answer's body is kept up to here; the rest is counted and let go.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
+/// How workers talk to the target.
+#[derive(Debug, Clone)]
+pub(crate) struct Wire {
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) protocol: Protocol,
+    pub(crate) trace_context: bool,
+}
+
+/// An HTTP/2 connection that several workers send streams on.
+pub(crate) type Shared = Arc<tokio::sync::Mutex<Option<Open>>>;
+
 /// A worker's connection; the next request remakes it where it is missing or closed.
 pub(crate) struct Connection {
-    template: RequestTemplate,
-    addresses: Vec<SocketAddr>,
+    wire: Wire,
     open: Option<Open>,
+    /// Where it takes its stream from; `None` for a connection of its own.
+    shared: Option<Shared>,
     random: StdRng,
 }
 
 /// An established connection. Dropping it closes it.
-struct Open {
+pub(crate) struct Open {
     sender: Sender,
-    driver: AbortHandle,
+    driver: Option<AbortHandle>,
 }
 
 enum Sender {
@@ -57,11 +74,11 @@ enum Sender {
 }
 
 impl Connection {
-    pub(crate) fn new(template: RequestTemplate, addresses: Vec<SocketAddr>) -> Self {
+    pub(crate) fn new(wire: Wire, shared: Option<Shared>) -> Self {
         Self {
-            template,
-            addresses,
+            wire,
             open: None,
+            shared,
             random: StdRng::from_os_rng(),
         }
     }
@@ -75,19 +92,41 @@ impl Connection {
             return Ok(self.open.as_mut().expect("a reusable connection is open"));
         }
         self.open = None;
-        let open = Open::connect(&self.addresses, self.template.protocol).await?;
+        let open = match &self.shared {
+            Some(shared) => self.stream(&Arc::clone(shared)).await?,
+            None => Open::connect(&self.wire).await?,
+        };
         Ok(self.open.insert(open))
     }
 
-    fn request(&mut self) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(self.template.body.clone()));
-        *request.method_mut() = self.template.method.clone();
-        *request.uri_mut() = match self.template.protocol {
-            Protocol::Http1 => origin_form(&self.template.uri),
-            Protocol::Http2 => self.template.uri.clone(),
+    /// A stream of a shared connection, which the first worker that finds it ended remakes.
+    async fn stream(&self, shared: &Shared) -> Result<Open, Failure> {
+        let mut slot = shared.lock().await;
+        let usable = match &mut *slot {
+            Some(open) => open.sender.ready().await,
+            None => false,
         };
-        *request.headers_mut() = self.template.headers.clone();
-        if self.template.trace_context {
+        if !usable {
+            *slot = None;
+            *slot = Some(Open::connect(&self.wire).await?);
+        }
+        let open = slot.as_ref().and_then(Open::stream);
+        Ok(open.expect("connected just now, with HTTP/2"))
+    }
+
+    fn request(&mut self, outgoing: &Outgoing) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(outgoing.body.clone()));
+        *request.method_mut() = outgoing.method.clone();
+        *request.uri_mut() = match self.wire.protocol {
+            Protocol::Http1 => origin_form(&outgoing.uri),
+            Protocol::Http2 => outgoing.uri.clone(),
+        };
+        *request.headers_mut() = outgoing.headers.clone();
+        if self.wire.protocol == Protocol::Http2 {
+            // HTTP/2 carries the host in `:authority`.
+            request.headers_mut().remove(HOST);
+        }
+        if self.wire.trace_context {
             request
                 .headers_mut()
                 .insert(TRACEPARENT, traceparent(&mut self.random));
@@ -99,8 +138,8 @@ impl Connection {
     ///
     /// A keep-alive connection may be closed by the target just as the request goes out; a request that was
     /// provably not sent goes out again on a new connection, once.
-    async fn exchange(&mut self) -> Result<Answer, Failure> {
-        let request = self.request();
+    async fn exchange(&mut self, outgoing: &Outgoing) -> Result<Answer, Failure> {
+        let request = self.request(outgoing);
         let response = match self.connected().await?.sender.send(request).await {
             Ok(response) => response,
             Err(mut error) => match error.take_message() {
@@ -112,7 +151,7 @@ impl Connection {
                 None => return Err(Failure::of_exchange(&error.into_error())),
             },
         };
-        read_answer(response).await
+        read_answer(response, outgoing.keep_body).await
     }
 }
 
@@ -121,8 +160,8 @@ impl Executor for Connection {
         self.connected().await.map(|_| ())
     }
 
-    async fn execute(&mut self) -> Result<Answer, Failure> {
-        let answer = self.exchange().await;
+    async fn execute(&mut self, request: &Outgoing) -> Result<Answer, Failure> {
+        let answer = self.exchange(request).await;
         if answer.is_err() {
             self.open = None;
         }
@@ -135,21 +174,32 @@ impl Executor for Connection {
 }
 
 impl Open {
-    async fn connect(addresses: &[SocketAddr], protocol: Protocol) -> Result<Self, Failure> {
+    /// Another sender on the same connection, which goes on without it.
+    fn stream(&self) -> Option<Self> {
+        match &self.sender {
+            Sender::Http1(_) => None,
+            Sender::Http2(sender) => Some(Self {
+                sender: Sender::Http2(sender.clone()),
+                driver: None,
+            }),
+        }
+    }
+
+    async fn connect(wire: &Wire) -> Result<Self, Failure> {
         let failed = |error: &dyn std::error::Error| Failure::new(FailureKind::Connect, error);
-        let stream = TcpStream::connect(addresses)
+        let stream = TcpStream::connect(wire.addresses.as_slice())
             .await
             .map_err(|it| failed(&it))?;
         stream.set_nodelay(true).map_err(|it| failed(&it))?;
         let io = TokioIo::new(stream);
         // The connections' own errors arrive at the request that was under way as well.
-        match protocol {
+        match wire.protocol {
             Protocol::Http1 => {
                 let (sender, driver) = http1::handshake(io).await.map_err(|it| failed(&it))?;
                 let driver = tokio::spawn(async move { drop(driver.await) }).abort_handle();
                 Ok(Self {
                     sender: Sender::Http1(sender),
-                    driver,
+                    driver: Some(driver),
                 })
             }
             Protocol::Http2 => {
@@ -158,7 +208,7 @@ impl Open {
                 let driver = tokio::spawn(async move { drop(driver.await) }).abort_handle();
                 Ok(Self {
                     sender: Sender::Http2(sender),
-                    driver,
+                    driver: Some(driver),
                 })
             }
         }
@@ -167,7 +217,9 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.driver.abort();
+        if let Some(driver) = &self.driver {
+            driver.abort();
+        }
     }
 }
 
@@ -191,16 +243,26 @@ impl Sender {
     }
 }
 
-/// Counts the body and lets it go: answers of any size cost no memory.
-async fn read_answer(mut response: Response<Incoming>) -> Result<Answer, Failure> {
+/// Counts the body and lets it go, but for what is to be kept: answers of any size cost no memory.
+async fn read_answer(mut response: Response<Incoming>, keep: bool) -> Result<Answer, Failure> {
     let mut bytes = 0;
+    let mut kept = BytesMut::new();
     while let Some(frame) = response.body_mut().frame().await {
         let frame = frame.map_err(|error| Failure::new(FailureKind::Body, &error))?;
-        bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        let Some(data) = frame.data_ref() else {
+            continue;
+        };
+        bytes += data.len() as u64;
+        if keep && kept.len() + data.len() <= KEPT_BYTES_MAX {
+            kept.extend_from_slice(data);
+        }
     }
+    let (parts, _) = response.into_parts();
     Ok(Answer {
-        status: response.status().as_u16(),
+        status: parts.status.as_u16(),
         bytes,
+        headers: parts.headers,
+        body: kept.freeze(),
     })
 }
 

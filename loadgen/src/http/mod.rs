@@ -1,55 +1,177 @@
 //! `loadgen http`: HTTP requests under a closed or an open loop, measured and reported.
 
+mod board;
+mod check;
 mod connection;
+mod drive;
+mod journey;
 mod options;
 mod progress;
+mod record;
 mod report;
+mod retry;
 mod run;
+mod scenario;
 mod schedule;
+mod stages;
+mod summary;
 mod tally;
+mod template;
+mod value;
+mod waves;
 mod worker;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use http::Uri;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use self::connection::Connection;
+use self::connection::{Connection, Shared, Wire};
+use self::drive::{Finished, Stop};
+use self::journey::Journey;
 pub(crate) use self::options::Args;
-use self::options::Settings;
+use self::options::{Settings, Task};
+use self::progress::{Progress, View, Watched};
 use self::report::Report;
-use self::run::Control;
-use crate::cli::{EXIT_LIMIT_CROSSED, WrongUsage};
+use self::run::{Control, Work};
+use crate::cli::{EXIT_FAILED, EXIT_LIMIT_CROSSED, WrongUsage};
+use crate::process::Process;
+use crate::record::{Output, Sampler, Start, ThresholdResult};
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let settings = args.into_settings().map_err(WrongUsage::of)?;
-    let addresses = connection::resolve(&settings.request.uri).await?;
+    let (output, view) = args.view();
+    match args.into_task().map_err(WrongUsage::of)? {
+        Task::Single(settings) => single(&settings, &output, view).await,
+        Task::File { path, target } => file(&path, target, &output, view).await,
+    }
+}
+
+/// One request again and again.
+async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Result<ExitCode> {
+    let wire = Wire {
+        addresses: connection::resolve(&settings.request.uri).await?,
+        protocol: settings.request.protocol,
+        trace_context: settings.request.trace_context,
+    };
     let database = settings
         .save
         .as_ref()
         .map(crate::results::Database::open)
         .transpose()?;
+    let stop = stop_on_signal()?;
     let control = Control {
         timeout: settings.timeout,
-        progress: settings.progress || std::io::stderr().is_terminal(),
-        stop: stop_on_signal()?,
+        start_after: Duration::ZERO,
+        stop: stop.0.subscribe(),
     };
-    let make_connection = || Connection::new(settings.request.clone(), addresses.clone());
-    let outcome = run::measure(&settings.load, control, make_connection).await?;
-    let report = Report::new(&settings, &outcome);
-    std::io::stdout()
-        .write_all(report.render().as_bytes())
-        .context("cannot print the result")?;
-    keep(&settings, &report, database.as_ref()).await?;
-    let passed = report.passed();
-    Ok(if passed {
+    let label = format!("{} {}", settings.request.method, settings.request.uri);
+    let journey = Journey::single(label.clone(), settings.request.outgoing());
+    let work = Work::new(
+        Arc::new(journey),
+        Arc::default(),
+        &settings.load,
+        rand::random(),
+    );
+    let start = Start::now();
+    let (began, cpu) = (Instant::now(), Process::own().cpu().unwrap_or_default());
+    let sampler = Sampler::start(Process::own(), "loadgen", start.instant());
+    let watched = Watched {
+        name: String::new(),
+        planned: settings.load.duration.map(|it| it + settings.load.warm_up),
+        board: Arc::clone(&work.board),
+    };
+    let progress = Progress::start(vec![watched], view);
+    let make_connection = |_| Connection::new(wire.clone(), None);
+    let outcome = run::measure(&settings.load, &work, control, make_connection).await?;
+    if let Some(progress) = progress {
+        progress.finish().await;
+    }
+    let cpu = Process::own().cpu().unwrap_or_default().saturating_sub(cpu);
+    let report = Report::new(settings, &outcome);
+    print(&report.render())?;
+    let finished = Finished {
+        executor: settings.load.mode.name(),
+        load: settings.load.clone(),
+        labels: vec![label.clone()],
+        name: label,
+        work,
+        recovery: None,
+        outcome,
+    };
+    let mut record = record::of_single(&finished, &start, (cpu, began.elapsed()));
+    record.series.extend(sampler.stop().await);
+    record.thresholds.push(ThresholdResult {
+        expression: format!("failed and unsent requests <= {}", settings.error_rate_max),
+        value: Some(report.error_rate()),
+        passed: report.passed(),
+    });
+    record.passed = report.passed();
+    let kept = keep(settings, &report, database.as_ref()).await;
+    output.write(&record)?;
+    kept?;
+    Ok(if report.passed() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(EXIT_LIMIT_CROSSED)
     })
+}
+
+/// The scenarios of a file.
+async fn file(
+    path: &Path,
+    target: Option<Uri>,
+    output: &Output,
+    view: View,
+) -> anyhow::Result<ExitCode> {
+    let source = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read {}", path.display()))
+        .map_err(WrongUsage::of)?;
+    let plan = scenario::read(path, &source, target)
+        .map_err(|mistakes| WrongUsage::of(anyhow::anyhow!(mistakes)))?;
+    let wire = Wire {
+        addresses: connection::resolve(&plan.target).await?,
+        protocol: plan.protocol,
+        trace_context: plan.trace_context,
+    };
+    let shared: Vec<Vec<Shared>> = plan
+        .scenarios
+        .iter()
+        .map(|_| (0..plan.connections).map(|_| Shared::default()).collect())
+        .collect();
+    let make_connection = move |scenario: usize, worker: usize| {
+        let shared = shared.get(scenario).filter(|it| !it.is_empty());
+        let shared = shared.and_then(|it| it.get(worker % it.len()).cloned());
+        Connection::new(wire.clone(), shared)
+    };
+    let stop = stop_on_signal()?;
+    let start = Start::now();
+    let sampler = Sampler::start(Process::own(), "loadgen", start.instant());
+    let results = drive::run(&plan, view, &stop, make_connection).await?;
+    let series = sampler.stop().await;
+    print(&summary::render(&plan, &results))?;
+    let mut record = record::of_plan(&plan.name, &source, &start, &results);
+    record.series.extend(series);
+    output.write(&record)?;
+    Ok(match (record.passed, results.round.held()) {
+        (true, _) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::from(EXIT_LIMIT_CROSSED),
+        // Nothing was crossed, but it was the generator that was measured.
+        (false, true) => ExitCode::from(EXIT_FAILED),
+    })
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout();
+    stdout
+        .write_all(text.as_bytes())
+        .context("cannot print the result")
 }
 
 /// Writes the result wherever it was asked for; one failure does not keep it from the other place.
@@ -75,10 +197,11 @@ fn write_json(path: &Path, report: &Report) -> anyhow::Result<()> {
 }
 
 /// A flag that turns true at the first SIGINT or SIGTERM; the second one ends the process.
-fn stop_on_signal() -> anyhow::Result<watch::Receiver<bool>> {
+fn stop_on_signal() -> anyhow::Result<Stop> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let (stop, stopped) = watch::channel(false);
+    let stop = Stop(Arc::new(watch::channel(false).0));
+    let stopped = stop.clone();
     tokio::spawn(async move {
         for count in 0_u8.. {
             tokio::select! {
@@ -88,7 +211,7 @@ fn stop_on_signal() -> anyhow::Result<watch::Receiver<bool>> {
             if count > 0 {
                 std::process::exit(130);
             }
-            stop.send_replace(true);
+            stop.0.send_replace(true);
         }
     });
     Ok(stopped)

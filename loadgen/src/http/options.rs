@@ -8,11 +8,15 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
+use super::journey::Outgoing;
+use super::progress::View;
+use super::stages::Stage;
 use crate::cli::parse_duration;
+use crate::record::Output;
 use crate::results::Database;
 
 /// Workers own a connection and two histograms (about 0.2 MB each), so this bounds memory below 2 GB.
-const WORKERS_MAX: u64 = 4096;
+pub(crate) const WORKERS_MAX: u64 = 4096;
 /// Far beyond any run, and small enough for times computed from it.
 const REQUESTS_MAX: u64 = 1_000_000_000_000;
 /// A body is held in memory once and shared by all workers.
@@ -31,8 +35,16 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 /// requests exceed --max-error-rate.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where to send requests, e.g. http://127.0.0.1:8080/api/vector/add (plain http only)
-    url: Uri,
+    /// Where to send requests, e.g. http://127.0.0.1:8080/api/vector/add (plain http only); with
+    /// --scenario: what takes the place of its `target`
+    #[arg(required_unless_present = "scenario")]
+    url: Option<Uri>,
+    /// Run the scenarios of a TOML file (docs/loadgen-scenarios.md)
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "method", "headers", "body_source", "workers", "rate", "duration", "requests", "warm_up",
+        "timeout", "http2", "trace_context", "max_error_rate", "json", "save",
+    ])]
+    scenario: Option<PathBuf>,
     /// Request method [default: POST with a body, else GET]
     #[arg(short = 'X', long)]
     method: Option<Method>,
@@ -78,6 +90,9 @@ pub(crate) struct Args {
     /// Show a live progress line even if standard error is no terminal
     #[arg(long)]
     progress: bool,
+    /// Show progress as plain lines, on a terminal as well
+    #[arg(long)]
+    no_tui: bool,
     /// Write the whole result as JSON, with the raw histograms
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -86,6 +101,16 @@ pub(crate) struct Args {
     save: bool,
     #[command(flatten)]
     database: Database,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What is to be run.
+pub(crate) enum Task {
+    /// One request again and again.
+    Single(Box<Settings>),
+    /// The scenarios of a file.
+    File { path: PathBuf, target: Option<Uri> },
 }
 
 /// Everything a run needs, checked.
@@ -96,7 +121,6 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     /// Share of failed and unsent requests above which the run has failed, 0 to 1.
     pub(crate) error_rate_max: f64,
-    pub(crate) progress: bool,
     pub(crate) json: Option<PathBuf>,
     /// Where to store the result; `None` is nowhere.
     pub(crate) save: Option<Database>,
@@ -120,7 +144,7 @@ pub(crate) enum Protocol {
 }
 
 /// How much to send, how fast and for how long.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Load {
     pub(crate) workers: usize,
     pub(crate) mode: Mode,
@@ -131,20 +155,52 @@ pub(crate) struct Load {
     pub(crate) requests: Option<u64>,
 }
 
-/// What decides when the next request is sent.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What decides when the next iteration begins.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Mode {
     /// A worker's last answer.
     Closed,
-    /// The clock: `rate` requests fall due each second.
+    /// The same, with a number of workers that changes.
+    Crowd(Vec<Stage>),
+    /// The clock: `rate` iterations fall due each second.
     Open { rate: f64 },
+    /// The clock, at a rate that changes.
+    Shaped(Vec<Stage>),
 }
 
 impl Mode {
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
+        match self.is_open() {
+            false => "closed",
+            true => "open",
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Self::Open { .. } | Self::Shaped(_))
+    }
+
+    /// The rate over time; `None` in a closed loop.
+    pub(crate) fn arrivals(&self, duration: Option<Duration>) -> Option<Vec<Stage>> {
         match self {
-            Self::Closed => "closed",
-            Self::Open { .. } => "open",
+            Self::Closed | Self::Crowd(_) => None,
+            Self::Open { rate } => {
+                let forever = duration.unwrap_or(Duration::MAX);
+                Some(vec![Stage::constant(*rate, forever)])
+            }
+            Self::Shaped(stages) => Some(stages.clone()),
+        }
+    }
+}
+
+impl RequestTemplate {
+    pub(crate) fn outgoing(&self) -> Outgoing {
+        Outgoing {
+            uri: self.uri.clone(),
+            method: self.method.clone(),
+            headers: self.headers.clone(),
+            body: self.body.clone(),
+            keep_body: false,
         }
     }
 }
@@ -159,6 +215,28 @@ impl Protocol {
 }
 
 impl Args {
+    /// Where the record goes, and how progress is shown.
+    pub(crate) fn view(&self) -> (Output, View) {
+        let view = View {
+            forced: self.progress,
+            plain: self.no_tui,
+        };
+        (self.output.clone(), view)
+    }
+
+    /// # Errors
+    ///
+    /// What [`Args::into_settings`] refuses.
+    pub(crate) fn into_task(self) -> anyhow::Result<Task> {
+        match self.scenario {
+            Some(path) => Ok(Task::File {
+                path,
+                target: self.url,
+            }),
+            None => Ok(Task::Single(Box::new(self.into_settings()?))),
+        }
+    }
+
     /// # Errors
     ///
     /// A URL that is not plain http with a host, a body that cannot be read, or limits that make an empty run.
@@ -169,7 +247,6 @@ impl Args {
             request: self.request()?,
             timeout: self.timeout,
             error_rate_max: self.max_error_rate,
-            progress: self.progress,
             json: self.json,
             save: self.save.then_some(self.database),
         })
@@ -194,12 +271,12 @@ impl Args {
     }
 
     fn request(&self) -> anyhow::Result<RequestTemplate> {
+        let url = self.url.clone().context("a URL is missing")?;
         ensure!(
-            self.url.scheme_str() == Some("http"),
-            "cannot send to `{}`: the URL must start with http:// (TLS is not supported)",
-            self.url
+            url.scheme_str() == Some("http"),
+            "cannot send to `{url}`: the URL must start with http:// (TLS is not supported)"
         );
-        let authority = self.url.authority().context("the URL has no host")?;
+        let authority = url.authority().context("the URL has no host")?;
         let body = self.read_body()?;
         let default_method = if body.is_some() {
             Method::POST
@@ -226,7 +303,7 @@ impl Args {
             headers.remove(HOST);
         }
         Ok(RequestTemplate {
-            uri: self.url.clone(),
+            uri: url.clone(),
             method: self.method.clone().unwrap_or(default_method),
             headers,
             body: body.unwrap_or_default(),

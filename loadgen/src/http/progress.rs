@@ -1,4 +1,4 @@
-//! The live progress line on standard error.
+//! Live progress on standard error: in place on a terminal, else a line each second.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -9,26 +9,49 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::options::Load;
-use super::worker::Live;
+use super::board::Board;
 use crate::text::grouped;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The task that prints a line each second until it is told to finish.
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct View {
+    /// Also without a terminal.
+    pub(crate) forced: bool,
+    /// Lines below each other, also on a terminal.
+    pub(crate) plain: bool,
+}
+
+/// A scenario that is watched.
+pub(crate) struct Watched {
+    /// Empty for the only one.
+    pub(crate) name: String,
+    /// Whole time, `None` if that is not known.
+    pub(crate) planned: Option<Duration>,
+    pub(crate) board: Arc<Board>,
+}
+
+/// The task that prints each second until it is told to finish.
 pub(crate) struct Progress {
     task: JoinHandle<()>,
     done: oneshot::Sender<()>,
 }
 
 impl Progress {
-    pub(crate) fn start(live: Arc<Live>, load: &Load, start: Instant) -> Self {
+    /// Nothing is shown where there is no terminal, unless that is forced.
+    pub(crate) fn start(watched: Vec<Watched>, view: View) -> Option<Self> {
+        let terminal = std::io::stderr().is_terminal();
+        if !terminal && !view.forced && !view.plain {
+            return None;
+        }
         let (done, mut finished) = oneshot::channel();
-        let mut line = Line {
-            planned: planned(load),
+        let start = Instant::now();
+        let mut screen = Screen {
+            lines: watched.into_iter().map(Line::new).collect(),
             start,
-            answered: 0,
-            terminal: std::io::stderr().is_terminal(),
+            in_place: terminal && !view.plain,
+            drawn: 0,
         };
         let task = tokio::spawn(async move {
             let mut ticks = tokio::time::interval_at(start + INTERVAL, INTERVAL);
@@ -36,12 +59,12 @@ impl Progress {
             loop {
                 tokio::select! {
                     _ = &mut finished => break,
-                    _ = ticks.tick() => line.print(&live),
+                    _ = ticks.tick() => screen.draw(),
                 }
             }
-            line.clear();
+            screen.clear();
         });
-        Self { task, done }
+        Some(Self { task, done })
     }
 
     pub(crate) async fn finish(self) {
@@ -53,43 +76,84 @@ impl Progress {
     }
 }
 
-struct Line {
-    planned: Option<Duration>,
+struct Screen {
+    lines: Vec<Line>,
     start: Instant,
-    answered: u64,
-    terminal: bool,
+    in_place: bool,
+    /// Lines on the terminal that the next drawing takes the place of.
+    drawn: usize,
 }
 
-impl Line {
-    fn print(&mut self, live: &Live) {
-        let answered = live.answered.load(Ordering::Relaxed);
-        let failed = live.failed.load(Ordering::Relaxed);
-        let text = render(
-            self.start.elapsed(),
-            self.planned,
-            answered,
-            answered - self.answered,
-            failed,
-        );
-        self.answered = answered;
+struct Line {
+    watched: Watched,
+    answered: u64,
+}
+
+impl Screen {
+    fn draw(&mut self) {
+        let elapsed = self.start.elapsed();
+        let text: Vec<_> = self
+            .lines
+            .iter_mut()
+            .map(|line| line.text(elapsed))
+            .collect();
         let mut stderr = std::io::stderr().lock();
+        let mut shown = String::new();
+        if self.in_place {
+            shown.push_str(&up(self.drawn));
+        }
+        for line in &text {
+            shown.push_str(line);
+            shown.push_str(if self.in_place { "\x1b[K\n" } else { "\n" });
+        }
+        self.drawn = text.len();
         // A closed standard error is no reason to end a measurement.
-        drop(if self.terminal {
-            write!(stderr, "\r{text}\x1b[K")
-        } else {
-            writeln!(stderr, "{text}")
-        });
+        drop(stderr.write_all(shown.as_bytes()));
     }
 
     fn clear(&self) {
-        if self.terminal {
-            drop(write!(std::io::stderr().lock(), "\r\x1b[K"));
+        if self.in_place {
+            drop(write!(std::io::stderr().lock(), "{}\x1b[J", up(self.drawn)));
         }
     }
 }
 
-fn planned(load: &Load) -> Option<Duration> {
-    load.duration.map(|it| it + load.warm_up)
+/// To the beginning of the line so many above.
+fn up(lines: usize) -> String {
+    match lines {
+        0 => "\r".to_owned(),
+        lines => format!("\r\x1b[{lines}A"),
+    }
+}
+
+impl Line {
+    fn new(watched: Watched) -> Self {
+        Self {
+            watched,
+            answered: 0,
+        }
+    }
+
+    fn text(&mut self, elapsed: Duration) -> String {
+        let board = &self.watched.board;
+        let answered = board.live.answered.load(Ordering::Relaxed);
+        let failed = board.live.failed.load(Ordering::Relaxed);
+        let last_second = answered.saturating_sub(self.answered);
+        self.answered = answered;
+        let line = render(elapsed, self.watched.planned, answered, last_second, failed);
+        let total = board.total();
+        let p99 = total
+            .corrected
+            .as_ref()
+            .unwrap_or(&total.service)
+            .summary()
+            .p99;
+        let name = match self.watched.name.as_str() {
+            "" => String::new(),
+            name => format!("{name}: "),
+        };
+        format!("{name}{line}  p99 {p99:.1} ms")
+    }
 }
 
 fn render(

@@ -92,8 +92,8 @@ impl Report {
             mode: settings.load.mode.name(),
             workers: settings.load.workers,
             target_rate: match settings.load.mode {
-                Mode::Closed => None,
                 Mode::Open { rate } => Some(rate),
+                _ => None,
             },
             warm_up: settings.load.warm_up.as_secs_f64(),
             warm_up_requests: total.warm_up,
@@ -124,11 +124,7 @@ impl Report {
                 service: total.service.summary(),
                 corrected: total.corrected.as_ref().map(Latencies::summary),
             },
-            per_worker: outcome
-                .workers
-                .iter()
-                .map(|it| it.service.summary())
-                .collect(),
+            per_worker: outcome.workers.iter().map(Latencies::summary).collect(),
             histograms: Histograms {
                 service: total.service.buckets(),
                 corrected: total.corrected.as_ref().map(Latencies::buckets),
@@ -139,6 +135,10 @@ impl Report {
     /// At least one request succeeded, and failed and unsent ones are within the limit.
     pub(crate) fn passed(&self) -> bool {
         self.passed
+    }
+
+    pub(crate) fn error_rate(&self) -> f64 {
+        self.error_rate
     }
 
     pub(crate) fn row(&self) -> BenchmarkRow {

@@ -1,7 +1,7 @@
 //! One run: workers are made ready, the clock starts, and their tallies are gathered.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -9,45 +9,82 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use super::board::Board;
+use super::journey::Journey;
 use super::options::{Load, Mode};
-use super::progress::Progress;
 use super::schedule::{Gate, Pacer, Schedule};
 use super::tally::Tally;
-use super::worker::{Allowance, Executor, Live, Pace, Worker};
+use super::template::Pool;
+use super::worker::{Allowance, Executor, Pace, Worker};
+use crate::stats::Latencies;
 
 /// What a run measured.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) started: SystemTime,
+    /// When the clock started, warm-up included.
+    pub(crate) start: Instant,
     /// From the end of the warm-up to the end of the run.
     pub(crate) measured: Duration,
     pub(crate) total: Tally,
-    pub(crate) workers: Vec<Tally>,
-    /// Requests that fell due and were never sent; 0 in a closed loop.
+    /// One for each step of the journey.
+    pub(crate) endpoints: Vec<Tally>,
+    /// Service times of each worker.
+    pub(crate) workers: Vec<Latencies>,
+    /// Iterations that fell due and were never begun; 0 in a closed loop.
     pub(crate) unsent: u64,
+    /// How late the generator itself was; `None` in a closed loop.
+    pub(crate) lateness: Option<Latencies>,
     pub(crate) interrupted: bool,
 }
 
-/// How a run is watched and ended early.
+/// What is done, and where it is counted.
+#[derive(Clone)]
+pub(crate) struct Work {
+    pub(crate) journey: Arc<Journey>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) board: Arc<Board>,
+    /// Choices are the same for the same seed.
+    pub(crate) seed: u64,
+}
+
+/// How a run is ended early.
+#[derive(Clone)]
 pub(crate) struct Control {
     pub(crate) timeout: Duration,
-    /// Show progress lines.
-    pub(crate) progress: bool,
+    /// The scenario waits this long before it starts.
+    pub(crate) start_after: Duration,
     /// Turns true when the run is interrupted.
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// Drives `load` through one executor for each worker.
+impl Work {
+    pub(crate) fn new(journey: Arc<Journey>, pool: Arc<Pool>, load: &Load, seed: u64) -> Self {
+        let board = Board::new(journey.steps.len(), load.mode.is_open());
+        Self {
+            journey,
+            pool,
+            board: Arc::new(board),
+            seed,
+        }
+    }
+}
+
+/// Drives `load` through one executor for each worker, made from the worker's number.
 ///
 /// # Errors
 ///
 /// A thread cannot be started or a worker panicked.
 pub(crate) async fn measure<E: Executor>(
     load: &Load,
+    work: &Work,
     control: Control,
-    make_executor: impl Fn() -> E,
+    make_executor: impl Fn(usize) -> E,
 ) -> anyhow::Result<Outcome> {
-    measure_with(load, control, make_executor, |gate| {
+    measure_with(load, work, control, make_executor, |gate| {
         Ok(Clockwork::Thread(Pacer::start(gate)?))
     })
     .await
@@ -62,44 +99,40 @@ enum Clockwork {
 
 async fn measure_with<E: Executor>(
     load: &Load,
-    control: Control,
-    make_executor: impl Fn() -> E,
+    work: &Work,
+    mut control: Control,
+    make_executor: impl Fn(usize) -> E,
     start_clockwork: impl FnOnce(Arc<Gate>) -> anyhow::Result<Clockwork>,
 ) -> anyhow::Result<Outcome> {
-    let executors = prepare((0..load.workers).map(|_| make_executor()), control.timeout).await?;
+    if !control.start_after.is_zero() {
+        // An interruption meanwhile is seen by the workers.
+        let stopped = control.stop.wait_for(|&stop| stop);
+        drop(tokio::time::timeout(control.start_after, stopped).await);
+    }
+    let executors = prepare((0..load.workers).map(make_executor), control.timeout).await?;
     let started = SystemTime::now();
     let start = Instant::now();
+    work.board.begin(start);
     let measure_from = start + load.warm_up;
-    let (pace, clockwork) = match load.mode {
-        Mode::Closed => (Pace::Closed(allowance(load, measure_from)), None),
-        Mode::Open { rate } => {
-            let schedule = Schedule::new(rate, load.warm_up, load.duration, load.requests);
+    let (pace, clockwork) = match load.mode.arrivals(load.duration) {
+        None => (Pace::Closed(allowance(load, measure_from)), None),
+        Some(stages) => {
+            let schedule = Schedule::new(&stages, load.warm_up, load.requests);
             let gate = Arc::new(Gate::new(schedule, start));
             (Pace::Open(Arc::clone(&gate)), Some(start_clockwork(gate)?))
         }
     };
     let pace = Arc::new(pace);
-    let live = Arc::new(Live::default());
-    let progress = control
-        .progress
-        .then(|| Progress::start(Arc::clone(&live), load, start));
-    let workers = work(executors, &pace, &control, &live).await?;
-    let ended = Instant::now();
+    let workers = work_off(executors, &pace, work, &control).await?;
+    let span = Span {
+        started,
+        start,
+        measure_from,
+        ended: Instant::now(),
+        interrupted: *control.stop.borrow(),
+    };
     drop(clockwork);
-    if let Some(progress) = progress {
-        progress.finish().await;
-    }
-    let interrupted = *control.stop.borrow();
-    Ok(gather(
-        workers,
-        &pace,
-        Span {
-            started,
-            measure_from,
-            ended,
-            interrupted,
-        },
-    ))
+    Ok(gather(workers, &pace, work, span))
 }
 
 fn allowance(load: &Load, measure_from: Instant) -> Allowance {
@@ -107,6 +140,10 @@ fn allowance(load: &Load, measure_from: Instant) -> Allowance {
         measure_from,
         until: load.duration.map(|it| measure_from + it),
         remaining: AtomicU64::new(load.requests.unwrap_or(u64::MAX)),
+        crowd: match &load.mode {
+            Mode::Crowd(stages) => stages.clone(),
+            _ => Vec::new(),
+        },
     }
 }
 
@@ -134,47 +171,49 @@ async fn prepare<E: Executor>(
     Ok(ready)
 }
 
-async fn work<E: Executor>(
+async fn work_off<E: Executor>(
     executors: Vec<E>,
     pace: &Arc<Pace>,
+    work: &Work,
     control: &Control,
-    live: &Arc<Live>,
-) -> anyhow::Result<Vec<Tally>> {
+) -> anyhow::Result<Vec<Latencies>> {
     let tasks: Vec<_> = executors
         .into_iter()
-        .map(|executor| {
+        .enumerate()
+        .map(|(number, executor)| {
             let worker = Worker {
                 executor,
+                number,
                 pace: Arc::clone(pace),
+                journey: Arc::clone(&work.journey),
+                pool: Arc::clone(&work.pool),
+                board: Arc::clone(&work.board),
                 timeout: control.timeout,
-                live: Arc::clone(live),
+                random: StdRng::seed_from_u64(work.seed.wrapping_add(number as u64)),
                 stop: control.stop.clone(),
             };
             tokio::spawn(worker.run())
         })
         .collect();
-    let mut tallies = Vec::with_capacity(tasks.len());
+    let mut own = Vec::with_capacity(tasks.len());
     for task in tasks {
-        tallies.push(task.await.context("a worker failed")?);
+        own.push(task.await.context("a worker failed")?);
     }
-    Ok(tallies)
+    Ok(own)
 }
 
 /// When the run took place.
 struct Span {
     started: SystemTime,
+    start: Instant,
     measure_from: Instant,
     ended: Instant,
     interrupted: bool,
 }
 
-fn gather(workers: Vec<Tally>, pace: &Pace, span: Span) -> Outcome {
-    let mut total = Tally::new(matches!(pace, Pace::Open(_)));
-    for tally in &workers {
-        total.merge(tally);
-    }
+fn gather(workers: Vec<Latencies>, pace: &Pace, work: &Work, span: Span) -> Outcome {
     let mut ended = span.ended;
-    let mut unsent = 0;
+    let (mut unsent, mut lateness) = (0, None);
     if let Pace::Open(gate) = pace {
         let schedule = gate.schedule();
         let due = if span.interrupted {
@@ -182,9 +221,9 @@ fn gather(workers: Vec<Tally>, pace: &Pace, span: Span) -> Outcome {
         } else {
             schedule.total()
         };
-        unsent = schedule
-            .measured_of(due)
-            .saturating_sub(total.requests + total.abandoned);
+        let begun = work.board.live.begun.load(Ordering::Relaxed);
+        unsent = schedule.measured_of(due).saturating_sub(begun);
+        lateness = Some(gate.lateness());
         if !span.interrupted {
             // The last request falls due one interval before the end of the schedule.
             ended = ended.max(gate.due(schedule.total()));
@@ -192,10 +231,13 @@ fn gather(workers: Vec<Tally>, pace: &Pace, span: Span) -> Outcome {
     }
     Outcome {
         started: span.started,
+        start: span.start,
         measured: ended.saturating_duration_since(span.measure_from),
-        total,
+        total: work.board.total(),
+        endpoints: work.board.endpoints(),
         workers,
         unsent,
+        lateness,
         interrupted: span.interrupted,
     }
 }

@@ -1,37 +1,37 @@
 //! When requests fall due in an open loop, and the gate that lets workers take them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Requests falling due at a constant rate, the first one at once.
-#[derive(Debug, Clone, Copy, PartialEq)]
+use super::stages::{Curve, Stage, duration};
+use crate::stats::Latencies;
+
+/// Requests falling due at a rate that follows straight lines.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Schedule {
-    rate: f64,
+    curve: Curve,
     warm_up: u64,
     total: u64,
 }
 
 impl Schedule {
-    /// `rate` per second for `warm_up` and then for `duration` or `requests`, whichever ends first.
-    pub(crate) fn new(
-        rate: f64,
-        warm_up: Duration,
-        duration: Option<Duration>,
-        requests: Option<u64>,
-    ) -> Self {
-        let within = |span: Duration| (span.as_secs_f64() * rate).ceil() as u64;
+    /// The warm-up at the first stage's first rate, then the stages or `requests`, whichever ends first.
+    pub(crate) fn new(stages: &[Stage], warm_up: Duration, requests: Option<u64>) -> Self {
+        let first = stages.first().map_or(0.0, |stage| stage.from);
+        let mut all = vec![Stage::constant(first, warm_up)];
+        all.extend_from_slice(stages);
+        let curve = Curve::new(&all);
+        let within = |span: Duration| whole(curve.sum_at(span.as_secs_f64()));
         let warm_up_count = within(warm_up);
-        let timed = duration.map_or(u64::MAX, |it| {
-            within(warm_up.saturating_add(it)).saturating_sub(warm_up_count)
-        });
+        let timed = within(duration(&all)).saturating_sub(warm_up_count);
         let measured = timed.min(requests.unwrap_or(u64::MAX)).max(1);
         Self {
-            rate,
+            curve,
             warm_up: warm_up_count,
             total: warm_up_count.saturating_add(measured),
         }
@@ -51,18 +51,29 @@ impl Schedule {
         count.min(self.total).saturating_sub(self.warm_up)
     }
 
-    /// When request `index` falls due, from the start of the run.
+    /// When request `index` falls due, from the start of the run: once the rate's integral is `index`.
     pub(crate) fn due(&self, index: u64) -> Duration {
-        Duration::from_secs_f64(index as f64 / self.rate)
+        Duration::try_from_secs_f64(self.curve.reaches(index as f64)).unwrap_or(Duration::MAX)
     }
 
     /// How many requests have fallen due after `elapsed`.
     fn due_after(&self, elapsed: Duration) -> u64 {
-        let count = ((elapsed.as_secs_f64() * self.rate) as u64).saturating_add(1);
-        // The product may be rounded down just below the number of a request that is due by now.
-        let rounded_away = u64::from(self.due(count) <= elapsed);
-        (count + rounded_away).min(self.total)
+        let estimate = self.curve.sum_at(elapsed.as_secs_f64()) as u64;
+        let mut count = estimate.saturating_add(1).min(self.total);
+        // The estimate is off by rounding, and by one in a pause.
+        while count > 0 && self.due(count - 1) > elapsed {
+            count -= 1;
+        }
+        while count < self.total && self.due(count) <= elapsed {
+            count += 1;
+        }
+        count
     }
+}
+
+/// Rounded up, but not for what rounding errors add to a whole number.
+fn whole(sum: f64) -> u64 {
+    (sum - sum.abs() * 1e-12).ceil() as u64
 }
 
 /// Hands each request that has fallen due to one worker, in order.
@@ -77,6 +88,8 @@ pub(crate) struct Gate {
     released: AtomicU64,
     /// Requests taken by workers; passes `schedule.total` at the end.
     taken: AtomicU64,
+    /// How late the pacer was for the first request of each opening: the generator's own lateness.
+    lateness: Mutex<Latencies>,
 }
 
 impl Gate {
@@ -87,6 +100,7 @@ impl Gate {
             due: Semaphore::new(0),
             released: AtomicU64::new(0),
             taken: AtomicU64::new(0),
+            lateness: Mutex::new(Latencies::new()),
         }
     }
 
@@ -121,6 +135,11 @@ impl Gate {
         let elapsed = now.saturating_duration_since(self.start);
         let due = self.schedule.due_after(elapsed);
         let released = self.released.load(Ordering::Acquire);
+        if due > released {
+            let late = elapsed.saturating_sub(self.schedule.due(released));
+            let mut lateness = self.lateness.lock().unwrap_or_else(PoisonError::into_inner);
+            lateness.record(late);
+        }
         self.let_through(due.saturating_sub(released));
         self.released.store(due.max(released), Ordering::Release);
         if due >= self.schedule.total {
@@ -129,6 +148,12 @@ impl Gate {
             return None;
         }
         Some(self.schedule.due(due).saturating_sub(elapsed))
+    }
+
+    /// How late the generator itself was, whatever the workers waited for.
+    pub(crate) fn lateness(&self) -> Latencies {
+        let lateness = self.lateness.lock();
+        lateness.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn let_through(&self, count: u64) {
@@ -192,9 +217,57 @@ pub(crate) async fn pace(gate: Arc<Gate>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    fn constant(
+        rate: f64,
+        warm_up: Duration,
+        duration: Option<Duration>,
+        requests: Option<u64>,
+    ) -> Schedule {
+        let stage = Stage::constant(rate, duration.unwrap_or(Duration::MAX));
+        Schedule::new(&[stage], warm_up, requests)
+    }
+
+    fn arb_stage() -> impl Strategy<Value = Stage> {
+        let rate = || prop_oneof![Just(0.0), 0.0..2000.0_f64];
+        (1_u64..30_000, rate(), rate()).prop_map(|(millis, from, to)| Stage {
+            duration: Duration::from_millis(millis),
+            from,
+            to,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_number_due_is_the_integral_of_the_rate(
+            stages in proptest::collection::vec(arb_stage(), 1..6),
+            share in 0.0..1.0_f64,
+        ) {
+            let schedule = Schedule::new(&stages, Duration::ZERO, None);
+            let elapsed = duration(&stages).mul_f64(share);
+            // Added up in thin slices, by another way than the schedule's.
+            let (mut begins, mut integral) = (Duration::ZERO, 0.0);
+            for stage in &stages {
+                let within = elapsed.saturating_sub(begins).min(stage.duration).as_secs_f64();
+                let end = stage.from
+                    + (stage.to - stage.from) * within / stage.duration.as_secs_f64();
+                integral += (stage.from + end) / 2.0 * within;
+                begins += stage.duration;
+            }
+            let due = schedule.due_after(elapsed) as f64;
+            let exact = (integral - 1e-6).ceil()..=(integral + 1e-6).floor() + 1.0;
+            prop_assert!(exact.contains(&due) || due == 1.0 && integral < 1.0,
+                "{due} due, the integral is {integral}");
+            for index in 1..schedule.total().min(500) {
+                prop_assert!(schedule.due(index) >= schedule.due(index - 1));
+            }
+        }
+    }
 
     #[test]
     fn the_schedule_counts_warm_up_and_measured_requests() {
@@ -203,7 +276,7 @@ mod tests {
                      millis: Option<u64>,
                      requests: Option<u64>,
                      expected: (u64, u64)| {
-            let schedule = Schedule::new(
+            let schedule = constant(
                 rate,
                 Duration::from_secs(warm_up),
                 millis.map(Duration::from_millis),
@@ -229,7 +302,7 @@ mod tests {
 
     #[test]
     fn requests_fall_due_evenly_from_the_start() {
-        let schedule = Schedule::new(4.0, Duration::ZERO, Some(SECOND), None);
+        let schedule = constant(4.0, Duration::ZERO, Some(SECOND), None);
         let due: Vec<_> = (0..4)
             .map(|index| schedule.due(index).as_millis())
             .collect();
@@ -245,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_high_rate_keeps_its_count_over_a_long_time() {
-        let schedule = Schedule::new(999_999.9, Duration::ZERO, Some(SECOND * 3600), None);
+        let schedule = constant(999_999.9, Duration::ZERO, Some(SECOND * 3600), None);
         for index in [1_u64, 12_345, 999_999_999, 3_599_999_639] {
             let due = schedule.due_after(schedule.due(index) + Duration::from_nanos(100));
             assert_eq!(due, index + 1);
@@ -256,7 +329,7 @@ mod tests {
     async fn the_gate_opens_on_time_and_ends() {
         let start = Instant::now();
         let gate = Arc::new(Gate::new(
-            Schedule::new(10.0, Duration::ZERO, Some(SECOND), None),
+            constant(10.0, Duration::ZERO, Some(SECOND), None),
             start,
         ));
         let pacer = tokio::spawn(pace(Arc::clone(&gate)));
@@ -277,10 +350,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_backlog_is_handed_out_without_waiting() {
         let start = Instant::now();
-        let gate = Gate::new(
-            Schedule::new(10.0, Duration::ZERO, Some(SECOND), None),
-            start,
-        );
+        let gate = Gate::new(constant(10.0, Duration::ZERO, Some(SECOND), None), start);
         tokio::time::advance(Duration::from_millis(450)).await;
         assert_eq!(
             gate.release_due(Instant::now()),
@@ -295,7 +365,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_pacer_thread_opens_the_gate_and_stops_when_dropped() {
-        let schedule = Schedule::new(1000.0, Duration::ZERO, None, None);
+        let schedule = constant(1000.0, Duration::ZERO, None, None);
         let gate = Arc::new(Gate::new(schedule, Instant::now()));
         let pacer = Pacer::start(Arc::clone(&gate)).unwrap();
         for expected in 0..20 {

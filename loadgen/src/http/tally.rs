@@ -33,6 +33,19 @@ pub(crate) struct Tally {
     pub(crate) warm_up: u64,
     /// Sent, but given up because the run was interrupted.
     pub(crate) abandoned: u64,
+    /// What was to be done, however many requests it took.
+    pub(crate) originals: u64,
+    /// Originals that succeeded in the end.
+    pub(crate) succeeded: u64,
+    pub(crate) checks: BTreeMap<String, CheckCount>,
+}
+
+/// How often a check held and did not, with the first case in which it did not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CheckCount {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) example: Option<String>,
 }
 
 /// Failures of one kind, with the first one's message.
@@ -64,11 +77,19 @@ impl Tally {
             delay_max: Duration::ZERO,
             warm_up: 0,
             abandoned: 0,
+            originals: 0,
+            succeeded: 0,
+            checks: BTreeMap::new(),
         }
     }
 
-    /// Counts a measured request; true if it was a success.
-    pub(crate) fn record(&mut self, times: Times, result: Result<Answer, Failure>) -> bool {
+    /// Counts a measured request; true if it was a success, by its status or because it was expected.
+    pub(crate) fn record(
+        &mut self,
+        times: Times,
+        result: &Result<Answer, Failure>,
+        expected: &[u16],
+    ) -> bool {
         self.requests += 1;
         self.record_delay(times);
         match result {
@@ -76,9 +97,9 @@ impl Tally {
                 self.record_latency(times);
                 self.bytes_received += answer.bytes;
                 *self.statuses.entry(answer.status).or_default() += 1;
-                let failed = answer.status >= ERROR_STATUS_MIN;
-                self.errors += u64::from(failed);
-                !failed
+                let success = is_success(answer.status, expected);
+                self.errors += u64::from(!success);
+                success
             }
             Err(failure) => {
                 // A connection that fails at once would make a dead service look fast.
@@ -88,6 +109,17 @@ impl Tally {
                 self.errors += 1;
                 self.record_failure(failure.kind, 1, &failure.message);
                 false
+            }
+        }
+    }
+
+    pub(crate) fn record_check(&mut self, name: &str, result: Result<(), String>) {
+        let count = self.checks.entry(name.to_owned()).or_default();
+        match result {
+            Ok(()) => count.passed += 1,
+            Err(reason) => {
+                count.failed += 1;
+                count.example.get_or_insert(reason);
             }
         }
     }
@@ -134,6 +166,24 @@ impl Tally {
         self.delay_max = self.delay_max.max(other.delay_max);
         self.warm_up += other.warm_up;
         self.abandoned += other.abandoned;
+        self.originals += other.originals;
+        self.succeeded += other.succeeded;
+        for (name, theirs) in &other.checks {
+            let mine = self.checks.entry(name.clone()).or_default();
+            mine.passed += theirs.passed;
+            mine.failed += theirs.failed;
+            if mine.example.is_none() {
+                mine.example.clone_from(&theirs.example);
+            }
+        }
+    }
+}
+
+/// Statuses below 400, or those that are expected where any are named.
+pub(crate) fn is_success(status: u16, expected: &[u16]) -> bool {
+    match expected {
+        [] => status < ERROR_STATUS_MIN,
+        expected => expected.contains(&status),
     }
 }
 
@@ -152,7 +202,11 @@ mod tests {
     }
 
     fn answer(status: u16) -> Result<Answer, Failure> {
-        Ok(Answer { status, bytes: 10 })
+        Ok(Answer {
+            status,
+            bytes: 10,
+            ..Answer::default()
+        })
     }
 
     fn failure(kind: FailureKind, message: &str) -> Result<Answer, Failure> {
@@ -174,7 +228,7 @@ mod tests {
             (503, false),
         ] {
             assert_eq!(
-                tally.record(times(0, 0, 1), answer(status)),
+                tally.record(times(0, 0, 1), &answer(status), &[]),
                 success,
                 "{status}"
             );
@@ -188,7 +242,7 @@ mod tests {
     #[test]
     fn corrected_latency_counts_from_the_time_due() {
         let mut tally = Tally::new(true);
-        tally.record(times(0, 900, 1000), answer(200));
+        tally.record(times(0, 900, 1000), &answer(200), &[]);
         let corrected = tally.corrected.as_ref().unwrap().summary();
         assert!((tally.service.summary().max - 100.0).abs() < 0.1);
         assert!((corrected.max - 1000.0).abs() < 1.0);
@@ -201,9 +255,17 @@ mod tests {
     #[test]
     fn timeouts_count_as_latency_and_quick_failures_do_not() {
         let mut tally = Tally::new(false);
-        tally.record(times(0, 0, 1), failure(FailureKind::Connect, "refused"));
+        tally.record(
+            times(0, 0, 1),
+            &failure(FailureKind::Connect, "refused"),
+            &[],
+        );
         assert_eq!(tally.service.summary().count, 0);
-        tally.record(times(0, 0, 50), failure(FailureKind::Timeout, "no answer"));
+        tally.record(
+            times(0, 0, 50),
+            &failure(FailureKind::Timeout, "no answer"),
+            &[],
+        );
         assert_eq!(tally.service.summary().count, 1);
         assert_eq!(tally.errors, 2);
     }
@@ -211,11 +273,15 @@ mod tests {
     #[test]
     fn merging_adds_up_and_keeps_the_first_message() {
         let mut first = Tally::new(true);
-        first.record(times(0, 0, 1), answer(200));
-        first.record(times(0, 0, 1), failure(FailureKind::Connect, "first"));
+        first.record(times(0, 0, 1), &answer(200), &[]);
+        first.record(times(0, 0, 1), &failure(FailureKind::Connect, "first"), &[]);
         let mut second = Tally::new(true);
-        second.record(times(0, 10, 20), answer(200));
-        second.record(times(0, 0, 1), failure(FailureKind::Connect, "second"));
+        second.record(times(0, 10, 20), &answer(200), &[]);
+        second.record(
+            times(0, 0, 1),
+            &failure(FailureKind::Connect, "second"),
+            &[],
+        );
         second.warm_up = 3;
         first.merge(&second);
         assert_eq!(

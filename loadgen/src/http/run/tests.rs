@@ -1,6 +1,7 @@
 //! Whole runs against stand-ins for a service, on paused time.
 
 use super::*;
+use crate::http::journey::Outgoing;
 use crate::http::schedule::pace;
 use crate::http::worker::{Answer, Failure};
 
@@ -36,7 +37,7 @@ impl Executor for Service {
         Ok(())
     }
 
-    async fn execute(&mut self) -> Result<Answer, Failure> {
+    async fn execute(&mut self, _: &Outgoing) -> Result<Answer, Failure> {
         tokio::time::sleep(self.usual).await;
         let elapsed = self.start.elapsed();
         if elapsed >= self.stall_from && elapsed < self.stall_until {
@@ -45,6 +46,7 @@ impl Executor for Service {
         Ok(Answer {
             status: 200,
             bytes: 1,
+            ..Answer::default()
         })
     }
 
@@ -69,6 +71,21 @@ fn open(workers: usize, rate: f64, duration_ms: u32) -> Load {
     }
 }
 
+fn outgoing() -> Outgoing {
+    Outgoing {
+        uri: http::Uri::from_static("http://service/"),
+        method: http::Method::GET,
+        headers: http::HeaderMap::new(),
+        body: bytes::Bytes::new(),
+        keep_body: false,
+    }
+}
+
+fn work(load: &Load) -> Work {
+    let journey = Journey::single("service".to_owned(), outgoing());
+    Work::new(Arc::new(journey), Arc::default(), load, 1)
+}
+
 async fn drive(load: &Load, service: Service) -> Outcome {
     let (_stop, stop) = watch::channel(false);
     drive_until(load, service, stop).await
@@ -77,11 +94,12 @@ async fn drive(load: &Load, service: Service) -> Outcome {
 async fn drive_until(load: &Load, service: Service, stop: watch::Receiver<bool>) -> Outcome {
     let control = Control {
         timeout: MILLI * 5000,
-        progress: false,
+        start_after: Duration::ZERO,
         stop,
     };
     let clockwork = |gate| Ok(Clockwork::Task(tokio::spawn(pace(gate))));
-    measure_with(load, control, || service.clone(), clockwork)
+    let work = work(load);
+    measure_with(load, &work, control, |_| service.clone(), clockwork)
         .await
         .unwrap()
 }

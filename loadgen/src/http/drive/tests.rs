@@ -1,0 +1,1 @@
+//! Whole plans against stand-ins and servers.

@@ -1,0 +1,195 @@
+//! The record of a run of `loadgen http`.
+
+use std::time::Duration;
+
+use super::drive::{Finished, Results, bottleneck};
+use super::summary::{notes, verdict};
+use super::tally::Tally;
+use super::value::share;
+use crate::process::Process;
+use crate::record::{Better, Event, Input, Kind, Labels, Metric, Record, Start, Window};
+
+/// Figures of one scenario and, where it has several, its endpoints, into the record.
+fn add(record: &mut Record, start: &Start, it: &Finished) {
+    let labels = labelled("scenario", &it.name);
+    let outcome = &it.outcome;
+    let seconds = outcome.measured;
+    tally(record, &labels, &outcome.total, seconds);
+    let count = |name: &str, value: u64| {
+        Metric::new(name, "", Better::Lower)
+            .labels(&labels)
+            .value(value as f64)
+    };
+    record
+        .metrics
+        .push(count("requests_unsent", outcome.unsent));
+    record
+        .metrics
+        .push(count("requests_late", outcome.total.late));
+    if let Some(lateness) = &outcome.lateness {
+        let dropped =
+            share(outcome.unsent, outcome.unsent + outcome.total.originals).unwrap_or(0.0);
+        record.metrics.push(
+            Metric::new("dropped", "", Better::Lower)
+                .labels(&labels)
+                .value(dropped),
+        );
+        record.add_latencies("lateness", &labels, lateness);
+    }
+    if let Some(took) = it.recovery.and_then(|it| it.took) {
+        let metric = Metric::new("recovery", "s", Better::Lower);
+        record
+            .metrics
+            .push(metric.labels(&labels).value(took.as_secs_f64()));
+    }
+    if it.labels.len() > 1 {
+        for (label, endpoint) in it.labels.iter().zip(&outcome.endpoints) {
+            let mut labels = labels.clone();
+            labels.insert("endpoint".to_owned(), label.clone());
+            tally(record, &labels, endpoint, seconds);
+        }
+    }
+    let begun = outcome.start.into_std();
+    let offset = begun
+        .saturating_duration_since(start.instant())
+        .as_secs_f64();
+    let warm_up = it.load.warm_up.as_secs_f64();
+    let from = offset + warm_up;
+    record.windows.push(Window {
+        name: it.name.clone(),
+        from,
+        to: from + seconds.as_secs_f64(),
+    });
+    if let Some(recovery) = it.recovery {
+        record.events.push(Event {
+            at: offset + recovery.back.as_secs_f64(),
+            name: "service back".to_owned(),
+            detail: it.name.clone(),
+        });
+    }
+    if let Some(timeline) = it.work.board.timeline() {
+        let wall = seconds + it.load.warm_up;
+        let mut series = timeline.series(wall, &labels);
+        for point in series.iter_mut().flat_map(|it| &mut it.points) {
+            point.0 += offset;
+        }
+        record.series.extend(series);
+    }
+}
+
+fn tally(record: &mut Record, labels: &Labels, tally: &Tally, time: Duration) {
+    let seconds = time.as_secs_f64().max(1e-9);
+    let mut push = |name: &str, unit: &str, better, value: f64| {
+        record
+            .metrics
+            .push(Metric::new(name, unit, better).labels(labels).value(value));
+    };
+    let rate = |count: u64| count as f64 / seconds;
+    push("requests", "", Better::Neither, tally.requests as f64);
+    push("errors", "", Better::Lower, tally.errors as f64);
+    push(
+        "error_rate",
+        "",
+        Better::Lower,
+        share(tally.errors, tally.requests).unwrap_or(0.0),
+    );
+    push(
+        "requests_per_second",
+        "1/s",
+        Better::Higher,
+        rate(tally.requests),
+    );
+    push("goodput", "1/s", Better::Higher, rate(tally.succeeded));
+    push(
+        "bytes_received",
+        "bytes",
+        Better::Neither,
+        tally.bytes_received as f64,
+    );
+    if let Some(amplification) = share(tally.requests, tally.originals) {
+        push("amplification", "", Better::Lower, amplification);
+    }
+    let passed: u64 = tally.checks.values().map(|it| it.passed).sum();
+    let failed: u64 = tally.checks.values().map(|it| it.failed).sum();
+    if let Some(checks) = share(passed, passed + failed) {
+        push("checks", "", Better::Higher, checks);
+    }
+    for (status, count) in &tally.statuses {
+        let mut labels = labels.clone();
+        labels.insert("status".to_owned(), status.to_string());
+        let metric = Metric::new("responses", "", Better::Neither);
+        record
+            .metrics
+            .push(metric.labels(&labels).value(*count as f64));
+    }
+    let latency = tally.corrected.as_ref().unwrap_or(&tally.service);
+    record.add_latencies("latency", labels, latency);
+    if tally.corrected.is_some() {
+        record.add_latencies("service", labels, &tally.service);
+    }
+}
+
+/// The record of a scenario file.
+pub(crate) fn of_plan(name: &str, source: &str, start: &Start, results: &Results) -> Record {
+    let mut record = Record::new(Kind::Http, name, start);
+    record.inputs.push(Input::new("scenario", source));
+    let round = &results.round;
+    for it in &round.finished {
+        add(&mut record, start, it);
+    }
+    if let Some((search, _)) = &results.search {
+        let metric = Metric::new("breakpoint", "1/s", Better::Higher);
+        record
+            .metrics
+            .push(metric.value(search.highest().unwrap_or(0.0)));
+        for trial in &search.tried {
+            let result = if trial.held { "held" } else { "crossed" };
+            record
+                .notes
+                .push(format!("tried {:.1}/s: {result}", trial.rate));
+        }
+    }
+    own(&mut record, round.cpu, round.wall);
+    record.thresholds.clone_from(&round.thresholds);
+    record.passed = verdict(round).0;
+    record.interrupted = round.interrupted;
+    record.notes.extend(notes(results));
+    record
+}
+
+/// The record of one request sent again and again; whether it passed is for the caller to say.
+pub(crate) fn of_single(
+    finished: &Finished,
+    start: &Start,
+    (cpu, wall): (Duration, Duration),
+) -> Record {
+    let mut record = Record::new(Kind::Http, finished.name.clone(), start);
+    add(&mut record, start, finished);
+    own(&mut record, cpu, wall);
+    record.interrupted = finished.outcome.interrupted;
+    if let Some(why) = bottleneck(std::slice::from_ref(finished), cpu, wall) {
+        record
+            .notes
+            .push(format!("the generator was the bottleneck: {why}"));
+    }
+    record
+}
+
+/// What the generator itself used.
+fn own(record: &mut Record, cpu: Duration, wall: Duration) {
+    let labels = labelled("process", "loadgen");
+    let (cpu, wall) = (cpu.as_secs_f64(), wall.as_secs_f64().max(1e-9));
+    let mut push = |name: &str, unit: &str, value: f64| {
+        let metric = Metric::new(name, unit, Better::Neither);
+        record.metrics.push(metric.labels(&labels).value(value));
+    };
+    push("cpu_seconds", "s", cpu);
+    push("cpu_share_of_core", "", cpu / wall);
+    if let Ok(bytes) = Process::own().peak_memory() {
+        push("rss_max", "bytes", bytes as f64);
+    }
+}
+
+fn labelled(key: &str, value: &str) -> Labels {
+    Labels::from([(key.to_owned(), value.to_owned())])
+}

@@ -1,0 +1,1 @@
+//! Files of scenarios: what they mean, and what is wrong with them.
