@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::{bench, faults, otlp, prove, sink};
+use crate::{bench, faults, otlp, prove, sink, suite};
 use crate::{compare, export, history, http};
 
 /// The work could not be done, or its result could not be kept.
@@ -66,6 +66,11 @@ pub(crate) enum Command {
     Prove(Box<prove::Args>),
     /// Compare agents: CPU seconds per million items, latency and memory.
     Bench(bench::Args),
+    /// Run a suite of tests over a whole pipeline and report what became of every item.
+    Run(Box<suite::Args>),
+    /// Ends what a run of a suite has left behind, once its standard input ends.
+    #[command(hide = true)]
+    SuiteGuard(suite::guard::Args),
 }
 
 impl Command {
@@ -80,6 +85,8 @@ impl Command {
             Self::Faults(args) => faults::run(args).await,
             Self::Prove(args) => prove::run(*args).await,
             Self::Bench(args) => bench::run(args).await,
+            Self::Run(args) => suite::run(*args).await,
+            Self::SuiteGuard(args) => suite::guard::run(&args),
         }
     }
 }

@@ -21,6 +21,18 @@ pub(crate) struct Place {
     pub(crate) key: String,
 }
 
+impl std::fmt::Display for Place {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            file,
+            line,
+            column,
+            key,
+        } = self;
+        write!(out, "{file}:{line}:{column}: {key}")
+    }
+}
+
 /// A text and where it is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Text {
@@ -367,27 +379,15 @@ impl Item {
 
     /// The items of a list; anything else is a list of one.
     fn each(self) -> impl Iterator<Item = Self> {
+        let (document, key) = (Rc::clone(&self.document), self.place.key.clone());
         let (items, only) = match self.value {
             Tree::List(items) => (items, None),
-            value => {
-                let document = Rc::clone(&self.document);
-                let place = self.place.clone();
-                let only = Self {
-                    value,
-                    place,
-                    document,
-                };
-                (Vec::new(), Some(only))
-            }
+            value => (Vec::new(), Some(Self { value, ..self })),
         };
-        let (list, document) = (self.place, self.document);
-        let item = move |(at, (span, value)): (usize, (Range<usize>, Tree))| {
-            let path = format!("{}[{at}]", list.key);
-            Self {
-                value,
-                place: document.place(&span, &path),
-                document: Rc::clone(&document),
-            }
+        let item = move |(at, (span, value)): (usize, (Range<usize>, Tree))| Self {
+            value,
+            place: document.place(&span, &format!("{key}[{at}]")),
+            document: Rc::clone(&document),
         };
         only.into_iter()
             .chain(items.into_iter().enumerate().map(item))

@@ -16,6 +16,7 @@ mod record;
 mod results;
 mod sink;
 mod stats;
+mod suite;
 mod text;
 
 use std::io::{IsTerminal as _, Write as _};

@@ -26,6 +26,29 @@ need_plugin_target() {
         || die "plugins need a target of Rust: rustup target add wasm32-wasip2"
 }
 
+# What is not tested on this machine, and why: `make test` says it at its end. Tests that need it pass without a look.
+NOT_TESTED=()
+export TIDEGATE_TEST_WITHOUT=
+
+# What plugins in C are built with. Where it cannot be installed they are not tested, but in CI everything is.
+need_c_plugins() {
+    local packages=()
+    command -v clang >/dev/null || packages+=(clang)
+    command -v wasm-ld >/dev/null || packages+=(lld)
+    [ -d /usr/include/wasm32-wasi ] || packages+=(wasi-libc)
+    [ "${#packages[@]}" -eq 0 ] && return
+    say "Packages for plugins in C: ${packages[*]}"
+    local as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo -n)
+    if command -v apt-get >/dev/null && { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }; then
+        "${as_root[@]}" apt-get update -qq && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null && return
+    fi
+    [ -z "${TIDEGATE_TEST_EVERYTHING:-}" ] || die "plugins in C need packages: apt-get install ${packages[*]}"
+    TIDEGATE_TEST_WITHOUT="$TIDEGATE_TEST_WITHOUT c"
+    NOT_TESTED+=("plugins in C: apt-get install ${packages[*]}")
+}
+
 # The embedded ClickHouse engine, fetched once.
 need_engine() { # BINARY
     say "The embedded ClickHouse engine"

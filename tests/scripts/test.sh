@@ -25,6 +25,7 @@ tests() { step "$*" bash -c '"$@" 2>&1 | tee -a "$0"; exit "${PIPESTATUS[0]}"' "
 
 rustup component add rustfmt clippy >/dev/null 2>&1 || true
 need_plugin_target
+need_c_plugins
 step "Format" cargo fmt --all --check
 step "Lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 step "Format of plugins" cargo fmt --manifest-path plugins/Cargo.toml --all --check
@@ -43,5 +44,6 @@ broken=$(sed -n 's/^test result: .* \([0-9]*\) failed; .*/\1/p' "$log" | awk '{n
 # A failed step that counted no failed test (lints, a crash) still fails the run.
 [ "$failed" -gt 0 ] && [ "$broken" -eq 0 ] && broken=$failed
 [ "$passed" -gt 0 ] || die "no test ran"
+for part in "${NOT_TESTED[@]}"; do printf '\nNOT TESTED: %s\n' "$part"; done
 printf '\n%s passed, %s failed\n' "$passed" "$broken"
 [ "$failed" -eq 0 ]

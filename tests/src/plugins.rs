@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use crate::sdk::run;
 
 /// The target that plugins are built for.
 const TARGET: &str = "wasm32-wasip2";
@@ -45,4 +47,65 @@ pub fn plugin(name: &str) -> PathBuf {
         );
     }
     path
+}
+
+/// The folder of the example in another language, with its plugin built, once in each test process.
+///
+/// # Panics
+/// When it cannot be built: what is needed says `docs/plugins-c.md` or `docs/plugins-javascript.md`.
+pub fn example(language: &str) -> PathBuf {
+    static C: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = folder("c");
+        run(Command::new("make").current_dir(&folder));
+        folder
+    });
+    static JAVASCRIPT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = javascript_project(&folder("javascript"));
+        run(Command::new("npm")
+            .args(["run", "--silent", "build"])
+            .current_dir(&folder));
+        folder
+    });
+
+    match language {
+        "c" => C.clone(),
+        "javascript" => JAVASCRIPT.clone(),
+        other => panic!("there is no example in {other}"),
+    }
+}
+
+fn folder(of: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../plugins")
+        .join(of)
+}
+
+/// The project, with the packages that its lock file names.
+fn javascript_project(folder: &Path) -> PathBuf {
+    let lock =
+        std::fs::File::create(folder.join(".lock")).expect("the folder is readable and writable");
+    lock.lock().expect("a file can be locked");
+    let wanted = std::fs::read(folder.join("package-lock.json"))
+        .expect("the folder is readable and writable");
+    let stamp = folder.join("node_modules/.installed");
+    if std::fs::read(&stamp).is_ok_and(|found| found == wanted) {
+        return folder.to_owned();
+    }
+    run(Command::new("npm")
+        .args([
+            "ci",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--silent",
+        ])
+        .current_dir(folder));
+    std::fs::write(stamp, wanted).expect("the folder is readable and writable");
+    folder.to_owned()
+}
+
+/// Whether `make test` could not get what plugins in this language are built with. It says so at its end.
+pub fn cannot_be_tested(language: &str) -> bool {
+    let without = std::env::var("TIDEGATE_TEST_WITHOUT").unwrap_or_default();
+    without.split_whitespace().any(|it| it == language)
 }

@@ -7,6 +7,8 @@ use crate::text::bytes;
 const LINES_MAX: usize = 20;
 /// CPU that others may steal, as a share of all there was, before it is worth a word.
 const STOLEN_MAX: f64 = 0.02;
+/// Percent of the machine's CPU by which the use by others may differ before it is worth a word.
+const COMPANY_MAX: f64 = 10.0;
 /// Options that say where results go, and so nothing about the run.
 const PLACES: [&str; 9] = [
     "--record",
@@ -25,11 +27,25 @@ pub(super) fn differences(first: &Record, second: &Record) -> Vec<String> {
     let mut lines = environment(first, second);
     lines.extend(disturbances("first", first));
     lines.extend(disturbances("second", second));
-    if first.name != second.name {
-        lines.push(format!("name: {} / {}", first.name, second.name));
-    }
+    lines.extend(company(first, second));
     lines.extend(inputs(first, second));
+    let mut seen = std::collections::BTreeSet::new();
+    lines.retain(|line| line.starts_with(' ') || seen.insert(line.clone()));
     lines
+}
+
+/// How much of the machine others used, if that was not the same.
+fn company(first: &Record, second: &Record) -> Option<String> {
+    let share = |record: &Record| {
+        let used = record.environment.disturbed?.others_cpu_seconds;
+        Some(used / (record.seconds * record.environment.cores as f64) * 100.0)
+    };
+    let (one, two) = (share(first)?, share(second)?);
+    ((one - two).abs() > COMPANY_MAX).then(|| {
+        format!(
+            "other processes used {one:.0} % of the CPU during the first run, {two:.0} % during the second"
+        )
+    })
 }
 
 fn environment(first: &Record, second: &Record) -> Vec<String> {

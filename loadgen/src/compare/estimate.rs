@@ -28,6 +28,20 @@ pub(super) enum Error {
     Unknown(&'static str),
 }
 
+impl Error {
+    fn standard(&self) -> Option<f64> {
+        match self {
+            Self::OfMean { standard, .. } => Some(*standard),
+            Self::OfPercentile(values) => {
+                let mean = mean(values)?;
+                let squares: f64 = values.iter().map(|it| (it - mean).powi(2)).sum();
+                Some((squares / values.len() as f64).sqrt())
+            }
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
 /// Where the difference of two figures lies with [`CONFIDENCE`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Interval {
@@ -99,6 +113,24 @@ impl Estimate {
             values.iter_mut().for_each(|it| *it *= factor);
         }
         self
+    }
+
+    /// With an error that is greater by this factor.
+    pub(super) fn widened(mut self, factor: f64) -> Self {
+        match &mut self.error {
+            Error::OfMean { standard, .. } => *standard *= factor,
+            Error::OfPercentile(values) => values
+                .iter_mut()
+                .for_each(|it| *it = self.value + (*it - self.value) * factor),
+            Error::Unknown(_) => {}
+        }
+        self
+    }
+
+    /// How many times the other's error this one's is; `None` where one of them is not known or nothing.
+    pub(super) fn ratio_of_errors(&self, other: &Self) -> Option<f64> {
+        let ratio = self.error.standard()? / other.error.standard()?;
+        ratio.is_finite().then_some(ratio)
     }
 
     /// The mean of values that are independent of each other, given as (value, how many).

@@ -33,8 +33,10 @@ fn from_distribution(record: &Record, metric: &Metric, value: f64) -> Option<Est
     let (name, figure) = metric.name.rsplit_once('_')?;
     let is_it = |it: &&Distribution| it.name == name && it.labels == metric.labels;
     let distribution = record.distributions.iter().find(is_it)?;
+    let factor = dependence(record, distribution);
     if figure == "avg" {
-        return Some(Estimate::of_histogram_mean(value, &distribution.buckets));
+        let estimate = Estimate::of_histogram_mean(value, &distribution.buckets);
+        return Some(estimate.widened(factor));
     }
     let quantile = quantile(figure)?;
     // Figures of nanoseconds are given in milliseconds.
@@ -44,7 +46,21 @@ fn from_distribution(record: &Record, metric: &Metric, value: f64) -> Option<Est
         1.0
     };
     let estimate = Estimate::of_percentile(value, &distribution.buckets, quantile);
-    Some(estimate.scaled_values(scale))
+    Some(estimate.scaled_values(scale).widened(factor))
+}
+
+/// By how much the values of a run vary more from second to second than independent ones would: slow seconds come
+/// together. From the percentiles that the record has over time; 1 where it has none.
+fn dependence(record: &Record, distribution: &Distribution) -> f64 {
+    let figures = [("p50", 0.5), ("p99", 0.99)];
+    let factors = figures.into_iter().filter_map(|(figure, quantile)| {
+        let name = format!("{}_{figure}", distribution.name);
+        let seconds = seconds(record, &name, &distribution.labels)?;
+        let alone = Estimate::of_percentile(0.0, &distribution.buckets, quantile);
+        let alone = alone.scaled_values(if distribution.unit == "ns" { 1e-6 } else { 1.0 });
+        Estimate::of_series(0.0, &seconds).ratio_of_errors(&alone)
+    });
+    factors.fold(1.0, f64::max)
 }
 
 /// `p99` as 0.99, `p999` as 0.999.

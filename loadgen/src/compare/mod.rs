@@ -85,15 +85,7 @@ fn merged(records: Vec<Record>) -> anyhow::Result<Record> {
     let mut whole = records.next().context("a run has no name")?;
     for record in records {
         ensure_alike(&whole, &record)?;
-        for metric in record.metrics {
-            let mut metrics = whole.metrics.iter_mut();
-            match metrics.find(|it| it.name == metric.name && it.labels == metric.labels) {
-                Some(found) => found.values.extend(metric.values),
-                None => whole.metrics.push(metric),
-            }
-        }
-        whole.notes.extend(record.notes);
-        whole.passed &= record.passed;
+        whole.absorb(record);
         // The seconds of two runs do not follow on each other, and repetitions tell more than they do.
         whole.series.clear();
     }

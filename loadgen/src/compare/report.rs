@@ -96,11 +96,18 @@ impl fmt::Display for Comparison {
             table.push(difference.cells());
         }
         write!(out, "\n{}", table.render())?;
-        let told = self.differences.iter().filter(|it| it.interval.is_some());
-        if told.count() > 1 {
+        let told = || self.differences.iter().filter(|it| it.interval.is_some());
+        if told().any(|it| it.repetitions.0 < 2 || it.repetitions.1 < 2) {
             writeln!(
                 out,
-                "\nEach interval misses the truth in 1 of 20 comparisons: of many metrics without any difference, some show one."
+                "\nOne run each: the intervals hold what varies within a run, not what varies from run to run. Compare\n\
+                 repetitions (RUN,RUN,… RUN,RUN,…), taken in turns, before you believe a small difference."
+            )?;
+        }
+        if told().count() > 1 {
+            writeln!(
+                out,
+                "Each interval misses the truth in 1 of 20 comparisons: of many metrics without a difference, some show one."
             )?;
         }
         if let Some(limit) = self.max_regression_percent {
@@ -125,7 +132,7 @@ impl Difference {
         let change = match self.percent {
             Some(percent) => format!("{percent:+.2} %"),
             None if self.first == self.second => "0 %".to_owned(),
-            None => format!("{:+}", self.second - self.first),
+            None => format!("from nothing to {}", shown(self.second, &self.unit)),
         };
         vec![
             self.title(),

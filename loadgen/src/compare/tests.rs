@@ -101,6 +101,34 @@ fn one_run_each_is_judged_by_histograms_and_seconds() {
 }
 
 #[test]
+fn slow_seconds_that_come_together_widen_the_intervals() {
+    let wave = |record: &mut Record| {
+        record.series.push(Series {
+            name: "latency_p50".to_owned(),
+            labels: crate::record::Labels::new(),
+            unit: "ms".to_owned(),
+            points: (0..60_u32)
+                .map(|it| (f64::from(it), if it / 15 % 2 == 0 { 300.0 } else { 700.0 }))
+                .collect(),
+        });
+    };
+    let (plain, mut first) = (record(), record());
+    wave(&mut first);
+    let width = |record: &Record| {
+        let (from, to) = compare(record, record, "latency_p90", None).differences[0]
+            .interval
+            .unwrap();
+        to - from
+    };
+    assert!(
+        width(&first) > 3.0 * width(&plain),
+        "{} {}",
+        width(&first),
+        width(&plain)
+    );
+}
+
+#[test]
 fn percentages_are_read() {
     assert_eq!(parse_percent("5").unwrap(), 5.0);
     assert_eq!(parse_percent("2.5%").unwrap(), 2.5);

@@ -21,11 +21,11 @@ use tokio::sync::watch;
 
 use crate::cli::{EXIT_FAILED, WrongUsage, parse_duration};
 use crate::process::Process;
-use crate::record::{Output, Sampler, Start};
+use crate::record::{Output, Record, Sampler, Start, Window};
 use crate::results::Save;
 use client::{Protocol, Target};
 use compression::Compression;
-use drive::Load;
+use drive::{Load, Run};
 use payload::{MetricKind, Numbering, Pool, Shape};
 use report::Report;
 use signal::Signal;
@@ -73,6 +73,12 @@ pub(crate) struct Args {
     /// Stop after this long [default: 10s; with --items 10m at most]
     #[arg(short, long, value_parser = parse_duration)]
     duration: Option<Duration>,
+    /// Offer the load for this long before it is measured
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    warm_up: Duration,
+    /// Measure this many times; the record has a value of each for `loadgen compare`
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    repetitions: u16,
     /// Open loop: items per second in total [default: closed loop]
     #[arg(short, long, value_parser = parse_rate)]
     rate: Option<f64>,
@@ -163,7 +169,9 @@ impl Args {
     /// When unique items are asked for and the pool would have to be sent twice as it is.
     fn check_unique(&self) -> anyhow::Result<()> {
         let enough = u64::from(self.pool) * u64::from(self.batch_size);
-        let repeats = self.items.is_none_or(|items| items > enough);
+        let repeats = self.items.is_none_or(|items| items > enough)
+            || self.repetitions > 1
+            || !self.warm_up.is_zero();
         if self.unique == Some(true) && self.compression != Compression::None && repeats {
             bail!(
                 "compressed requests are sent as built: unique items need --items, and a --pool that holds \
@@ -192,25 +200,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         // Without a sender the workers would see the channel closed, which is no reason to stop.
         std::future::pending::<()>().await;
     });
-    let start = Start::now();
-    let sampler = Sampler::start(Process::own(), "loadgen", start.instant());
-    let sending = {
-        let (load, stopped) = (load.clone(), stopped.clone());
-        tokio::task::spawn_blocking(move || drive::run(load, pool, stopped))
-    };
-    let finished = sending.await;
-    let interrupted = *stopped.borrow();
+    let offered = offer(&args, load, pool, stopped).await;
     interruption.abort();
-    let (run, pool) = finished.context("the sending thread panicked")??;
-    let report = Report::new(&load, pool.facts(), &run);
-    std::io::stdout().write_all(report.to_string().as_bytes())?;
+    let (record, reports) = offered?;
     if let Some(file) = &args.json {
-        let json = serde_json::to_vec_pretty(&report)?;
+        let json = match reports.as_slice() {
+            [report] => serde_json::to_vec_pretty(report)?,
+            reports => serde_json::to_vec_pretty(reports)?,
+        };
         std::fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    let mut record = record::of(&start, &report, &run);
-    record.series.extend(sampler.stop().await);
-    record.interrupted = interrupted;
     let written = args.output.write(&record);
     if let Some(database) = database {
         database.save(&record).await?;
@@ -221,6 +220,68 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::from(EXIT_FAILED)
     })
+}
+
+/// Warms up, offers the load as often as asked, and prints each report.
+async fn offer(
+    args: &Args,
+    mut load: Load,
+    mut pool: Pool,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<(Record, Vec<Report>)> {
+    if !args.warm_up.is_zero() {
+        let warming = Load {
+            items: None,
+            duration: args.warm_up,
+            ..load.clone()
+        };
+        let (run, used) = drive(&warming, pool, &stopped).await?;
+        load.first_item += run.tally.sent.items;
+        pool = used;
+    }
+    let start = Start::now();
+    let sampler = Sampler::start(Process::own(), "loadgen", start.instant());
+    let mut record: Option<Record> = None;
+    let mut reports = Vec::with_capacity(args.repetitions.into());
+    for repetition in 1..=args.repetitions {
+        let began = start.instant().elapsed();
+        let (run, used) = drive(&load, pool, &stopped).await?;
+        load.first_item += run.tally.sent.items;
+        pool = used;
+        let report = Report::new(&load, pool.facts(), &run);
+        std::io::stdout().write_all(report.to_string().as_bytes())?;
+        let mut one = record::of(&start, &report, &run, began);
+        one.interrupted = *stopped.borrow();
+        if args.repetitions > 1 {
+            one.windows.push(Window {
+                name: format!("repetition {repetition}"),
+                from: began.as_secs_f64(),
+                to: (began + run.wall).as_secs_f64(),
+            });
+        }
+        reports.push(report);
+        match &mut record {
+            Some(record) => record.absorb(one),
+            None => record = Some(one),
+        }
+        if *stopped.borrow() {
+            break;
+        }
+    }
+    let mut record = record.context("there is one repetition at least")?;
+    record.series.extend(sampler.stop().await);
+    Ok((record, reports))
+}
+
+/// Offers the load once, from a thread of its own.
+async fn drive(
+    load: &Load,
+    pool: Pool,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<(Run, Pool)> {
+    let (load, stopped) = (load.clone(), stopped.clone());
+    let sending = tokio::task::spawn_blocking(move || drive::run(load, pool, stopped));
+    sending.await.context("the sending thread panicked")?
 }
 
 async fn build(shape: Shape, size: usize, load: &Load) -> anyhow::Result<Pool> {

@@ -1,12 +1,15 @@
 //! The record of a run of `loadgen otlp`.
 
+use std::time::Duration;
+
 use super::drive::Run;
 use super::payload::Facts;
 use super::report::{Counts, Report};
 use crate::process::Process;
 use crate::record::{Better, Input, Kind, Labels, Metric, Record, Start};
 
-pub(super) fn of(start: &Start, report: &Report, run: &Run) -> Record {
+/// Of one repetition, which began this long after the start.
+pub(super) fn of(start: &Start, report: &Report, run: &Run, began: Duration) -> Record {
     let mut record = Record::new(Kind::Otlp, name(report), start);
     // The name of the run stands for nothing that two runs could be compared by.
     let payload = Facts {
@@ -23,13 +26,20 @@ pub(super) fn of(start: &Start, report: &Report, run: &Run) -> Record {
         record.add_latencies("service", &Labels::new(), &run.tally.service);
         record.add_latencies("lateness", &Labels::new(), &run.tally.lateness);
     }
+    // How late the generator was says nothing for or against the server.
+    let lateness = record.metrics.iter_mut();
+    lateness
+        .filter(|metric| metric.name.starts_with("lateness_"))
+        .for_each(|metric| metric.better = Better::Neither);
     record.metrics.extend(own(report));
     record.series = run.timeline.series(run.wall, &Labels::new());
-    if report.generator.was_bottleneck {
-        record.notes.push(
-            "the generator was the bottleneck: the server may do more than this shows".to_owned(),
-        );
-    }
+    let points = record
+        .series
+        .iter_mut()
+        .flat_map(|series| &mut series.points);
+    points.for_each(|(at, _)| *at += began.as_secs_f64());
+    let problem = report.generator.problem();
+    record.notes.extend(problem.map(str::to_owned));
     record
 }
 

@@ -113,6 +113,21 @@ impl Generator {
     }
 }
 
+impl Generator {
+    /// What keeps the figures from being the server's, for people.
+    pub(crate) fn problem(&self) -> Option<&'static str> {
+        if self.core_share > BUSY {
+            return Some(
+                "the generator was the bottleneck: the server may do more than this shows",
+            );
+        }
+        self.was_bottleneck.then_some(
+            "the generator was kept from its work (see lateness): the load was less even than asked for, and \
+             latencies may hold waits of its own",
+        )
+    }
+}
+
 fn per_second(items: u64, time: Duration) -> f64 {
     items as f64 / time.as_secs_f64().max(1e-9)
 }
@@ -222,12 +237,9 @@ impl Report {
             own.core_share * 100.0,
             own.items_per_cpu_second / 1e6
         )?;
-        if own.was_bottleneck {
-            writeln!(
-                out,
-                "  NOTE       the generator was the bottleneck: the server may do more than this shows"
-            )?;
+        match own.problem() {
+            Some(problem) => writeln!(out, "  NOTE       {problem}"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -29,7 +29,7 @@ impl Process {
         Self::new(std::process::id())
     }
 
-    fn read(self, name: &str) -> io::Result<String> {
+    pub(super) fn read(self, name: &str) -> io::Result<String> {
         fs::read_to_string(format!("/proc/{}/{name}", self.pid))
     }
 

@@ -56,14 +56,24 @@ pub(crate) fn allowed_cores() -> io::Result<Vec<usize>> {
 
 /// Lets the calling thread, and the threads and processes it starts from now on, run on this core only.
 pub(crate) fn pin_to(core: usize) -> io::Result<()> {
-    if core >= libc::CPU_SETSIZE.cast_unsigned() as usize {
+    pin_to_all(&[core])
+}
+
+/// The same for several cores.
+fn pin_to_all(cores: &[usize]) -> io::Result<()> {
+    if cores
+        .iter()
+        .any(|core| *core >= libc::CPU_SETSIZE.cast_unsigned() as usize)
+    {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no such core"));
     }
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
-    // SAFETY: all-zero is a valid empty set; the index was checked to be within it; the kernel reads the
+    // SAFETY: all-zero is a valid empty set; the indexes were checked to be within it; the kernel reads the
     // set only during the call.
     let result = unsafe {
-        libc::CPU_SET(core, set.assume_init_mut());
+        for core in cores {
+            libc::CPU_SET(*core, set.assume_init_mut());
+        }
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set.as_ptr())
     };
     if result != 0 {
@@ -74,9 +84,14 @@ pub(crate) fn pin_to(core: usize) -> io::Result<()> {
 
 /// Makes the command's process run on `core` only, and die when the thread that started it does.
 pub(crate) fn pin_and_bind_life(command: &mut Command, core: Option<usize>) {
+    pin_to_some_and_bind_life(command, core.into_iter().collect());
+}
+
+/// The same for several cores; all that there are, if none is given.
+pub(crate) fn pin_to_some_and_bind_life(command: &mut Command, cores: Vec<usize>) {
     let prepare = move || {
-        if let Some(core) = core {
-            pin_to(core)?;
+        if !cores.is_empty() {
+            pin_to_all(&cores)?;
         }
         // SAFETY: prctl with this option takes an integer and touches no memory.
         if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
@@ -110,6 +125,26 @@ pub(crate) fn hang_up(pid: u32) -> io::Result<()> {
     signal(pid, libc::SIGHUP)
 }
 
+/// Asks a process to stop as Ctrl-C does (SIGINT).
+pub(crate) fn interrupt(pid: u32) -> io::Result<()> {
+    signal(pid, libc::SIGINT)
+}
+
+/// Ends a process without asking it (SIGKILL).
+pub(crate) fn kill(pid: u32) -> io::Result<()> {
+    signal(pid, libc::SIGKILL)
+}
+
+/// Stops every process of the group that this process leads where it is (SIGSTOP).
+pub(crate) fn freeze_group(leader: u32) -> io::Result<()> {
+    signal_group(leader, libc::SIGSTOP)
+}
+
+/// Lets them go on (SIGCONT).
+pub(crate) fn thaw_group(leader: u32) -> io::Result<()> {
+    signal_group(leader, libc::SIGCONT)
+}
+
 fn signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "no such process"))?;
@@ -122,12 +157,16 @@ fn signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
 
 /// Kills every process of the group that this process leads (SIGKILL).
 pub(crate) fn kill_group(leader: u32) -> io::Result<()> {
+    signal_group(leader, libc::SIGKILL)
+}
+
+fn signal_group(leader: u32, signal: libc::c_int) -> io::Result<()> {
     let leader = libc::pid_t::try_from(leader)
         .ok()
         .filter(|leader| *leader > 1)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no such process group"))?;
     // SAFETY: kill takes two integers and touches no memory.
-    if unsafe { libc::kill(-leader, libc::SIGKILL) } != 0 {
+    if unsafe { libc::kill(-leader, signal) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())

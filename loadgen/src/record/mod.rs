@@ -239,6 +239,44 @@ impl Record {
         });
     }
 
+    /// Takes in another repetition of the same run: each metric has the values of all, histograms are merged, series
+    /// follow on each other.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        for metric in other.metrics {
+            let mut own = self.metrics.iter_mut();
+            match own.find(|it| it.name == metric.name && it.labels == metric.labels) {
+                Some(found) => found.values.extend(metric.values),
+                None => self.metrics.push(metric),
+            }
+        }
+        for distribution in other.distributions {
+            let mut own = self.distributions.iter_mut();
+            match own.find(|it| it.name == distribution.name && it.labels == distribution.labels) {
+                Some(found) => found.merge(&distribution),
+                None => self.distributions.push(distribution),
+            }
+        }
+        for series in other.series {
+            let mut own = self.series.iter_mut();
+            match own.find(|it| it.name == series.name && it.labels == series.labels) {
+                Some(found) => found.extend(series.points),
+                None => self.series.push(series),
+            }
+        }
+        for note in other.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        self.windows.extend(other.windows);
+        self.events.extend(other.events);
+        self.thresholds.extend(other.thresholds);
+        self.seconds = other.seconds;
+        self.environment.disturbed = other.environment.disturbed;
+        self.passed &= other.passed;
+        self.interrupted |= other.interrupted;
+    }
+
     /// Reads a record back from JSON.
     ///
     /// # Errors
@@ -298,9 +336,27 @@ impl Metric {
 }
 
 impl Distribution {
+    fn merge(&mut self, other: &Self) {
+        let mut counts: BTreeMap<u64, u64> = self.buckets.iter().copied().collect();
+        for (value, count) in &other.buckets {
+            *counts.entry(*value).or_default() += count;
+        }
+        self.buckets = counts.into_iter().collect();
+    }
+
     /// How many values it holds.
     pub(crate) fn count(&self) -> u64 {
         self.buckets.iter().map(|(_, count)| count).sum()
+    }
+}
+
+impl Series {
+    /// Adds later points; each two become one where there would be more than [`POINTS_MAX`].
+    fn extend(&mut self, points: Vec<(f64, f64)>) {
+        self.points.extend(points);
+        while self.points.len() > POINTS_MAX {
+            self.points = sampler::thinned(&self.points);
+        }
     }
 }
 

@@ -107,7 +107,7 @@ impl Samples {
 }
 
 /// Each two points become one.
-fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(super) fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mean = |pair: &[(f64, f64)]| {
         let sum: f64 = pair.iter().map(|(_, value)| value).sum();
         let at = pair.last().map_or(0.0, |(at, _)| *at);

@@ -67,3 +67,21 @@ fn what_is_no_number_is_left_out() {
         .value(1.0);
     assert_eq!(metric.values, [1.0]);
 }
+
+#[test]
+fn repetitions_are_taken_in() {
+    let (mut one, mut two) = (record(), record());
+    two.series[0].points = vec![(3.0, 1.0)];
+    two.metrics
+        .push(Metric::new("new", "", Better::Lower).value(1.0));
+    two.passed = false;
+    one.absorb(two);
+    assert_eq!(one.metrics[0].values.len(), 2);
+    assert_eq!(one.metrics.last().unwrap().name, "new");
+    assert_eq!(
+        (one.distributions.len(), one.distributions[0].count()),
+        (1, 2000)
+    );
+    assert_eq!(one.series[0].points.len(), 3);
+    assert!(!one.passed);
+}

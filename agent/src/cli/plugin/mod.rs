@@ -2,8 +2,10 @@
 
 mod batches;
 pub mod bench;
+pub mod build;
 pub mod cases;
 pub mod inspect;
+pub mod language;
 pub mod run;
 pub mod scaffold;
 
@@ -13,11 +15,14 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use language::Language;
+
 use super::complain;
 
 const HELP: &str = "\
 Examples:
   tidegate plugin new my-plugin && cd my-plugin
+  tidegate plugin new other-plugin --language javascript
   tidegate plugin build
   tidegate plugin test
   tidegate plugin bench --config config.toml
@@ -36,7 +41,7 @@ pub struct PluginArgs {
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
     New(scaffold::NewArgs),
-    Build(scaffold::BuildArgs),
+    Build(build::BuildArgs),
     Test(cases::TestArgs),
     Bench(bench::BenchArgs),
     Inspect(inspect::InspectArgs),
@@ -47,7 +52,7 @@ pub enum PluginCommand {
 pub fn run(args: &PluginArgs) -> ExitCode {
     let done = match &args.command {
         PluginCommand::New(args) => scaffold::new(args),
-        PluginCommand::Build(args) => scaffold::build(args),
+        PluginCommand::Build(args) => build::run(args),
         PluginCommand::Test(args) => cases::run(args),
         PluginCommand::Bench(args) => bench::run(args),
         PluginCommand::Inspect(args) => inspect::run(args),
@@ -76,18 +81,11 @@ fn read(path: &Path) -> Result<String, String> {
 
 /// The plugin that is meant: the one given, or the only one that was built here.
 fn meant(given: Option<&Path>) -> Result<PathBuf, String> {
-    const BUILT: &str = "target/wasm32-wasip2/release";
     if let Some(given) = given {
         return Ok(given.to_owned());
     }
-    let entries = std::fs::read_dir(BUILT)
-        .map_err(|_| format!("name a plugin, or build one here first: there is no {BUILT}"))?;
-    let is_plugin = |path: &PathBuf| path.extension().is_some_and(|it| it == "wasm");
-    let paths = entries.flatten().map(|entry| entry.path());
-    let found: Vec<PathBuf> = paths.filter(is_plugin).collect();
-    match found.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => Err(format!("name a plugin: there is none in {BUILT}")),
-        _ => Err(format!("name a plugin: there are several in {BUILT}")),
-    }
+    let here = Path::new(".");
+    let nothing =
+        || "name a plugin: there is no project of one here, and so none that was built".to_owned();
+    Language::of(here).ok_or_else(nothing)?.built(here)
 }

@@ -1,35 +1,27 @@
-//! `plugin new` and `plugin build`: a crate that builds at once, with the SDK of this agent in it.
+//! `plugin new`: a project that builds at once, with all that fits this agent in it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
 
 use clap::Args;
 
 use super::super::print;
-use super::meant;
+use super::language::Language;
 
-/// Make a crate for a plugin, with a test, that builds at once.
+/// Make a project for a plugin, with a test, that builds at once.
 #[derive(Debug, Args)]
 pub struct NewArgs {
     /// The name, in lower case letters, digits and `-`; a folder of that name is made.
     name: String,
+    /// What it is to be written in.
+    #[arg(long, value_enum, default_value_t = Language::Rust)]
+    language: Language,
 }
-
-/// Build the plugin in this folder.
-#[derive(Debug, Args)]
-pub struct BuildArgs {
-    /// Where its `Cargo.toml` is.
-    #[arg(long, value_name = "FOLDER", default_value = ".")]
-    folder: PathBuf,
-}
-
-const TARGET: &str = "wasm32-wasip2";
 
 macro_rules! sdk {
     ($($file:literal)*) => {
         &[
-            ("wit/processor.wit", include_str!("../../../../plugins/wit/processor.wit")),
             ("Cargo.lock", include_str!("../../../../plugins/Cargo.lock")),
             ("tidegate-plugin/Cargo.toml", include_str!("template/sdk.toml")),
             $((
@@ -40,7 +32,20 @@ macro_rules! sdk {
     };
 }
 
-/// The SDK that fits this agent, and the contract.
+/// Files of an example in `plugins`.
+macro_rules! example {
+    ($folder:literal: $($file:literal)*) => {
+        &[$(($file, include_str!(concat!("../../../../plugins/", $folder, "/", $file)))),*]
+    };
+}
+
+/// The contract between plugins and this agent.
+const CONTRACT: (&str, &str) = (
+    "wit/processor.wit",
+    include_str!("../../../../plugins/wit/processor.wit"),
+);
+
+/// The SDK that fits this agent.
 const SDK: &[(&str, &str)] = sdk!(
     "batch.rs" "bindings.rs" "edits.rs" "guest.rs" "host.rs" "lib.rs" "node.rs" "shape.rs" "testing.rs" "value.rs"
     "views.rs" "walk.rs" "wire.rs"
@@ -65,6 +70,20 @@ const CRATE: &[(&str, &str)] = &[
     ),
 ];
 
+/// What is in a project in C besides its cases; all of it comes from the example.
+const C: &[(&str, &str)] = example!("c": ".gitignore" "Makefile" "bindings/link.c" "bindings/processor.c" "bindings/processor.h"
+    "config.c" "config.h" "otlp.c" "otlp.h" "plugin.c" "tests/test.c"
+    "tests/cases/config.toml" "tests/cases/logs.expected.json" "tests/cases/logs.input.json"
+    "tests/cases/nothing-left.expected.json" "tests/cases/nothing-left.input.json" "tests/cases/spans.expected.json"
+    "tests/cases/spans.input.json");
+
+/// The same in JavaScript.
+const JAVASCRIPT: &[(&str, &str)] = example!("javascript": ".gitignore" "build.js" "otlp.js" "package.json" "package-lock.json"
+    "plugin.js" "tests/otlp.test.js"
+    "tests/cases/config.toml" "tests/cases/logs.expected.json" "tests/cases/logs.input.json"
+    "tests/cases/nothing-left.expected.json" "tests/cases/nothing-left.input.json" "tests/cases/points.expected.json"
+    "tests/cases/points.input.json" "tests/cases/spans.expected.json" "tests/cases/spans.input.json");
+
 pub(super) fn new(args: &NewArgs) -> Result<ExitCode, String> {
     let name = args.name.as_str();
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -75,19 +94,51 @@ pub(super) fn new(args: &NewArgs) -> Result<ExitCode, String> {
     }
     let folder = Path::new(name);
     fs::create_dir(folder).map_err(|error| format!("make the folder {name}: {error}"))?;
-    for (path, text) in SDK {
-        write(&folder.join(path), text)?;
+    for (path, text) in files(args.language, name) {
+        write(&folder.join(path), &text)?;
     }
-    for (path, text) in CRATE {
-        let text = text.replace("NAME", name);
-        write(&folder.join(path), &text.replace("TYPE", &type_name(name)))?;
-    }
+    let (source, own_tests) = match args.language {
+        Language::Rust => ("src/lib.rs", "cargo test "),
+        Language::C => ("plugin.c", "make test  "),
+        Language::Javascript => ("plugin.js", "npm test   "),
+    };
     Ok(print(&format!(
-        "{name}/src/lib.rs is yours to change. Then, in {name}:\n  \
-         cargo test               # on this machine, without WebAssembly\n  \
+        "{name}/{source} is yours to change. Then, in {name}:\n  \
+         {own_tests}              # on this machine, without WebAssembly\n  \
          tidegate plugin build\n  tidegate plugin test     # the cases in tests/cases\n  tidegate plugin bench --config \
          tests/cases/config.toml\n"
     )))
+}
+
+/// The files of a project of this name.
+fn files(language: Language, name: &str) -> Vec<(&'static str, String)> {
+    // Examples stand beside the contract, a project has it inside.
+    let of_example = |example: &str, (path, text): &(&'static str, &str)| {
+        let text = text.replace("../wit", "wit");
+        (
+            *path,
+            text.replace(&format!("{example}-example"), name)
+                .replace("tidegate-plugin-example", name),
+        )
+    };
+    let mut files: Vec<(&str, String)> = match language {
+        Language::C => C.iter().map(|file| of_example("c", file)).collect(),
+        Language::Javascript => JAVASCRIPT
+            .iter()
+            .map(|file| of_example("javascript", file))
+            .collect(),
+        Language::Rust => {
+            let own = CRATE.iter().map(|(path, text)| {
+                let text = text.replace("NAME", name);
+                (*path, text.replace("TYPE", &type_name(name)))
+            });
+            let sdk = SDK.iter().map(|(path, text)| (*path, (*text).to_owned()));
+            own.chain(sdk).collect()
+        }
+    };
+    let (path, text) = CONTRACT;
+    files.push((path, text.to_owned()));
+    files
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
@@ -107,28 +158,10 @@ fn type_name(name: &str) -> String {
     words.collect()
 }
 
-pub(super) fn build(args: &BuildArgs) -> Result<ExitCode, String> {
-    let status = Command::new("cargo")
-        .args(["build", "--release", "--target", TARGET])
-        .current_dir(&args.folder)
-        .status()
-        .map_err(|error| format!("run cargo: {error}; Rust comes from https://rustup.rs"))?;
-    if !status.success() {
-        return Err(format!(
-            "it does not build; if the target is missing: rustup target add {TARGET}"
-        ));
-    }
-    if args.folder == Path::new(".")
-        && let Ok(path) = meant(None)
-    {
-        return Ok(print(&format!("{}\n", path.display())));
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -146,6 +179,44 @@ mod tests {
             embedded.map(str::to_owned).collect::<BTreeSet<_>>(),
             sources
         );
+    }
+
+    /// All files below a folder, but for what is made there.
+    fn below(folder: &Path) -> Vec<PathBuf> {
+        const MADE: [&str; 4] = ["node_modules", "build", "plugin.wasm", ".lock"];
+        let entries = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let is_made = |path: &PathBuf| MADE.iter().any(|made| path.ends_with(made));
+        let (folders, mut files): (Vec<PathBuf>, Vec<PathBuf>) = entries
+            .filter(|path| !is_made(path))
+            .partition(|path| path.is_dir());
+        files.extend(folders.iter().flat_map(|folder| below(folder)));
+        files
+    }
+
+    #[test]
+    fn examples_are_there_as_a_whole_and_under_the_name_of_the_project() {
+        for (language, example) in [(Language::C, "c"), (Language::Javascript, "javascript")] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../plugins")
+                .join(example);
+            let there: BTreeSet<PathBuf> = below(&folder)
+                .iter()
+                .map(|path| path.strip_prefix(&folder).unwrap().to_owned())
+                .chain([PathBuf::from(CONTRACT.0)])
+                .collect();
+            let made = files(language, "shop");
+            let embedded: BTreeSet<PathBuf> =
+                made.iter().map(|(path, _)| PathBuf::from(path)).collect();
+            assert_eq!(embedded, there);
+            for (path, text) in made {
+                assert!(
+                    !text.contains("../wit") && !text.contains("-example\""),
+                    "{path}"
+                );
+            }
+        }
     }
 
     #[test]

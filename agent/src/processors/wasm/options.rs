@@ -70,7 +70,7 @@ impl Default for Options {
             path: String::new(),
             config: Map::new(),
             timeout: HumanDuration::from_secs(1),
-            memory_limit: ByteSize(64 << 20),
+            memory_limit: ByteSize(128 << 20),
             output_limit: ByteSize(32 << 20),
             on_error: OnError::default(),
             sha256: String::new(),

@@ -1,0 +1,108 @@
+//! What can be known to be wrong with a suite before anything starts.
+
+mod names;
+mod variant;
+
+pub(crate) use variant::missing_program;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::model::{Configuration, ConfigurationSource, Place, Suite, Text};
+use super::template::Templates;
+use super::variables::{Variant, words};
+use crate::document::Mistake;
+
+/// What the check has found out that the run needs.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// Names of ports that are asked for anywhere.
+    pub(crate) ports: BTreeSet<String>,
+    /// Why some variants cannot run here.
+    pub(crate) skipped: Vec<Skipped>,
+    /// What a reader should know.
+    pub(crate) notes: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Skipped {
+    pub(crate) variant: Variant,
+    pub(crate) why: String,
+}
+
+impl Checked {
+    pub(crate) fn skips(&self, variant: &Variant) -> bool {
+        let is_it = |skipped: &Skipped| words(&skipped.variant) == words(variant);
+        self.skipped.iter().any(is_it)
+    }
+}
+
+/// Looks at everything, in every variant.
+pub(crate) struct Checker<'s> {
+    pub(super) suite: &'s Suite,
+    pub(super) templates: &'s Templates,
+    pub(super) mistakes: BTreeSet<Mistake>,
+    /// Where names are wrong: what else is wrong there is a consequence.
+    known: Vec<Place>,
+    pub(super) checked: Checked,
+    pub(super) cores: usize,
+}
+
+/// All mistakes there are, or what was found out; `tests` are those that will run.
+pub(crate) fn check(
+    suite: &Suite,
+    variants: &[Variant],
+    tests: &[String],
+    templates: &Templates,
+    cores: usize,
+) -> Result<Checked, Vec<Mistake>> {
+    let mut checker = Checker {
+        suite,
+        templates,
+        mistakes: BTreeSet::new(),
+        known: Vec::new(),
+        checked: Checked::default(),
+        cores,
+    };
+    checker.names();
+    let places = checker.mistakes.iter().map(|it| it.place.clone());
+    checker.known = places.collect();
+    for variant in variants {
+        checker.variant(variant, tests);
+    }
+    match checker.mistakes.is_empty() {
+        true => Ok(checker.checked),
+        false => Err(checker.mistakes.into_iter().collect()),
+    }
+}
+
+impl Checker<'_> {
+    pub(super) fn wrong(&mut self, place: &Place, message: impl Into<String>) {
+        // Without a place it stands for something missing, which has been told.
+        if place.line == 0 || self.known.contains(place) {
+            return;
+        }
+        self.mistakes.insert(Mistake {
+            place: place.clone(),
+            message: message.into(),
+        });
+    }
+}
+
+impl Checker<'_> {
+    /// Whether something in this file is wrong.
+    pub(super) fn is_known_of(&self, file: &Path) -> bool {
+        let file = file.display().to_string();
+        self.known.iter().any(|place| *place.file == *file)
+    }
+}
+
+/// The files of configurations that are templates themselves, where their paths do not depend on anything.
+pub(super) fn template_file(configuration: &Configuration, folder: &Path) -> Option<PathBuf> {
+    match &configuration.source {
+        ConfigurationSource::Template(Text { text, .. }) if !text.contains("{{") => {
+            Some(folder.join(text))
+        }
+        _ => None,
+    }
+}

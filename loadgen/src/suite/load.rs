@@ -1,0 +1,146 @@
+//! Load that a step runs: a process of loadgen, or any command, and the record it writes.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+
+use super::child::{Running, Spec, describe};
+use super::model::ExecutionKind;
+use super::results::LoadResult;
+use crate::cli::{EXIT_FAILED, EXIT_LIMIT_CROSSED};
+use crate::record::Record;
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadSpec {
+    pub(crate) label: String,
+    pub(crate) component: String,
+    pub(crate) kind: ExecutionKind,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) folder: PathBuf,
+    pub(crate) cores: Vec<usize>,
+    pub(crate) mark: String,
+    pub(crate) may_fail: bool,
+    /// How many loads this test has started before.
+    pub(crate) number: usize,
+}
+
+/// Load under way.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub(crate) label: String,
+    pub(crate) component: String,
+    pub(crate) command_line: String,
+    pub(crate) running: Running,
+    /// Where it writes its record, if it writes one.
+    record: Option<PathBuf>,
+    may_fail: bool,
+}
+
+impl Load {
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(spec: LoadSpec) -> anyhow::Result<Self> {
+        let name = format!("load-{}-{}", spec.number, spec.label);
+        let own = std::env::current_exe()?.display().to_string();
+        let record = spec.folder.join(format!("{name}.json"));
+        let written = ["--record".to_owned(), record.display().to_string()];
+        let (command, record) = match spec.kind {
+            ExecutionKind::Command => (spec.arguments, None),
+            ExecutionKind::Otlp | ExecutionKind::Http => {
+                let kind = match spec.kind {
+                    ExecutionKind::Http => "http",
+                    _ => "otlp",
+                };
+                let mut command = vec![own, kind.to_owned()];
+                command.extend(spec.arguments);
+                command.extend(written);
+                (command, Some(record))
+            }
+        };
+        let child = Spec {
+            name,
+            command,
+            environment: spec.environment,
+            folder: spec.folder,
+            cores: spec.cores,
+            mark: spec.mark,
+            output: None,
+        };
+        Ok(Self {
+            label: spec.label,
+            component: spec.component,
+            command_line: child.command_line(),
+            running: Running::start(&child)?,
+            record,
+            may_fail: spec.may_fail,
+        })
+    }
+
+    /// What it has to say, once it has ended.
+    ///
+    /// # Errors
+    /// When it failed, and may not, or its record cannot be read.
+    pub(crate) fn result(&mut self) -> anyhow::Result<LoadResult> {
+        let label = &self.label;
+        let status = self.running.ended()?;
+        let status = status.with_context(|| format!("{label} is under way"))?;
+        let record = match &self.record {
+            Some(path) if path.exists() => Some(Record::read(path)?),
+            _ => None,
+        };
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        let is_good = match code {
+            Some(0 | EXIT_LIMIT_CROSSED) => true,
+            Some(EXIT_FAILED) => self.may_fail,
+            _ => false,
+        };
+        if !is_good || (self.record.is_some() && record.is_none() && !self.may_fail) {
+            let status = describe(status);
+            bail!(
+                "load {label} failed ({status}):\n{}",
+                self.running.log_end()
+            );
+        }
+        Ok(self.of(record))
+    }
+
+    /// What it has written, whatever became of it.
+    pub(crate) fn salvage(&self) -> Option<LoadResult> {
+        let record = Record::read(self.record.as_ref()?).ok()?;
+        Some(self.of(Some(record)))
+    }
+
+    fn of(&self, record: Option<Record>) -> LoadResult {
+        LoadResult {
+            label: self.label.clone(),
+            figures: record.as_ref().map(figures).unwrap_or_default(),
+            record,
+        }
+    }
+}
+
+/// Metrics by name. Counts are summed over their labels; of anything else the one without labels, or the first, counts.
+fn figures(record: &Record) -> BTreeMap<String, f64> {
+    let mut figures: BTreeMap<String, f64> = BTreeMap::new();
+    for metric in &record.metrics {
+        let Some(value) = metric.values.last().copied() else {
+            continue;
+        };
+        let is_count = metric.name.starts_with("items_") || metric.name.starts_with("requests");
+        let is_count = is_count && metric.unit.is_empty();
+        match figures.get_mut(&metric.name) {
+            Some(sum) if is_count => *sum += value,
+            Some(known) if metric.labels.is_empty() => *known = value,
+            Some(_) => {}
+            None => drop(figures.insert(metric.name.clone(), value)),
+        }
+    }
+    // Asked for even where nothing was refused or failed.
+    for name in ["items_refused", "items_failed", "items_rejected"] {
+        figures.entry(name.to_owned()).or_insert(0.0);
+    }
+    figures
+}

@@ -1,0 +1,528 @@
+//! `loadgen run`: a suite of tests over a whole pipeline: what takes part, what is done, what came of it.
+
+mod act;
+mod baseline;
+mod check;
+mod child;
+mod container;
+mod counter;
+mod fetch;
+pub(crate) mod guard;
+mod ledger;
+mod load;
+mod model;
+mod monitor;
+mod prometheus;
+mod read;
+mod report;
+mod results;
+mod stage;
+mod template;
+mod to_record;
+mod trace;
+mod unit;
+mod variables;
+mod walk;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use tokio::sync::watch;
+
+use crate::cli::{EXIT_FAILED, EXIT_LIMIT_CROSSED, WrongUsage};
+use crate::process;
+use crate::record::{Output, Record, Start};
+use baseline::{Baseline, Regression};
+use check::Checked;
+use fetch::Fetch;
+use guard::Guard;
+use model::{Suite, Test};
+use results::{Status, TestResult};
+use stage::Stage;
+use template::Templates;
+use trace::{SpanIndex, Trace};
+use variables::{Variant, words};
+
+/// Repetitions of a suite; more would run for weeks.
+const REPEAT_MAX: u32 = 1000;
+
+/// Run a suite of tests over a whole pipeline and report what became of every item.
+///
+/// The suite (docs/suites.md) names components (generators, agents, backends) and tests of ordered steps. Everything is
+/// checked before anything starts; all mistakes are told at once, with file, line, column and key. Whatever was started
+/// is ended with the run, also after Ctrl-C, SIGTERM and kill -9.
+///
+/// The report goes to standard output and, with the rendered configurations and every figure, to --out. Exit status:
+/// 0 all held; 1 a test failed; 2 the suite has mistakes; 99 a limit was crossed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The suite
+    #[arg(value_name = "SUITE.toml")]
+    suite: PathBuf,
+    /// Only these tests
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    tests: Vec<String>,
+    /// Give a variable, a list of the matrix (a,b) or `repeat` another value
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
+    /// Directory for the report, configurations, logs [default: target/suites/NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Check the suite and say what would run
+    #[arg(long)]
+    check: bool,
+    /// Show every hook and event as it happens
+    #[arg(long)]
+    debug: bool,
+    /// Where the run's own telemetry goes, OTLP over gRPC
+    #[arg(long, value_name = "URL", default_value = "http://localhost:4317")]
+    otlp_endpoint: String,
+    /// Send the run's spans there: suite, tests, steps, hooks
+    #[arg(long)]
+    export_traces: bool,
+    /// Send the run's figures there
+    #[arg(long)]
+    export_metrics: bool,
+    /// The record of an earlier run to compare with
+    #[arg(long, value_name = "RECORD")]
+    baseline: Option<PathBuf>,
+    /// With --baseline: how much worse a figure may be
+    #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = baseline::parse_percent)]
+    max_regression: f64,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What all tests of a run share.
+pub(crate) struct Run {
+    pub(crate) id: String,
+    pub(crate) suite: Suite,
+    pub(crate) templates: Templates,
+    pub(crate) checked: Checked,
+    /// Cores that may be used, as the system numbers them.
+    pub(crate) cores: Vec<usize>,
+    pub(crate) began: Instant,
+    pub(crate) fetch: Fetch,
+    out: PathBuf,
+    debug: bool,
+    interrupted: watch::Receiver<bool>,
+    /// Locked for a moment, to add to it.
+    trace: Mutex<Trace>,
+    guard: Mutex<Guard>,
+}
+
+impl Run {
+    /// Seconds since the run began.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    pub(crate) fn is_interrupted(&self) -> bool {
+        *self.interrupted.borrow()
+    }
+
+    pub(crate) fn trace(&self) -> MutexGuard<'_, Trace> {
+        self.trace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn remember_container(&self, name: &str) {
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.remember_container(&container::engine(), name);
+    }
+
+    pub(crate) fn folder_of(&self, test: &str, variant: &Variant, repetition: u32) -> PathBuf {
+        let plain = |text: &str| -> String {
+            let plain = |it: char| it.is_ascii_alphanumeric() || "-_=.".contains(it);
+            text.chars()
+                .map(|it| if plain(it) { it } else { '_' })
+                .collect()
+        };
+        let mut folder = self.out.join("run").join(plain(test));
+        if !variant.is_empty() {
+            folder = folder.join(plain(&words(variant)));
+        }
+        folder.join(format!("{repetition}"))
+    }
+
+    pub(crate) fn progress(&self, line: &str) {
+        // The report has it too; nobody may be listening on stderr.
+        drop(writeln!(
+            std::io::stderr(),
+            "[{:7.2}s] {line}",
+            self.seconds()
+        ));
+    }
+
+    pub(crate) fn detail(&self, line: &str) {
+        if self.debug {
+            self.progress(line);
+        }
+    }
+}
+
+/// A suite that may be run.
+struct Plan {
+    suite: Suite,
+    templates: Templates,
+    checked: Checked,
+    variants: Vec<Variant>,
+    repeat: u32,
+    cores: Vec<usize>,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let start = Start::now();
+    let plan = plan(&args).map_err(WrongUsage::of)?;
+    let baseline = args.baseline.as_deref().map(Baseline::read).transpose();
+    let baseline = baseline.map_err(WrongUsage::of)?;
+    if args.check {
+        print(&plan.words())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let out = args.out.clone();
+    let out = out.unwrap_or_else(|| Path::new("target/suites").join(&plan.suite.name));
+    let run = begin(
+        plan.suite,
+        plan.templates,
+        plan.checked,
+        plan.cores,
+        &args,
+        out,
+        &start,
+    )?;
+    let results = all(&run, &plan.variants, plan.repeat, &args.tests).await?;
+    let left = guard::end_marked(&run.id)?;
+    let mut record = to_record::record(&run.suite, &run.checked, &results, &start);
+    if left > 0 {
+        record.notes.push(format!(
+            "{left} processes had outlived their components and were ended"
+        ));
+    }
+    let regressions = baseline.map(|it| it.regressions(&record, args.max_regression));
+    let regressions = regressions.unwrap_or_default();
+    baseline::add_to(&mut record, &regressions, args.max_regression);
+    write(&run, &args, &results, &record, &regressions)?;
+    export(&run, &args, &record).await?;
+    Ok(exit_code(&results, &regressions, run.is_interrupted()))
+}
+
+/// Reads and checks everything.
+fn plan(args: &Args) -> anyhow::Result<Plan> {
+    let (mut suite, mut mistakes) = read::suite(&args.suite)?;
+    variables::override_with(&mut suite, &args.settings)?;
+    let templates = Templates::new();
+    let cores = process::allowed_cores().context("cannot read which cores we may use")?;
+    let variants = variables::variants(&suite.matrix)?;
+    let checked = check::check(&suite, &variants, &args.tests, &templates, cores.len());
+    let checked = checked.unwrap_or_else(|found| {
+        mistakes.extend(found);
+        Checked::default()
+    });
+    if !mistakes.is_empty() {
+        mistakes.sort();
+        mistakes.dedup();
+        let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+        let count = lines.len();
+        let noun = if count == 1 { "mistake" } else { "mistakes" };
+        bail!(
+            "{count} {noun} in {}:\n{}",
+            args.suite.display(),
+            lines.join("\n")
+        );
+    }
+    let known: Vec<_> = suite
+        .tests
+        .iter()
+        .map(|test| test.name.text.as_str())
+        .collect();
+    for name in &args.tests {
+        if !known.contains(&name.as_str()) {
+            bail!("--tests {name}: there are {}", known.join(", "));
+        }
+    }
+    let repeat = match &suite.repeat {
+        Some(text) => {
+            let scope = variables::Scope::new(&suite, &Variant::new());
+            templates.text(text, &scope.value())?.trim().parse()?
+        }
+        None => 1,
+    };
+    if !(1..=REPEAT_MAX).contains(&repeat) {
+        bail!("`repeat` is from 1 to {REPEAT_MAX}");
+    }
+    Ok(Plan {
+        suite,
+        templates,
+        checked,
+        variants,
+        repeat,
+        cores,
+    })
+}
+
+impl Plan {
+    fn words(&self) -> String {
+        let mut text = format!("{}: {}\n", self.suite.name, self.suite.description);
+        let runs: Vec<_> = self
+            .variants
+            .iter()
+            .filter(|it| !self.checked.skips(it))
+            .collect();
+        for test in &self.suite.tests {
+            text.push_str(&format!(
+                "  {}: {} steps\n",
+                test.name.text,
+                test.steps.len()
+            ));
+        }
+        text.push_str(&format!(
+            "  {} variants, {} repetitions\n",
+            runs.len(),
+            self.repeat
+        ));
+        for skipped in &self.checked.skipped {
+            text.push_str(&format!(
+                "  left out: {} ({})\n",
+                words(&skipped.variant),
+                skipped.why
+            ));
+        }
+        text
+    }
+}
+
+fn begin(
+    suite: Suite,
+    templates: Templates,
+    checked: Checked,
+    cores: Vec<usize>,
+    args: &Args,
+    out: PathBuf,
+    start: &Start,
+) -> anyhow::Result<Run> {
+    let id = format!("{:016x}", rand::random::<u64>());
+    // What an earlier run has left there would be taken for this one's.
+    match std::fs::remove_dir_all(out.join("run")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot clear {}", out.display()));
+        }
+        _ => {}
+    }
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let guard = Guard::start(&id)?;
+    let interrupted = interruptions()?;
+    Ok(Run {
+        guard: Mutex::new(guard),
+        id,
+        suite,
+        templates,
+        checked,
+        cores,
+        began: start.instant(),
+        fetch: Fetch::new(),
+        out: out.canonicalize()?,
+        debug: args.debug,
+        interrupted,
+        trace: Mutex::new(Trace::new()),
+    })
+}
+
+/// Becomes true with the first Ctrl-C or SIGTERM.
+fn interruptions() -> anyhow::Result<watch::Receiver<bool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (sender, receiver) = watch::channel(false);
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+        sender.send_replace(true);
+    });
+    Ok(receiver)
+}
+
+/// All repetitions of all variants of all tests, interleaved: what changes over time changes for all.
+async fn all(
+    run: &Run,
+    variants: &[Variant],
+    repeat: u32,
+    tests: &[String],
+) -> anyhow::Result<Vec<TestResult>> {
+    let name = run.suite.name.clone();
+    let span = run.trace().begin(&format!("suite {name}"), &[], None);
+    let mut results = Vec::new();
+    let nothing = Variant::new();
+    let before = aside(
+        run,
+        "before the suite",
+        &nothing,
+        &run.suite.hooks.before,
+        span,
+    );
+    let mut goes_on = keep(&mut results, before.await?);
+    'runs: for repetition in 1..=repeat {
+        for test in &run.suite.tests {
+            for variant in variants.iter().filter(|it| !run.checked.skips(it)) {
+                let chosen = tests.is_empty() || tests.contains(&test.name.text);
+                if !chosen || !takes_part(run, test, variant)? {
+                    continue;
+                }
+                if !goes_on || run.is_interrupted() {
+                    break 'runs;
+                }
+                let result = one(run, test, variant, repetition, span).await?;
+                let is_well = !matches!(result.status, Status::Failed(_) | Status::Interrupted);
+                goes_on = is_well || test.on_error.goes_on || run.suite.on_error.goes_on;
+                results.push(result);
+            }
+        }
+    }
+    let after = aside(
+        run,
+        "after the suite",
+        &nothing,
+        &run.suite.hooks.after,
+        span,
+    );
+    keep(&mut results, after.await?);
+    let failed = results
+        .iter()
+        .any(|it| !matches!(it.status, Status::Passed));
+    run.trace()
+        .end(span, failed.then_some("not all tests passed"));
+    Ok(results)
+}
+
+/// Whether to go on after the suite's hooks; they are shown only if they failed or measured something.
+fn keep(results: &mut Vec<TestResult>, result: Option<TestResult>) -> bool {
+    let Some(result) = result else {
+        return true;
+    };
+    let is_well = matches!(result.status, Status::Passed);
+    if !is_well || !result.metrics.is_empty() {
+        results.push(result);
+    }
+    is_well
+}
+
+/// The suite's hooks, as a test of their own.
+async fn aside(
+    run: &Run,
+    name: &str,
+    variant: &Variant,
+    steps: &[model::Step],
+    span: SpanIndex,
+) -> anyhow::Result<Option<TestResult>> {
+    if steps.is_empty() {
+        return Ok(None);
+    }
+    let test = Test {
+        name: model::Text {
+            text: name.to_owned(),
+            place: model::Place::default(),
+        },
+        when: None,
+        steps: steps.to_vec(),
+        windows: Vec::new(),
+        hooks: model::Hooks::default(),
+        on_error: model::OnError::default(),
+    };
+    let stage = Stage::new(run, name, variant, 1, span)?;
+    Ok(Some(Box::pin(stage.perform(&test)).await))
+}
+
+fn takes_part(run: &Run, test: &Test, variant: &Variant) -> anyhow::Result<bool> {
+    let Some(condition) = &test.when else {
+        return Ok(true);
+    };
+    let scope = variables::Scope::new(&run.suite, variant);
+    Ok(run
+        .templates
+        .evaluate(&condition.text, &scope.value())?
+        .is_true())
+}
+
+/// One test, again if it failed and may be tried again.
+async fn one(
+    run: &Run,
+    test: &Test,
+    variant: &Variant,
+    repetition: u32,
+    span: SpanIndex,
+) -> anyhow::Result<TestResult> {
+    let mut attempt = 0;
+    loop {
+        let title = format!("{} {} #{repetition}", test.name.text, words(variant));
+        run.progress(&title);
+        let stage = Stage::new(run, &test.name.text, variant, repetition, span)?;
+        let (retries, delay) = stage.retries(&test.on_error)?;
+        let mut result = Box::pin(stage.perform(test)).await;
+        run.progress(&format!("{title}: {}", report::verdict(&result)));
+        let Status::Failed(why) = &result.status else {
+            return Ok(result);
+        };
+        if attempt >= retries || run.is_interrupted() {
+            if attempt > 0 {
+                result.note(format!("tried {} times", attempt + 1));
+            }
+            return Ok(result);
+        }
+        attempt += 1;
+        run.progress(&format!("again in {delay:?}, after: {why}"));
+        tokio::time::sleep(delay).await;
+    }
+}
+
+fn write(
+    run: &Run,
+    args: &Args,
+    results: &[TestResult],
+    record: &Record,
+    regressions: &[Regression],
+) -> anyhow::Result<()> {
+    print(&report::console(record, results, regressions))?;
+    let write = |name: &str, text: String| {
+        let path = run.out.join(name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    write("record.json", record.json()?)?;
+    write("report.md", report::markdown(record, results, regressions))?;
+    write("report.html", record.html())?;
+    run.progress(&format!("the report is in {}", run.out.display()));
+    args.output.write(record)
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush().context("cannot print the report")
+}
+
+async fn export(run: &Run, args: &Args, record: &Record) -> anyhow::Result<()> {
+    if args.export_traces {
+        let trace = std::mem::replace(&mut *run.trace(), Trace::new());
+        trace.export(&args.otlp_endpoint, record).await?;
+    }
+    if args.export_metrics {
+        trace::export_metrics(&args.otlp_endpoint, record).await?;
+    }
+    Ok(())
+}
+
+fn exit_code(results: &[TestResult], regressions: &[Regression], interrupted: bool) -> ExitCode {
+    let failed = |it: &TestResult| matches!(it.status, Status::Failed(_) | Status::Interrupted);
+    let crossed = |it: &TestResult| matches!(it.status, Status::Crossed);
+    if interrupted || results.is_empty() || results.iter().any(failed) {
+        return ExitCode::from(EXIT_FAILED);
+    }
+    match results.iter().any(crossed) || regressions.iter().any(|it| it.is_worse) {
+        true => ExitCode::from(EXIT_LIMIT_CROSSED),
+        false => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,151 @@
+//! What a test has given: figures, windows, verdicts, and what happened when.
+
+use std::collections::BTreeMap;
+
+use super::ledger::Ledger;
+use super::model::Better;
+use super::monitor::{Key, Points, Resource};
+use super::variables::Variant;
+use crate::record::Record;
+
+/// One test in one variant, once.
+#[derive(Debug, Clone)]
+pub(crate) struct TestResult {
+    pub(crate) test: String,
+    pub(crate) variant: Variant,
+    /// Counted from 1.
+    pub(crate) repetition: u32,
+    pub(crate) status: Status,
+    /// Seconds since the run began.
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    pub(crate) ledger: Option<Ledger>,
+    pub(crate) loads: Vec<LoadResult>,
+    pub(crate) windows: Vec<WindowResult>,
+    pub(crate) assertions: Vec<Assertion>,
+    pub(crate) metrics: Vec<OwnMetric>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) series: BTreeMap<Key, Points>,
+    /// Configurations as rendered, and command lines, by component.
+    pub(crate) inputs: Vec<(String, String)>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) steps: Vec<StepResult>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Status {
+    Passed,
+    /// It ran, and something that was to hold did not.
+    Crossed,
+    Failed(String),
+    Interrupted,
+}
+
+impl Status {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Crossed => "limit crossed",
+            Self::Failed(_) => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What one load step has reported.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadResult {
+    pub(crate) label: String,
+    /// By name; over all labels where that makes sense.
+    pub(crate) figures: BTreeMap<String, f64>,
+    pub(crate) record: Option<Record>,
+}
+
+impl LoadResult {
+    /// How long it was sending, as far as its figures tell.
+    pub(crate) fn seconds(&self) -> Option<f64> {
+        let figure = |name: &str| self.figures.get(name).copied().filter(|it| *it > 0.0);
+        Some(figure("items_accepted")? / figure("items_per_second")?)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct WindowResult {
+    pub(crate) name: String,
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    pub(crate) resources: Vec<Resource>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Assertion {
+    pub(crate) expression: String,
+    /// The value of its left side, where that is a number.
+    pub(crate) value: Option<f64>,
+    pub(crate) passed: bool,
+    /// Why it could not be evaluated.
+    pub(crate) problem: Option<String>,
+}
+
+/// A figure that a step `metric` has made.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnMetric {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    pub(crate) unit: String,
+    pub(crate) better: Better,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    pub(crate) at: f64,
+    pub(crate) name: String,
+    pub(crate) detail: String,
+}
+
+/// A step as the test report shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct StepResult {
+    pub(crate) name: String,
+    /// 0 for a test's own steps, more for hooks.
+    pub(crate) depth: usize,
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    pub(crate) problem: Option<String>,
+}
+
+impl TestResult {
+    pub(crate) fn new(test: String, variant: Variant, repetition: u32, from: f64) -> Self {
+        Self {
+            test,
+            variant,
+            repetition,
+            status: Status::Passed,
+            from,
+            to: from,
+            ledger: None,
+            loads: Vec::new(),
+            windows: Vec::new(),
+            assertions: Vec::new(),
+            metrics: Vec::new(),
+            events: Vec::new(),
+            series: BTreeMap::new(),
+            inputs: Vec::new(),
+            notes: Vec::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// Says it once.
+    pub(crate) fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// When an event of this name was recorded last.
+    pub(crate) fn event_at(&self, name: &str) -> Option<f64> {
+        let found = self.events.iter().rev().find(|event| event.name == name);
+        found.map(|event| event.at)
+    }
+}

@@ -1,0 +1,160 @@
+//! Records of runs as a user writes, compares and exports them.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+const LOADGEN: &str = env!("CARGO_BIN_EXE_loadgen");
+
+/// A sink process, killed when dropped.
+struct Sink {
+    child: Child,
+    address: String,
+}
+
+impl Sink {
+    fn start(args: &[&str]) -> Self {
+        let mut command = Command::new(LOADGEN);
+        command
+            .args(["sink", "--otlp-http", "127.0.0.1:0"])
+            .args(args);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let out = child.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut line).unwrap();
+        let addresses: serde_json::Value = serde_json::from_str(&line).unwrap();
+        Self {
+            child,
+            address: addresses["otlp_http"].as_str().unwrap().to_owned(),
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn loadgen(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(LOADGEN);
+    command.args(args).current_dir(folder).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// 300 requests to a sink, their record in `name`.json, their page and table beside it.
+fn record(folder: &Path, sink: &Sink, name: &str) {
+    let files = ["json", "html", "csv"].map(|kind| format!("{name}.{kind}"));
+    let fixed = [
+        "otlp",
+        &sink.address,
+        "-n",
+        "3000",
+        "-b",
+        "10",
+        "--pool",
+        "4",
+    ];
+    let output = [
+        "--record", &files[0], "--html", &files[1], "--csv", &files[2],
+    ];
+    let output = loadgen(folder, &[fixed.as_slice(), &output].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn runs_are_recorded_compared_and_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (quick, slow) = (Sink::start(&[]), Sink::start(&["--delay", "30ms"]));
+    record(folder, &quick, "quick");
+    record(folder, &slow, "slow");
+
+    let page = std::fs::read_to_string(folder.join("quick.html")).unwrap();
+    assert!(page.contains("Latency percentiles") && page.ends_with("</html>"));
+    let csv = std::fs::read_to_string(folder.join("quick.csv")).unwrap();
+    assert!(csv.contains(",metric,items_accepted,,,1,,3000\n"), "{csv}");
+
+    let limit = ["--metric", "latency_p50", "--max-regression", "50"];
+    let compare = |first: &str, second: &str| {
+        loadgen(
+            folder,
+            &[["compare", first, second].as_slice(), &limit].concat(),
+        )
+    };
+    let worse = compare("quick.json", "slow.json");
+    let told = text(&worse.stdout);
+    assert!(
+        told.contains("second is WORSE") && told.contains("REGRESSION  latency_p50"),
+        "{told}"
+    );
+    assert!(!worse.status.success());
+    for (first, second) in [("slow.json", "quick.json"), ("quick.json", "quick.json")] {
+        let output = compare(first, second);
+        assert!(output.status.success(), "{}", text(&output.stdout));
+    }
+
+    let export = ["export", "quick.json", "slow.json", "-f", "markdown"];
+    let markdown = text(&loadgen(folder, &export).stdout);
+    assert!(
+        markdown.contains("| items_accepted | 3,000 | 3,000 |"),
+        "{markdown}"
+    );
+    let json = loadgen(folder, &["export", "quick.json", "-f", "json"]).stdout;
+    let read = std::fs::read(folder.join("quick.json")).unwrap();
+    // JSON's reader may differ from the writer in the last bit of a fraction; these have none.
+    for part in [
+        "/run_id",
+        "/inputs",
+        "/distributions/0/buckets",
+        "/metrics/1/values",
+    ] {
+        let of = |text: &[u8]| -> serde_json::Value {
+            let value: serde_json::Value = serde_json::from_slice(text).unwrap();
+            value.pointer(part).unwrap().clone()
+        };
+        assert_eq!(of(&json), of(&read), "{part}");
+    }
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let sink = Sink::start(&[]);
+    record(folder, &sink, "a");
+    let other = std::fs::read_to_string(folder.join("a.json")).unwrap();
+    let other = other.replace("\"kind\": \"otlp\"", "\"kind\": \"http\"");
+    std::fs::write(folder.join("b.json"), other).unwrap();
+    std::fs::write(folder.join("c.json"), "{}").unwrap();
+    let check = |args: &[&str], code: i32, part: &str| {
+        let output = loadgen(folder, args);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");
+        assert!(told.contains(part), "`{part}` is missing in {told}");
+    };
+    check(&["compare", "a.json"], 2, "values required");
+    check(&["compare", "a.json", "b.json"], 2, "of kind http");
+    check(
+        &["compare", "a.json", "a.json", "-m", "nonsense"],
+        2,
+        "no metric in common",
+    );
+    check(&["compare", "a.json", "c.json"], 1, "c.json is no record");
+    check(
+        &["compare", "a.json", "absent.json"],
+        1,
+        "cannot open absent.json",
+    );
+    check(
+        &["export", "a.json", "b.json", "-f", "html"],
+        2,
+        "a page shows one record",
+    );
+}

@@ -1,0 +1,380 @@
+//! `loadgen run` against the real agent: counts that reconcile, truthful reports of what failed, and nothing left behind.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use e2e::{Service, binary, eventually};
+use serde_json::Value;
+
+fn suites() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/suites")
+}
+
+fn command(suite: &Path, folder: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(binary("loadgen"));
+    command
+        .arg("run")
+        .arg(suite)
+        .arg("--out")
+        .arg(folder.join("out"))
+        .args(more)
+        .current_dir(folder);
+    command
+}
+
+fn run(suite: &Path, folder: &Path, more: &[&str]) -> Output {
+    command(suite, folder, more).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The record that a run has written.
+fn record(folder: &Path) -> Value {
+    let json = fs::read_to_string(folder.join("out/record.json")).unwrap();
+    serde_json::from_str(&json).unwrap()
+}
+
+/// The sum of a metric over its labels, of the last repetition.
+fn metric(record: &Value, name: &str) -> f64 {
+    let metrics = record["metrics"].as_array().unwrap().iter();
+    let values = metrics.filter(|metric| metric["name"] == name);
+    values
+        .filter_map(|metric| metric["values"].as_array()?.last()?.as_f64())
+        .sum()
+}
+
+/// Processes that run in the folder or below.
+fn left_over(folder: &Path) -> Vec<String> {
+    let folder = folder.canonicalize().unwrap();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        // Those that ended meanwhile, or are not ours to look into, are not meant.
+        if let Ok(place) = fs::read_link(entry.path().join("cwd"))
+            && place.starts_with(folder.join("out"))
+        {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            found.push(text(&line).replace('\0', " "));
+        }
+    }
+    found
+}
+
+/// A suite of a backend, an agent and a generator with these steps.
+fn suite(folder: &Path, steps: &str) -> PathBuf {
+    let parts = suites().join("parts").canonicalize().unwrap();
+    let suite = format!(
+        r#"
+name = "small"
+include = ["{parts}/pipeline.toml"]
+
+[variables]
+rate = 1000
+batch = 50
+seconds = 1
+agent_template = "{parts}/clickhouse.toml"
+
+[[test]]
+name = "small"
+
+[[test.step]]
+action = "up"
+target = ["backend", "agent"]
+{steps}"#,
+        parts = parts.display()
+    );
+    let path = folder.join("suite.toml");
+    fs::write(&path, suite).unwrap();
+    path
+}
+
+const LOAD: &str = r#"
+[[test.step]]
+action = "load"
+target = "generator"
+label = "main"
+background = true
+
+[[test.step]]
+action = "wait"
+until = "metric.agent.otelcol_receiver_accepted_log_records > 0"
+"#;
+
+#[test]
+fn every_suite_is_without_mistakes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = 0;
+    for entry in fs::read_dir(suites()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let source = fs::read_to_string(&path).unwrap();
+        let comment: Vec<_> = source
+            .lines()
+            .take_while(|it| it.starts_with('#'))
+            .collect();
+        let comment = comment.join("\n");
+        assert!(
+            comment.contains("A good result"),
+            "{} does not say what is good",
+            path.display()
+        );
+        let output = run(&path, folder.path(), &["--check"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        seen += 1;
+    }
+    assert!(seen >= 12, "{seen} suites");
+}
+
+#[test]
+fn every_item_is_accounted_for_over_an_outage_and_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = ["rate=500", "batch=50", "seconds=4", "outage_seconds=1"];
+    let mut more: Vec<_> = small.iter().flat_map(|it| ["--set", it]).collect();
+    more.push("--debug");
+    let output = run(&suites().join("outage.toml"), folder.path(), &more);
+    let report = text(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{report}\n{}",
+        text(&output.stderr)
+    );
+    let last = report.lines().last().unwrap();
+    assert!(
+        last.starts_with("outage: OK sent=") && last.ends_with("lost=0 duplicated=0"),
+        "{last}"
+    );
+    let record = record(folder.path());
+    assert_eq!(metric(&record, "items_sent"), 4000.0, "{report}");
+    assert_eq!(metric(&record, "items_lost"), 0.0);
+    let sent = metric(&record, "items_accepted")
+        + metric(&record, "items_failed")
+        + metric(&record, "items_refused");
+    assert_eq!(sent, 4000.0, "{report}");
+    assert!(metric(&record, "items_delivered") >= metric(&record, "items_accepted"));
+    let inputs = record["inputs"].to_string();
+    assert!(
+        inputs.contains("sending_queue")
+            && !inputs.contains("{{ port.proxy }}\\\"\\n\\n[exporters")
+    );
+    assert!(record["events"].to_string().contains("kill"), "{report}");
+    for file in ["report.md", "report.html"] {
+        assert!(folder.path().join("out").join(file).exists(), "{file}");
+    }
+    assert!(left_over(folder.path()).is_empty());
+}
+
+#[test]
+fn a_reload_under_load_is_not_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = [
+        "--set",
+        "rate=500",
+        "--set",
+        "batch=50",
+        "--set",
+        "seconds=3",
+    ];
+    let output = run(&suites().join("reload.toml"), folder.path(), &more);
+    let report = text(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{report}\n{}",
+        text(&output.stderr)
+    );
+    let record = record(folder.path());
+    assert_eq!(metric(&record, "items_sent"), 1500.0);
+    assert_eq!(metric(&record, "items_delivered"), 1500.0);
+    assert!(left_over(folder.path()).is_empty());
+}
+
+#[test]
+fn a_component_that_dies_fails_the_test_and_the_report_says_what_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let steps = format!(
+        r#"{LOAD}
+[[test.step]]
+action = "run"
+command = ["kill", "-9", "{{{{ component.agent.pid }}}}"]
+
+[[test.step]]
+action = "wait"
+duration = "10m"
+
+[[test.step]]
+action = "drain"
+"#
+    );
+    let path = suite(folder.path(), &steps);
+    let output = run(&path, folder.path(), &["--set", "seconds=600"]);
+    let report = text(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{report}\n{}",
+        text(&output.stderr)
+    );
+    assert!(
+        report.contains("agent ended by itself (signal 9)"),
+        "{report}"
+    );
+    assert!(report.contains("small: FAILED"), "{report}");
+    assert!(
+        report.contains("closed before the pipeline had drained"),
+        "{report}"
+    );
+    let record = record(folder.path());
+    assert!(metric(&record, "items_sent") > 0.0, "{report}");
+    assert_eq!(record["passed"], false);
+    assert!(left_over(folder.path()).is_empty());
+}
+
+#[test]
+fn limits_that_are_crossed_are_told_and_change_the_status() {
+    let folder = tempfile::tempdir().unwrap();
+    let steps = r#"
+[[test.step]]
+action = "load"
+target = "generator"
+label = "main"
+
+[[test.step]]
+action = "drain"
+
+[[test.step]]
+action = "assert"
+that = ["ledger.lost == 0", "ledger.delivered < 10"]
+"#;
+    let path = suite(folder.path(), steps);
+    let output = run(&path, folder.path(), &[]);
+    let report = text(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(99),
+        "{report}\n{}",
+        text(&output.stderr)
+    );
+    assert!(
+        report.contains("small: FAILED sent=1000 delivered=1000 lost=0"),
+        "{report}"
+    );
+    assert!(left_over(folder.path()).is_empty());
+
+    // The same once more, with itself as the baseline: nothing is much worse.
+    fs::copy(
+        folder.path().join("out/record.json"),
+        folder.path().join("before.json"),
+    )
+    .unwrap();
+    let more = ["--baseline", "before.json", "--max-regression", "10000%"];
+    let report = text(&run(&path, folder.path(), &more).stdout);
+    assert!(
+        report.contains("Compared with the baseline") && !report.contains("WORSE"),
+        "{report}"
+    );
+}
+
+/// A run that is in the middle of its load.
+fn under_way(folder: &Path) -> Service {
+    let steps = format!("{LOAD}\n[[test.step]]\naction = \"wait\"\nduration = \"10m\"\n");
+    let path = suite(folder, &steps);
+    let mut command = command(&path, folder, &["--set", "seconds=600", "--debug"]);
+    let mut service = Service::start("loadgen", &mut command, folder);
+    service.wait_for(&["load started main"]);
+    eventually("three processes", || {
+        (left_over(folder).len() >= 3).then_some(())
+    });
+    service
+}
+
+#[test]
+fn an_interrupted_run_leaves_nothing_and_reports_what_it_knows() {
+    for signal in ["INT", "TERM"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut service = under_way(folder.path());
+        service.signal(signal);
+        let status = service.wait();
+        assert_eq!(status.code(), Some(1), "{}", service.output());
+        assert!(
+            service.output().contains("small: INTERRUPTED"),
+            "{}",
+            service.output()
+        );
+        assert_eq!(record(folder.path())["interrupted"], true);
+        assert!(left_over(folder.path()).is_empty());
+    }
+}
+
+#[test]
+fn a_killed_run_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut service = under_way(folder.path());
+    service.signal("KILL");
+    service.wait();
+    eventually("the end of all processes", || {
+        left_over(folder.path()).is_empty().then_some(())
+    });
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wrong.toml");
+    let source = r#"name = "wrong"
+[variables]
+rate = 1
+unused = 2
+[[component]]
+name = "agent"
+[component.deployment]
+command = ["/nonexistent/agent", "--port", "{{ port.otlp }}", "{{ absent }}"]
+redy_ports = ["otlp"]
+[component.configuration]
+template = "absent.toml"
+[[component]]
+name = "generator"
+execution = { otlp = ["127.0.0.1:{{ port.otlp }}", "--rat", "{{ rate }}"] }
+[[test]]
+name = "one"
+[[test.step]]
+action = "upp"
+target = "agent"
+[[test.step]]
+action = "wait"
+until = "ledger.lst == "
+[[test.step]]
+action = "wait"
+duration = "5"
+[[test.step]]
+action = "load"
+target = "generater"
+"#;
+    fs::write(&path, source).unwrap();
+    let output = run(&path, folder.path(), &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(&output.stderr);
+    for expected in [
+        "wrong.toml:4:1: variables.unused: nothing refers to it",
+        "wrong.toml:8:63: component[0].deployment.command[3]: there is no variable `absent`",
+        "wrong.toml:9:1: component[0].deployment.redy_ports: unknown key; did you mean `ready_ports`?",
+        "wrong.toml:18:10: test[0].step[0].action: unknown action `upp`; did you mean `up`?",
+        "wrong.toml:22:9: test[0].step[1].until: ",
+    ] {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+    for expected in [
+        "component[0].deployment.command[0]: there is no program /nonexistent/agent",
+        "component[0].configuration.template: cannot read",
+        "component[1].execution.otlp[0]: loadgen otlp: unexpected argument '--rat' found",
+        "test[0].step[2].duration: `5` needs a unit",
+        "there is no component `generater`; did you mean `generator`?",
+    ] {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+    assert!(!folder.path().join("out").exists());
+    assert!(told.contains("10 mistakes"), "{told}");
+}
