@@ -3,7 +3,6 @@
 mod bench;
 mod cli;
 mod compare;
-#[allow(dead_code, reason = "for scenarios and suites, which follow")]
 mod document;
 mod export;
 mod faults;
