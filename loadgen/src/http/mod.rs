@@ -49,7 +49,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (output, view) = args.view();
     match args.into_task().map_err(WrongUsage::of)? {
         Task::Single(settings) => single(&settings, &output, view).await,
-        Task::File { path, target } => file(&path, target, &output, view).await,
+        Task::File { path, target, save } => {
+            let database = save
+                .as_ref()
+                .map(crate::results::Database::open)
+                .transpose();
+            let database = database.map_err(WrongUsage::of)?;
+            file(&path, target, (&output, database), view).await
+        }
     }
 }
 
@@ -127,7 +134,7 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
 async fn file(
     path: &Path,
     target: Option<Uri>,
-    output: &Output,
+    (output, database): (&Output, Option<crate::results::Results>),
     view: View,
 ) -> anyhow::Result<ExitCode> {
     let source = std::fs::read_to_string(path)
@@ -158,7 +165,11 @@ async fn file(
     print(&summary::render(&plan, &results))?;
     let mut record = record::of_plan(&plan.name, &source, &start, &results);
     record.series.extend(series);
-    output.write(&record)?;
+    let written = output.write(&record);
+    if let Some(database) = database {
+        database.save(&record).await?;
+    }
+    written?;
     Ok(match (record.passed, results.round.held()) {
         (true, _) => ExitCode::SUCCESS,
         (false, false) => ExitCode::from(EXIT_LIMIT_CROSSED),

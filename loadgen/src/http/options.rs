@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// Run the scenarios of a TOML file (docs/loadgen-scenarios.md)
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "method", "headers", "body_source", "workers", "rate", "duration", "requests", "warm_up",
-        "timeout", "http2", "trace_context", "max_error_rate", "json", "save",
+        "timeout", "http2", "trace_context", "max_error_rate", "json",
     ])]
     scenario: Option<PathBuf>,
     /// Request method [default: POST with a body, else GET]
@@ -96,7 +96,7 @@ pub(crate) struct Args {
     /// Write the whole result as JSON, with the raw histograms
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Store the result as a row of `benchmark_results` in ClickHouse
+    /// Store the result in ClickHouse: a row of `benchmark_results`, of scenarios the record
     #[arg(long)]
     save: bool,
     #[command(flatten)]
@@ -110,7 +110,12 @@ pub(crate) enum Task {
     /// One request again and again.
     Single(Box<Settings>),
     /// The scenarios of a file.
-    File { path: PathBuf, target: Option<Uri> },
+    File {
+        path: PathBuf,
+        target: Option<Uri>,
+        /// Where to store the record.
+        save: Option<Database>,
+    },
 }
 
 /// Everything a run needs, checked.
@@ -232,6 +237,7 @@ impl Args {
             Some(path) => Ok(Task::File {
                 path,
                 target: self.url,
+                save: self.save.then_some(self.database),
             }),
             None => Ok(Task::Single(Box::new(self.into_settings()?))),
         }
