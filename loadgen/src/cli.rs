@@ -128,6 +128,33 @@ pub(crate) fn parse_duration(text: &str) -> anyhow::Result<Duration> {
 /// Longer runs are typing errors, and times stay far from where arithmetic on them could overflow.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Reads a part of a whole, from 0 to 1.
+///
+/// # Errors
+/// What is no number, or lies outside.
+pub(crate) fn parse_share(text: &str) -> anyhow::Result<f64> {
+    let share: f64 = text.parse().context("not a number")?;
+    ensure!((0.0..=1.0).contains(&share), "a share lies between 0 and 1");
+    Ok(share)
+}
+
+/// Reads `5`, `2.5` or `2.5%`: a number of percent, 0 or more.
+///
+/// # Errors
+/// What is no number, negative, or beyond a million.
+pub(crate) fn parse_percent(text: &str) -> anyhow::Result<f64> {
+    let percent: f64 = text
+        .trim_end_matches('%')
+        .trim()
+        .parse()
+        .context("a number of percent")?;
+    ensure!(
+        (0.0..=1e6).contains(&percent),
+        "a number of percent, 0 or more"
+    );
+    Ok(percent)
+}
+
 fn unit_seconds(unit: &str, text: &str) -> anyhow::Result<f64> {
     match unit {
         "us" => Ok(1e-6),
@@ -164,6 +191,15 @@ mod tests {
         check("2m", 120_000);
         check("1h30m", 5_400_000);
         check("1s250ms", 1250);
+    }
+
+    #[test]
+    fn percentages_are_read() {
+        assert_eq!(parse_percent("5").unwrap(), 5.0);
+        assert_eq!(parse_percent("2.5%").unwrap(), 2.5);
+        for text in ["", "-1", "-1%", "x", "much", "NaN"] {
+            assert!(parse_percent(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use crate::sdk::run;
+use crate::sdk::{npm_ci, run};
 
 /// The target that plugins are built for.
 const TARGET: &str = "wasm32-wasip2";
@@ -91,15 +91,7 @@ fn javascript_project(folder: &Path) -> PathBuf {
     if std::fs::read(&stamp).is_ok_and(|found| found == wanted) {
         return folder.to_owned();
     }
-    run(Command::new("npm")
-        .args([
-            "ci",
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-            "--silent",
-        ])
-        .current_dir(folder));
+    npm_ci(folder);
     std::fs::write(stamp, wanted).expect("the folder is readable and writable");
     folder.to_owned()
 }

@@ -70,15 +70,20 @@ pub fn python() -> PathBuf {
 /// The folder that has the SDK's packages.
 pub fn javascript() -> PathBuf {
     let folder = installed("js", &["package.json", "package-lock.json"], |folder| {
-        run(Command::new("npm")
-            .args([
-                "ci",
-                "--no-audit",
-                "--no-fund",
-                "--ignore-scripts",
-                "--silent",
-            ])
-            .current_dir(folder));
+        npm_ci(folder);
     });
     folder.join("node_modules")
+}
+
+/// Installs the packages that a project's lock file names, and runs none of their scripts.
+pub(crate) fn npm_ci(folder: &Path) {
+    run(Command::new("npm")
+        .args([
+            "ci",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--silent",
+        ])
+        .current_dir(folder));
 }

@@ -57,3 +57,23 @@ fn saved_records_are_listed_and_exported_by_their_id() {
     );
     assert_eq!(sent, "2\t10000");
 }
+
+#[test]
+fn a_saved_http_run_is_one_run_in_both_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = LocalDb::start(folder.path());
+    let ping = format!("{}/ping", database.url);
+    loadgen(&[
+        "http",
+        &ping,
+        "-n",
+        "50",
+        "--save",
+        "--clickhouse",
+        &database.url,
+    ]);
+    let history = loadgen(&["history", "--clickhouse", &database.url]);
+    assert_eq!(history.lines().count(), 2, "{history}");
+    let ids = "SELECT count() FROM benchmark_results JOIN loadgen_runs USING (run_id) FORMAT TSV";
+    assert_eq!(database.query(ids), "1");
+}

@@ -265,15 +265,25 @@ that = ["ledger.lost == 0", "ledger.delivered < 10"]
     assert!(left_over(folder.path()).is_empty());
 
     // The same once more, with itself as the baseline: nothing is much worse.
-    fs::copy(
-        folder.path().join("out/record.json"),
-        folder.path().join("before.json"),
-    )
-    .unwrap();
+    let before = folder.path().join("before.json");
+    fs::copy(folder.path().join("out/record.json"), &before).unwrap();
     let more = ["--baseline", "before.json", "--max-regression", "10000%"];
     let report = text(&run(&path, folder.path(), &more).stdout);
     assert!(
-        report.contains("Compared with the baseline") && !report.contains("WORSE"),
+        report.contains("Compared with the baseline") && !report.contains("REGRESSION"),
+        "{report}"
+    );
+
+    // And with one whose longest request was a million times as fast; of that one figure nothing is known but itself.
+    let mut faster = record(folder.path());
+    let metrics = faster["metrics"].as_array_mut().unwrap();
+    let latencies = metrics.iter_mut().filter(|it| it["name"] == "latency_max");
+    let values = latencies.flat_map(|it| it["values"].as_array_mut().unwrap());
+    values.for_each(|it| *it = (it.as_f64().unwrap() / 1e6).into());
+    fs::write(&before, faster.to_string()).unwrap();
+    let report = text(&run(&path, folder.path(), &more).stdout);
+    assert!(
+        report.contains("REGRESSION  latency_max") && report.contains("worse than in the baseline"),
         "{report}"
     );
 }

@@ -1,14 +1,13 @@
 //! A started agent: a child process that is watched, and killed at the latest when it is dropped.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use rand::Rng as _;
 
 use super::peer::{Peer, Places};
 use crate::process::{self, Process};
@@ -16,8 +15,6 @@ use crate::process::{self, Process};
 const START_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(10);
-/// Lines of its log shown when an agent fails.
-const LOG_LINES: usize = 15;
 
 #[derive(Debug)]
 pub(crate) struct Agent {
@@ -157,13 +154,7 @@ impl Agent {
     }
 
     pub(super) fn log_end(&self) -> String {
-        let log = fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<_> = log.lines().collect();
-        lines
-            .get(lines.len().saturating_sub(LOG_LINES)..)
-            .unwrap_or_default()
-            .join("\n")
+        process::log_end(&self.log)
     }
 }
 
@@ -173,26 +164,6 @@ impl Drop for Agent {
         drop(process::kill_group(self.child.id()));
         drop(self.child.wait());
     }
-}
-
-/// Below the ports that outgoing connections get: until an agent listens nobody else may take its port.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
-
-/// TCP ports of the loopback address that nobody uses right now, all different.
-pub(crate) fn free_ports<const COUNT: usize>() -> anyhow::Result<[u16; COUNT]> {
-    let mut random = rand::rng();
-    let mut free = || {
-        let mut tries = (0..100).map(|_| (Ipv4Addr::LOCALHOST, random.random_range(PORTS)));
-        tries.find_map(|address| TcpListener::bind(address).ok())
-    };
-    let mut ports = [0; COUNT];
-    let mut taken = Vec::with_capacity(COUNT);
-    for port in &mut ports {
-        let listener = free().context("no free port")?;
-        *port = listener.local_addr()?.port();
-        taken.push(listener);
-    }
-    Ok(ports)
 }
 
 #[cfg(test)]
@@ -207,7 +178,7 @@ mod tests {
 
     fn start(script: &str) -> anyhow::Result<Agent> {
         let dir = tempfile::tempdir()?;
-        let [http_port, grpc_port] = free_ports()?;
+        let [http_port, grpc_port] = process::free_port_array()?;
         let places = Places {
             http_port,
             grpc_port,

@@ -32,6 +32,7 @@ use crate::otlp::payload::{Numbering, Pool, Shape};
 use crate::otlp::signal::Signal;
 use crate::process;
 use crate::record::Environment;
+use crate::signals::Interruptions;
 use cell::{Cell, Work};
 use measure::Bench;
 use peer::Peer;
@@ -120,12 +121,12 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
+    let mut interruptions = Interruptions::listen()?;
     let measuring = tokio::task::spawn_blocking(move || measure_all(&args, stopped));
     tokio::pin!(measuring);
     let report = tokio::select! {
         report = &mut measuring => report,
-        interrupted = wait_for_signal() => {
-            interrupted?;
+        () = interruptions.next() => {
             stop.send_replace(true);
             measuring.await
         }
@@ -137,15 +138,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(EXIT_LIMIT_CROSSED),
     })
-}
-
-async fn wait_for_signal() -> anyhow::Result<()> {
-    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        _ = terminated.recv() => {}
-    }
-    Ok(())
 }
 
 /// Measures everything from the calling thread, and writes the report.

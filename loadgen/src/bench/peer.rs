@@ -8,7 +8,6 @@ use std::{fs, io};
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::agent::free_ports;
 use super::cell::{Cell, Work};
 use super::sink::SinkThread;
 use crate::otlp::client::Protocol;
@@ -72,7 +71,7 @@ impl Places {
     pub(crate) fn new(parent: &Path, name: &str, sink: &SinkThread) -> anyhow::Result<Self> {
         let dir = parent.join(name.replace([' ', ',', '(', ')'], "_"));
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let [http_port, grpc_port, metrics_port] = free_ports()?;
+        let [http_port, grpc_port, metrics_port] = crate::process::free_port_array()?;
         let places = Self {
             http_port,
             grpc_port,

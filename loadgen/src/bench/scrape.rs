@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 
+use crate::prometheus;
+
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than any agent's metrics.
 const BODY_MAX: u64 = 16 << 20;
@@ -38,11 +40,12 @@ impl LogFigures {
     }
 
     fn parse(metrics: &str) -> Option<Self> {
+        let sum = |name| prometheus::sum(metrics, name).map(|it| it as u64);
         Some(Self {
-            written_bytes: sum(metrics, "tidegate_queue_written_bytes")?,
-            syncs: sum(metrics, "tidegate_queue_syncs")?,
-            queued_bytes: sum(metrics, "otelcol_exporter_queue_size")?,
-            open_batches: sum(metrics, "tidegate_queue_open_batches")?,
+            written_bytes: sum("tidegate_queue_written_bytes")?,
+            syncs: sum("tidegate_queue_syncs")?,
+            queued_bytes: sum("otelcol_exporter_queue_size")?,
+            open_batches: sum("tidegate_queue_open_batches")?,
         })
     }
 }
@@ -72,9 +75,8 @@ pub(crate) fn reloads(port: u16) -> anyhow::Result<Reloads> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let text = fetch(address).with_context(|| format!("cannot read metrics at {address}"))?;
     let of = |outcome: &str| {
-        let wanted = format!("outcome=\"{outcome}\"");
-        let lines = text.lines().filter(|line| line.contains(&wanted));
-        sum(&lines.collect::<Vec<_>>().join("\n"), "tidegate_reloads").unwrap_or(0)
+        let wanted = format!("tidegate_reloads{{outcome=\"{outcome}\"}}");
+        prometheus::sum(&text, &wanted).unwrap_or(0.0) as u64
     };
     Ok(Reloads {
         taken: of("reloaded"),
@@ -96,39 +98,13 @@ fn fetch(address: SocketAddr) -> anyhow::Result<String> {
     Ok(answer)
 }
 
-/// The sum of a metric's values over its labels, by its name with or without `_total`; `None` if there is none.
-fn sum(metrics: &str, name: &str) -> Option<u64> {
-    let value = |line: &str| {
-        let rest = line.strip_prefix(name)?;
-        let rest = rest.strip_prefix("_total").unwrap_or(rest);
-        if !rest.starts_with(['{', ' ']) {
-            return None;
-        }
-        let (_, value) = rest.rsplit_once(' ')?;
-        value.parse::<f64>().ok().filter(|value| *value >= 0.0)
-    };
-    let mut values = metrics.lines().filter_map(value).peekable();
-    values.peek()?;
-    Some(values.sum::<f64>() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn metrics_are_summed_over_their_labels() {
-        let metrics = "# HELP bytes what\n# TYPE bytes counter\nbytes_total{a=\"1 2\"} 3\nbytes_total{a=\"b\"} 4\n\
-                       bytes_written 9\nplain 7\n";
-        let check = |name, expected| assert_eq!(sum(metrics, name), expected, "{name}");
-        check("bytes", Some(7));
-        check("plain", Some(7));
-        check("absent", None);
-    }
-
-    #[test]
     fn an_agent_without_metrics_is_an_error() {
-        let [port] = crate::bench::agent::free_ports().unwrap();
+        let [port] = crate::process::free_port_array().unwrap();
         let error = log_figures(port).unwrap_err().to_string();
         assert!(error.contains("cannot read metrics at"), "{error}");
     }

@@ -9,12 +9,12 @@ mod verdict;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 
-use crate::cli::{EXIT_LIMIT_CROSSED, WrongUsage};
+use crate::cli::{EXIT_LIMIT_CROSSED, WrongUsage, parse_percent};
 use crate::record::Record;
 use crate::results::Database;
-use report::Comparison;
+pub(crate) use report::Comparison;
 
 /// Compare runs, figure by figure, with the uncertainty of each difference.
 ///
@@ -103,19 +103,6 @@ fn ensure_alike(first: &Record, second: &Record) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn parse_percent(text: &str) -> anyhow::Result<f64> {
-    let percent: f64 = text
-        .trim_end_matches('%')
-        .trim()
-        .parse()
-        .context("a number of percent")?;
-    ensure!(
-        (0.0..=1e6).contains(&percent),
-        "a number of percent, 0 or more"
-    );
-    Ok(percent)
 }
 
 #[cfg(test)]

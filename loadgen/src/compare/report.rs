@@ -10,8 +10,9 @@ use crate::record::figures::{number, shown};
 use crate::record::{Record, titled};
 use crate::text::Table;
 
+/// Two runs, figure by figure.
 #[derive(Debug, Serialize)]
-pub(super) struct Comparison {
+pub(crate) struct Comparison {
     first: Side,
     second: Side,
     /// What else was different.
@@ -49,6 +50,19 @@ impl Comparison {
             percent,
             was_chosen: !names.is_empty(),
         });
+        Self::within(first, second, names, limit)
+    }
+
+    /// Of all metrics that both have, each held to the limit: by its figures alone where their uncertainty is unknown.
+    pub(crate) fn with_baseline(baseline: &Record, now: &Record, percent: f64) -> Self {
+        let limit = Limit {
+            percent,
+            was_chosen: true,
+        };
+        Self::within(baseline, now, &[], Some(limit))
+    }
+
+    fn within(first: &Record, second: &Record, names: &[String], limit: Option<Limit>) -> Self {
         let wanted = first
             .metrics
             .iter()
@@ -63,11 +77,11 @@ impl Comparison {
             second: Side::of(second),
             notes: context::differences(first, second),
             differences: differences.collect(),
-            max_regression_percent: max_regression,
+            max_regression_percent: limit.map(|it| it.percent),
         }
     }
 
-    pub(super) fn has_crossed(&self) -> bool {
+    pub(crate) fn has_crossed(&self) -> bool {
         self.differences.iter().any(|it| it.crossed)
     }
 }
@@ -120,6 +134,14 @@ impl fmt::Display for Comparison {
             }
         }
         Ok(())
+    }
+}
+
+impl Comparison {
+    /// Title and value of what is worse by more than is allowed.
+    pub(crate) fn regressions(&self) -> impl Iterator<Item = (String, f64)> {
+        let crossed = self.differences.iter().filter(|it| it.crossed);
+        crossed.map(|it| (it.title(), it.second))
     }
 }
 

@@ -127,12 +127,3 @@ fn slow_seconds_that_come_together_widen_the_intervals() {
         width(&plain)
     );
 }
-
-#[test]
-fn percentages_are_read() {
-    assert_eq!(parse_percent("5").unwrap(), 5.0);
-    assert_eq!(parse_percent("2.5%").unwrap(), 2.5);
-    for text in ["", "-1", "x", "NaN"] {
-        assert!(parse_percent(text).is_err(), "{text}");
-    }
-}

@@ -19,6 +19,7 @@ use rand::Rng as _;
 use serde_json::json;
 
 use crate::cli::parse_duration;
+use crate::signals::Interruptions;
 use crate::sink::serve::{Version, listen, serve};
 use board::Board;
 use control::{Control, State};
@@ -113,7 +114,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let addresses = json!({"listen": proxy.address, "to": to, "control": control, "seed": seed});
     print(&addresses.to_string())?;
-    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut interruptions = Interruptions::listen()?;
     let time_is_up = async {
         match args.duration {
             Some(duration) => tokio::time::sleep(duration).await,
@@ -124,8 +125,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         failed = proxy.failed() => failed?,
         () = serve(listener, Version::Http1, handler) => {}
         () = time_is_up => {}
-        _ = terminated.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        () = interruptions.next() => {}
     }
     print(&serde_json::to_string_pretty(&State::of(&board))?)?;
     Ok(ExitCode::SUCCESS)

@@ -29,7 +29,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http::Uri;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -43,18 +42,16 @@ use self::report::Report;
 use self::run::{Control, Work};
 use crate::cli::{EXIT_FAILED, EXIT_LIMIT_CROSSED, WrongUsage};
 use crate::process::Process;
-use crate::record::{Output, Sampler, Start, ThresholdResult};
+use crate::record::{Output, Record, Sampler, Start, ThresholdResult};
+use crate::results::Results;
+use crate::signals::Interruptions;
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (output, view) = args.view();
     match args.into_task().map_err(WrongUsage::of)? {
         Task::Single(settings) => single(&settings, &output, view).await,
         Task::File { path, target, save } => {
-            let database = save
-                .as_ref()
-                .map(crate::results::Database::open)
-                .transpose();
-            let database = database.map_err(WrongUsage::of)?;
+            let database = save.open().map_err(WrongUsage::of)?;
             file(&path, target, (&output, database), view).await
         }
     }
@@ -67,11 +64,7 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
         protocol: settings.request.protocol,
         trace_context: settings.request.trace_context,
     };
-    let database = settings
-        .save
-        .as_ref()
-        .map(crate::results::Database::open)
-        .transpose()?;
+    let database = settings.save.open().map_err(WrongUsage::of)?;
     let stop = stop_on_signal()?;
     let control = Control {
         timeout: settings.timeout,
@@ -120,7 +113,9 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
         passed: report.passed(),
     });
     record.passed = report.passed();
-    let kept = keep(settings, &report, database.as_ref()).await;
+    // One run, whichever table it is looked up in.
+    report.run_id().clone_into(&mut record.run_id);
+    let kept = keep(settings, &report, &record, database.as_ref()).await;
     output.write(&record)?;
     kept?;
     Ok(if report.passed() {
@@ -134,7 +129,7 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
 async fn file(
     path: &Path,
     target: Option<Uri>,
-    (output, database): (&Output, Option<crate::results::Results>),
+    (output, database): (&Output, Option<Results>),
     view: View,
 ) -> anyhow::Result<ExitCode> {
     let source = std::fs::read_to_string(path)
@@ -189,14 +184,18 @@ fn print(text: &str) -> anyhow::Result<()> {
 async fn keep(
     settings: &Settings,
     report: &Report,
-    database: Option<&crate::results::Results>,
+    record: &Record,
+    database: Option<&Results>,
 ) -> anyhow::Result<()> {
     let written = match &settings.json {
         Some(path) => write_json(path, report),
         None => Ok(()),
     };
     let saved = match database {
-        Some(database) => database.insert(&report.row()).await,
+        Some(database) => {
+            let row = database.insert(&report.row()).await;
+            row.and(database.save(record).await)
+        }
         None => Ok(()),
     };
     written.and(saved)
@@ -209,16 +208,12 @@ fn write_json(path: &Path, report: &Report) -> anyhow::Result<()> {
 
 /// A flag that turns true at the first SIGINT or SIGTERM; the second one ends the process.
 fn stop_on_signal() -> anyhow::Result<Stop> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interruptions = Interruptions::listen()?;
     let stop = Stop(Arc::new(watch::channel(false).0));
     let stopped = stop.clone();
     tokio::spawn(async move {
         for count in 0_u8.. {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
+            interruptions.next().await;
             if count > 0 {
                 std::process::exit(130);
             }

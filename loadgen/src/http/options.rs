@@ -11,9 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use super::journey::Outgoing;
 use super::progress::View;
 use super::stages::Stage;
-use crate::cli::parse_duration;
+use crate::cli::{parse_duration, parse_share};
 use crate::record::Output;
-use crate::results::Database;
+use crate::results::Save;
 
 /// Workers own a connection and two histograms (about 0.2 MB each), so this bounds memory below 2 GB.
 pub(crate) const WORKERS_MAX: u64 = 4096;
@@ -96,11 +96,8 @@ pub(crate) struct Args {
     /// Write the whole result as JSON, with the raw histograms
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Store the result in ClickHouse: a row of `benchmark_results`, of scenarios the record
-    #[arg(long)]
-    save: bool,
     #[command(flatten)]
-    database: Database,
+    save: Save,
     #[command(flatten)]
     output: Output,
 }
@@ -114,7 +111,7 @@ pub(crate) enum Task {
         path: PathBuf,
         target: Option<Uri>,
         /// Where to store the record.
-        save: Option<Database>,
+        save: Box<Save>,
     },
 }
 
@@ -128,7 +125,7 @@ pub(crate) struct Settings {
     pub(crate) error_rate_max: f64,
     pub(crate) json: Option<PathBuf>,
     /// Where to store the result; `None` is nowhere.
-    pub(crate) save: Option<Database>,
+    pub(crate) save: Save,
 }
 
 /// The request that is sent again and again.
@@ -237,7 +234,7 @@ impl Args {
             Some(path) => Ok(Task::File {
                 path,
                 target: self.url,
-                save: self.save.then_some(self.database),
+                save: Box::new(self.save),
             }),
             None => Ok(Task::Single(Box::new(self.into_settings()?))),
         }
@@ -254,7 +251,7 @@ impl Args {
             timeout: self.timeout,
             error_rate_max: self.max_error_rate,
             json: self.json,
-            save: self.save.then_some(self.database),
+            save: self.save,
         })
     }
 
@@ -378,12 +375,6 @@ fn parse_rate(text: &str) -> anyhow::Result<f64> {
         "a rate lies between 0.001 and 10000000 per second"
     );
     Ok(rate)
-}
-
-fn parse_share(text: &str) -> anyhow::Result<f64> {
-    let share: f64 = text.parse().context("not a number")?;
-    ensure!((0.0..=1.0).contains(&share), "a share lies between 0 and 1");
-    Ok(share)
 }
 
 #[cfg(test)]

@@ -141,6 +141,10 @@ impl Report {
         self.error_rate
     }
 
+    pub(crate) fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
     pub(crate) fn row(&self) -> BenchmarkRow {
         let service = self.latency.service;
         let latency = self.latency.corrected.unwrap_or(service);

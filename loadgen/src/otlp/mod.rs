@@ -23,6 +23,7 @@ use crate::cli::{EXIT_FAILED, WrongUsage, parse_duration};
 use crate::process::Process;
 use crate::record::{Output, Record, Sampler, Start, Window};
 use crate::results::Save;
+use crate::signals::Interruptions;
 use client::{Protocol, Target};
 use compression::Compression;
 use drive::{Load, Run};
@@ -193,10 +194,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let size = args.pool.max(u32::from(args.connections)) as usize;
     let pool = build(shape, size, &load).await?;
     let (stop, stopped) = watch::channel(false);
+    let mut interruptions = Interruptions::listen()?;
     let interruption = tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            stop.send_replace(true);
-        }
+        interruptions.next().await;
+        stop.send_replace(true);
         // Without a sender the workers would see the channel closed, which is no reason to stop.
         std::future::pending::<()>().await;
     });

@@ -13,16 +13,11 @@ use rand::rngs::StdRng;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::pauses::Usage;
-use crate::process::{self, Process};
+use crate::process::{self, PORTS, Process};
 
 const POLL: Duration = Duration::from_millis(5);
 /// A process that does not serve within this time never will. Generous: the machine may be busy.
 const START_MAX: Duration = Duration::from_secs(60);
-/// Lines of its log shown when it fails.
-const LOG_LINES: usize = 20;
-/// Below the ports that outgoing connections get: while a process is away nobody else may take its port, and a
-/// client that connects to itself would.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// A program that can be started more than once.
 #[derive(Debug)]
@@ -219,13 +214,7 @@ impl Program {
     }
 
     pub(super) fn log_end(&self) -> String {
-        let log = std::fs::read(self.log_path()).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<_> = log.lines().collect();
-        lines
-            .get(lines.len().saturating_sub(LOG_LINES)..)
-            .unwrap_or_default()
-            .join("\n")
+        process::log_end(&self.log_path())
     }
 }
 

@@ -21,8 +21,9 @@ use rand::Rng as _;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::cli::parse_duration;
+use crate::cli::{parse_duration, parse_share};
 use crate::otlp::client::Protocol;
+use crate::signals::Interruptions;
 use clickhouse::ClickHouse;
 pub(crate) use limits::Limits;
 use limits::{Gate, Reached};
@@ -335,7 +336,7 @@ async fn serve_until_stopped(
 ) -> anyhow::Result<ExitCode> {
     let mut sink = Sink::start(settings).await?;
     print_json(&serde_json::to_vec(&sink.addresses)?)?;
-    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut interruptions = Interruptions::listen()?;
     let time_is_up = async {
         match duration {
             Some(duration) => tokio::time::sleep(duration).await,
@@ -345,8 +346,7 @@ async fn serve_until_stopped(
     tokio::select! {
         () = sink.serve() => {}
         () = time_is_up => {}
-        _ = terminated.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        () = interruptions.next() => {}
     }
     print_json(&serde_json::to_vec_pretty(&sink.stats.snapshot())?)?;
     Ok(ExitCode::SUCCESS)
@@ -358,15 +358,6 @@ fn print_json(json: &[u8]) -> anyhow::Result<()> {
     out.write_all(b"\n")?;
     out.flush()?;
     Ok(())
-}
-
-fn parse_share(text: &str) -> anyhow::Result<f64> {
-    let share: f64 = text.parse().context("a share is a number from 0 to 1")?;
-    ensure!(
-        (0.0..=1.0).contains(&share),
-        "a share is a number from 0 to 1"
-    );
-    Ok(share)
 }
 
 fn parse_status(text: &str) -> anyhow::Result<StatusCode> {

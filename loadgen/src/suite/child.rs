@@ -1,7 +1,6 @@
 //! A started process of a run: its log, and how it is stopped, killed, frozen and let go on.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -12,10 +11,6 @@ use super::guard::MARK;
 use super::model::StopSignal;
 use crate::process;
 
-/// Lines of its log shown when something fails.
-const LOG_LINES: usize = 15;
-/// Where they are looked for, at the log's end.
-const LOG_BYTES: u64 = 64 << 10;
 /// Of our own environment, what any program may need; the rest would make runs differ between machines.
 const INHERITED: [&str; 9] = [
     "PATH",
@@ -191,25 +186,11 @@ pub(crate) fn describe(status: ExitStatus) -> String {
     }
 }
 
+/// The end of a log as it stands in messages of several lines.
 pub(crate) fn log_end(path: &Path) -> String {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(LOG_BYTES).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<_> = text.lines().collect();
-    let last = lines.get(lines.len().saturating_sub(LOG_LINES)..);
-    let shown: Vec<_> = last
-        .unwrap_or_default()
-        .iter()
-        .map(|line| format!("  | {line}"))
-        .collect();
-    shown.join("\n")
+    let end = process::log_end(path);
+    let lines: Vec<_> = end.lines().map(|line| format!("  | {line}")).collect();
+    lines.join("\n")
 }
 
 fn append(path: &Path) -> anyhow::Result<File> {
@@ -225,6 +206,8 @@ fn append(path: &Path) -> anyhow::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn spec(script: &str, folder: &Path) -> Spec {
@@ -261,7 +244,12 @@ mod tests {
         let running = Running::start(&spec).unwrap();
         assert!(!process::marked(MARK, &spec.mark).unwrap().is_empty());
         drop(running);
-        assert_eq!(super::super::guard::end_marked(&spec.mark).unwrap_or(9), 0);
+        // Dying takes it a moment.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !process::marked(MARK, &spec.mark).unwrap().is_empty() {
+            assert!(Instant::now() < deadline, "it was not killed");
+            std::thread::yield_now();
+        }
     }
 
     #[test]

@@ -75,8 +75,8 @@ pub(crate) async fn process_of(name: &str) -> anyhow::Result<u32> {
 }
 
 /// Ends and removes it, if it is there.
-pub(crate) fn remove(name: &str) {
-    let mut command = Command::new(engine());
+pub(crate) fn remove(engine: &str, name: &str) {
+    let mut command = Command::new(engine);
     command
         .args(["rm", "--force", name])
         .stdin(Stdio::null())

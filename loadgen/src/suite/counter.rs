@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::fetch::Fetch;
-use super::prometheus;
+use crate::prometheus;
 
 /// A count of hundreds of millions of rows takes a while.
 const ANSWER_MAX: Duration = Duration::from_secs(60);

@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::container;
 use crate::process;
 
 /// The variable that everything a run starts has in its environment, with the run's id.
 pub(crate) const MARK: &str = "LOADGEN_SUITE_RUN";
 /// A killed process is gone after a moment; one in the kernel may take longer.
 const GONE_MAX: Duration = Duration::from_secs(10);
+/// What was killed just now takes a moment to go: it has not been left behind.
+const SETTLE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Ends what a run has left behind, once its standard input ends.
@@ -33,7 +36,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     end_marked(&args.run)?;
     for line in told.lines() {
         if let Some((engine, name)) = line.split_once(' ') {
-            remove_container(engine, name);
+            container::remove(engine, name);
         }
     }
     read?;
@@ -45,32 +48,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When `/proc` cannot be read, or one does not end.
 pub(crate) fn end_marked(run: &str) -> anyhow::Result<usize> {
-    let deadline = Instant::now() + GONE_MAX;
+    let began = Instant::now();
     let mut most = 0;
     loop {
         let left = process::marked(MARK, run).context("cannot read /proc")?;
-        most = most.max(left.len());
         if left.is_empty() {
             return Ok(most);
         }
-        anyhow::ensure!(Instant::now() < deadline, "processes {left:?} do not end");
+        if began.elapsed() < SETTLE {
+            std::thread::sleep(POLL);
+            continue;
+        }
+        most = most.max(left.len());
+        anyhow::ensure!(began.elapsed() < GONE_MAX, "processes {left:?} do not end");
         for pid in left {
             // It may have ended meanwhile.
             drop(process::kill(pid));
         }
         std::thread::sleep(POLL);
     }
-}
-
-fn remove_container(engine: &str, name: &str) {
-    let mut command = Command::new(engine);
-    command
-        .args(["rm", "--force", name])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    // One that is gone already is what is wanted.
-    drop(command.status());
 }
 
 /// The process that cleans up after this one, should this one not live to do it.

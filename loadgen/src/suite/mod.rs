@@ -12,7 +12,6 @@ mod ledger;
 mod load;
 mod model;
 mod monitor;
-mod prometheus;
 mod read;
 mod report;
 mod results;
@@ -33,10 +32,13 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use tokio::sync::watch;
 
-use crate::cli::{EXIT_FAILED, EXIT_LIMIT_CROSSED, WrongUsage};
+use crate::cli::{EXIT_FAILED, EXIT_LIMIT_CROSSED, WrongUsage, parse_percent};
+use crate::compare::Comparison;
 use crate::process;
 use crate::record::{Output, Record, Start};
-use baseline::{Baseline, Regression};
+use crate::results::Save;
+use crate::signals::Interruptions;
+use baseline::Baseline;
 use check::Checked;
 use fetch::Fetch;
 use guard::Guard;
@@ -91,8 +93,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "RECORD")]
     baseline: Option<PathBuf>,
     /// With --baseline: how much worse a figure may be
-    #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = baseline::parse_percent)]
+    #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = parse_percent)]
     max_regression: f64,
+    #[command(flatten)]
+    save: Save,
     #[command(flatten)]
     output: Output,
 }
@@ -177,8 +181,10 @@ struct Plan {
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let start = Start::now();
     let plan = plan(&args).map_err(WrongUsage::of)?;
-    let baseline = args.baseline.as_deref().map(Baseline::read).transpose();
+    let read = |path: &Path| Baseline::read(path, args.max_regression);
+    let baseline = args.baseline.as_deref().map(read).transpose();
     let baseline = baseline.map_err(WrongUsage::of)?;
+    let database = args.save.open().map_err(WrongUsage::of)?;
     if args.check {
         print(&plan.words())?;
         return Ok(ExitCode::SUCCESS);
@@ -202,12 +208,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             "{left} processes had outlived their components and were ended"
         ));
     }
-    let regressions = baseline.map(|it| it.regressions(&record, args.max_regression));
-    let regressions = regressions.unwrap_or_default();
-    baseline::add_to(&mut record, &regressions, args.max_regression);
-    write(&run, &args, &results, &record, &regressions)?;
+    let comparison = baseline.map(|it| it.compare(&mut record));
+    write(&run, &args, &results, &record, comparison.as_ref())?;
+    if let Some(database) = database {
+        database.save(&record).await?;
+    }
     export(&run, &args, &record).await?;
-    Ok(exit_code(&results, &regressions, run.is_interrupted()))
+    let is_worse = comparison.is_some_and(|it| it.has_crossed());
+    Ok(exit_code(&results, is_worse, run.is_interrupted()))
 }
 
 /// Reads and checks everything.
@@ -333,15 +341,10 @@ fn begin(
 
 /// Becomes true with the first Ctrl-C or SIGTERM.
 fn interruptions() -> anyhow::Result<watch::Receiver<bool>> {
-    use tokio::signal::unix::{SignalKind, signal};
     let (sender, receiver) = watch::channel(false);
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interruptions = Interruptions::listen()?;
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupted.recv() => {}
-            _ = terminated.recv() => {}
-        }
+        interruptions.next().await;
         sender.send_replace(true);
     });
     Ok(receiver)
@@ -484,15 +487,15 @@ fn write(
     args: &Args,
     results: &[TestResult],
     record: &Record,
-    regressions: &[Regression],
+    comparison: Option<&Comparison>,
 ) -> anyhow::Result<()> {
-    print(&report::console(record, results, regressions))?;
+    print(&report::console(record, results, comparison))?;
     let write = |name: &str, text: String| {
         let path = run.out.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     };
     write("record.json", record.json()?)?;
-    write("report.md", report::markdown(record, results, regressions))?;
+    write("report.md", report::markdown(record, results, comparison))?;
     write("report.html", record.html())?;
     run.progress(&format!("the report is in {}", run.out.display()));
     args.output.write(record)
@@ -515,13 +518,13 @@ async fn export(run: &Run, args: &Args, record: &Record) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn exit_code(results: &[TestResult], regressions: &[Regression], interrupted: bool) -> ExitCode {
+fn exit_code(results: &[TestResult], is_worse: bool, interrupted: bool) -> ExitCode {
     let failed = |it: &TestResult| matches!(it.status, Status::Failed(_) | Status::Interrupted);
     let crossed = |it: &TestResult| matches!(it.status, Status::Crossed);
     if interrupted || results.is_empty() || results.iter().any(failed) {
         return ExitCode::from(EXIT_FAILED);
     }
-    match results.iter().any(crossed) || regressions.iter().any(|it| it.is_worse) {
+    match results.iter().any(crossed) || is_worse {
         true => ExitCode::from(EXIT_LIMIT_CROSSED),
         false => ExitCode::SUCCESS,
     }

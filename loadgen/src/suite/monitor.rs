@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 
 use super::counter::{self, Source};
 use super::fetch::Fetch;
-use super::prometheus;
 use crate::process::{Families, Usage};
+use crate::prometheus;
 
 /// How often the sampler looks whom to ask.
 const TURN: Duration = Duration::from_millis(50);

@@ -1,9 +1,10 @@
 //! The report of a run for people: what became of the items, what was used, what did not hold.
 
-use super::baseline::{Regression, median};
 use super::results::{Status, TestResult};
 use super::to_record::{title, totals};
 use super::variables::words;
+use crate::compare::Comparison;
+use crate::record::figures::median;
 use crate::record::{Metric, Record};
 use crate::text::{Table, bytes, grouped};
 
@@ -94,10 +95,10 @@ fn line(text: &mut String, line: &str) {
 pub(crate) fn console(
     record: &Record,
     results: &[TestResult],
-    regressions: &[Regression],
+    comparison: Option<&Comparison>,
 ) -> String {
     let mut text = String::new();
-    body(&mut text, &Console, record, results, regressions);
+    body(&mut text, &Console, record, results, comparison);
     summary(&mut text, record, results);
     text
 }
@@ -105,11 +106,11 @@ pub(crate) fn console(
 pub(crate) fn markdown(
     record: &Record,
     results: &[TestResult],
-    regressions: &[Regression],
+    comparison: Option<&Comparison>,
 ) -> String {
     let mut text = format!("# {}\n\n", record.name);
     summary(&mut text, record, results);
-    body(&mut text, &Markdown, record, results, regressions);
+    body(&mut text, &Markdown, record, results, comparison);
     Markdown.title(&mut text, "Where");
     Markdown.code(&mut text, &environment(record));
     for input in &record.inputs {
@@ -128,7 +129,7 @@ fn body(
     style: &dyn Style,
     record: &Record,
     results: &[TestResult],
-    regressions: &[Regression],
+    comparison: Option<&Comparison>,
 ) {
     style.title(text, "pipeline_perf_report");
     style.table(text, ledgers(results));
@@ -156,7 +157,10 @@ fn body(
         style.title(text, "Median and spread of the repetitions");
         style.table(text, spreads(record));
     }
-    compared(text, style, regressions);
+    if let Some(comparison) = comparison {
+        style.title(text, "Compared with the baseline");
+        style.code(text, comparison.to_string().trim_end());
+    }
     if !record.thresholds.is_empty() {
         style.title(text, "What had to hold");
         style.table(text, thresholds(record));
@@ -440,25 +444,6 @@ fn spreads(record: &Record) -> Vec<Vec<String>> {
         ]);
     }
     rows
-}
-
-fn compared(text: &mut String, style: &dyn Style, regressions: &[Regression]) {
-    if regressions.is_empty() {
-        return;
-    }
-    style.title(text, "Compared with the baseline");
-    let mut rows = vec![row(&["figure", "unit", "before", "now", "worse by %", ""])];
-    for regression in regressions {
-        rows.push(vec![
-            regression.name.clone(),
-            regression.unit.clone(),
-            format!("{:.3}", regression.before),
-            format!("{:.3}", regression.now),
-            format!("{:.1}", regression.worse_percent),
-            if regression.is_worse { "WORSE" } else { "" }.to_owned(),
-        ]);
-    }
-    style.table(text, rows);
 }
 
 fn thresholds(record: &Record) -> Vec<Vec<String>> {

@@ -14,7 +14,7 @@ use super::monitor::{Monitors, within};
 use super::results::{Event, Status, StepResult, TestResult, WindowResult};
 use super::trace::SpanIndex;
 use super::unit::{Filler, Unit};
-use super::variables::{Scope, Variant, free_ports};
+use super::variables::{Scope, Variant};
 
 /// How often whatever is waited for is looked at.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
@@ -69,7 +69,7 @@ impl<'r> Stage<'r> {
         scope.set_path("run_dir", &folder);
         scope.set_path("dir", &folder);
         let names = run.checked.ports.iter().cloned();
-        let ports = free_ports(run.checked.ports.len())?;
+        let ports = crate::process::free_ports(run.checked.ports.len())?;
         scope.set(
             "port",
             Value::from_pairs(names.zip(ports.into_iter().map(Value::from))),

@@ -248,7 +248,7 @@ impl Unit {
         self.frozen = false;
         self.pid = None;
         if let Some(name) = &self.container {
-            container::remove(name);
+            container::remove(&container::engine(), name);
         }
     }
 

@@ -1,12 +1,10 @@
 //! What `{{ … }}` stands for: the suite's variables, a variant's values, ports, places.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use minijinja::Value;
-use rand::Rng as _;
 
 use super::model::{Dimension, Suite, Variable};
 
@@ -26,8 +24,6 @@ pub(crate) const BUILT_IN: [&str; 9] = [
 pub(crate) const RESULTS: [&str; 5] = ["ledger", "load", "window", "metric", "counter"];
 /// Combinations of a matrix; more would run for days.
 const VARIANTS_MAX: usize = 1000;
-/// Below the ports that outgoing connections get: until somebody listens nobody else may take its port.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// One combination of the matrix's values, by their names; empty without a matrix.
 pub(crate) type Variant = BTreeMap<String, Value>;
@@ -165,22 +161,6 @@ pub(crate) fn words(variant: &Variant) -> String {
     words.join(" ")
 }
 
-/// As many TCP ports of the loopback address that nobody uses right now, all different.
-///
-/// # Errors
-/// When there are too few.
-pub(crate) fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let mut random = rand::rng();
-    let mut taken = Vec::with_capacity(count);
-    for _ in 0..count {
-        let mut tries = (0..100).map(|_| (Ipv4Addr::LOCALHOST, random.random_range(PORTS)));
-        let listener = tries.find_map(|address| TcpListener::bind(address).ok());
-        taken.push(listener.context("no free port")?);
-    }
-    let ports = taken.iter().map(|it| Ok(it.local_addr()?.port()));
-    ports.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,13 +190,5 @@ mod tests {
         assert_eq!(typed("true"), Value::from(true));
         assert_eq!(typed("1s"), Value::from("1s"));
         assert_eq!(typed("nan"), Value::from("nan"));
-    }
-
-    #[test]
-    fn ports_are_all_different() {
-        let mut ports = free_ports(20).unwrap();
-        ports.sort_unstable();
-        ports.dedup();
-        assert_eq!(ports.len(), 20);
     }
 }
