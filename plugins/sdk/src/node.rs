@@ -1,5 +1,6 @@
 //! One message while a plugin looks at it: reads see the changes made so far, and nothing is written before it is done.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use crate::edits::Edits;
@@ -28,14 +29,15 @@ pub(crate) struct Place {
 /// The changes of one message. Its memory is used again for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    /// Where the attributes of the message stand in the input.
-    attributes: Vec<u32>,
-    /// Those that are changed or new, by their place.
+    /// Attributes that are changed or new, by their place.
     touched: Vec<Touched>,
     /// How many are new.
-    added: usize,
-    /// Where the last field of each number stands in the input; [`NOWHERE`] if there is none.
-    places: [u32; PLACES],
+    added: u32,
+    /// Where the attributes end in the input, once a search has come that far.
+    attributes_end: Option<u32>,
+    /// Where the last field of each number stands in the input, [`NOWHERE`] if there is none, once a plugin asks for one: those
+    /// that look at attributes only do not pay for it.
+    places: OnceCell<[u32; PLACES]>,
     /// Fields that have been set.
     fields: Vec<Set>,
     /// Bytes that take the place of others.
@@ -49,6 +51,9 @@ const PLACES: usize = 16;
 /// The place of a field that is not there. A request is shorter.
 const NOWHERE: u32 = u32::MAX;
 
+/// The place of the first new attribute, behind all that an input can have: agents send at most 1 GiB.
+const NEW: u32 = 1 << 31;
+
 /// Why a message goes no further.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Loss {
@@ -59,8 +64,8 @@ pub(crate) struct Loss {
 /// An attribute that is changed, or new.
 #[derive(Debug, Clone)]
 struct Touched {
-    /// Its place among the attributes; behind those of the input if it is new.
-    index: usize,
+    /// Where it stands in the input; from [`NEW`] on if it is new.
+    place: u32,
     /// The `KeyValue` that it is now, in what is written; `None` if it is removed.
     now: Option<Range<usize>>,
 }
@@ -73,32 +78,30 @@ struct Set {
 }
 
 impl Draft {
-    /// Forgets everything and reads the message in `body`, in one pass: what a plugin asks for then is known.
-    pub(crate) fn read(&mut self, input: &[u8], body: &Range<usize>, kind: Kind) {
-        self.attributes.clear();
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
         self.touched.clear();
         self.added = 0;
-        self.places = [NOWHERE; PLACES];
+        self.attributes_end = None;
+        self.places.take();
         self.fields.clear();
         self.written.clear();
         self.loss = None;
-        let attributes = kind.attributes();
-        let mut fields = Fields::new(input, body.clone());
-        loop {
-            // What stands one after the other, and makes up most of an item.
-            while let Some(start) = fields.short(attributes) {
-                self.attributes.push(start as u32);
+    }
+
+    /// Where the last field of this number stands in the message in `body`.
+    fn place(&self, input: &[u8], body: &Range<usize>, number: u32) -> Option<usize> {
+        let places = self.places.get_or_init(|| {
+            let mut places = [NOWHERE; PLACES];
+            for field in Fields::new(input, body.clone()) {
+                if let Some(place) = places.get_mut(field.number as usize) {
+                    *place = field.whole.start as u32;
+                }
             }
-            let Some(field) = fields.next() else {
-                break;
-            };
-            if let Some(place) = self.places.get_mut(field.number as usize) {
-                *place = field.whole.start as u32;
-            }
-            if field.number == attributes && field.wire == Wire::Bytes {
-                self.attributes.push(field.whole.start as u32);
-            }
-        }
+            places
+        });
+        let place = *places.get(number as usize)?;
+        (place != NOWHERE).then_some(place as usize)
     }
 
     /// Adds the changes of the message in `body`, in order.
@@ -112,23 +115,16 @@ impl Draft {
         if self.touched.is_empty() && self.fields.is_empty() {
             return;
         }
-        let place = |start: u32| {
-            let mut fields = Fields::new(input, start as usize..body.end);
-            fields.next().map(|field| field.whole)
-        };
-        for Touched { index, now } in &self.touched {
-            let old = self.attributes.get(*index).and_then(|start| place(*start));
+        for Touched { place, now } in &self.touched {
+            let old = (*place < NEW).then(|| wire::field_at(input, *place as usize));
+            let old = old.flatten().map(|field| field.whole);
             let Some(pair) = now else {
                 changes.extend(old.map(Change::removal));
                 continue;
             };
-            let at_end = || {
-                let last = self.attributes.last().and_then(|start| place(*start));
-                let end = last.map_or(body.end, |last| last.end);
-                end..end
-            };
+            let end = self.attributes_end.map_or(body.end, |end| end as usize);
             changes.push(Change {
-                range: old.unwrap_or_else(at_end),
+                range: old.unwrap_or(end..end),
                 head: Some((kind.attributes(), pair.len())),
                 written: pair.clone(),
             });
@@ -142,7 +138,7 @@ impl Draft {
     fn set_fields(&self, input: &[u8], body: &Range<usize>, changes: &mut Vec<Change>) {
         for set in &self.fields {
             let mut place = body.start..body.start;
-            let is_there = self.places.get(set.number as usize) != Some(&NOWHERE);
+            let is_there = self.place(input, body, set.number).is_some();
             let from = if is_there { body.start } else { body.end };
             for field in Fields::new(input, from..body.end) {
                 if field.number == set.number {
@@ -219,11 +215,8 @@ impl<'e> Node<'e> {
     }
 
     fn original(&self, number: u32) -> Option<Field> {
-        let place = *self.draft.places.get(number as usize)?;
-        if place == NOWHERE {
-            return None;
-        }
-        Fields::new(self.input, place as usize..self.body.end).next()
+        let place = self.draft.place(self.input, &self.body, number)?;
+        wire::field_at(self.input, place)
     }
 
     pub(crate) fn text(&self, number: u32) -> &str {
@@ -285,99 +278,161 @@ impl<'e> Node<'e> {
 
 // === impl Node: attributes ===
 
+/// How far a look at the attributes of a message has come.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    /// Where the next field of the input stands.
+    at: usize,
+    /// New attributes that have been seen.
+    new: u32,
+}
+
 impl Node<'_> {
     /// The `KeyValue` in a place.
     #[inline]
-    fn pair_of(&self, index: usize) -> Option<&[u8]> {
+    fn pair_of(&self, place: u32) -> Option<&[u8]> {
         let touched = &self.draft.touched;
         if !touched.is_empty()
-            && let Ok(found) = touched.binary_search_by_key(&index, |touched| touched.index)
+            && let Ok(found) = touched.binary_search_by_key(&place, |touched| touched.place)
         {
             let now = touched.get(found)?.now.clone()?;
             return Some(wire::slice(&self.draft.written, now));
         }
-        let start = *self.draft.attributes.get(index)? as usize;
-        let field = Fields::new(self.input, start..self.body.end).next()?;
+        let field = wire::field_at(self.input, place as usize)?;
         Some(wire::slice(self.input, field.value))
     }
 
+    /// Where the attribute with this key stands.
     #[inline]
-    fn find(&self, key: &str) -> Option<usize> {
-        (0..self.places()).find(|index| {
-            self.pair_of(*index)
-                .is_some_and(|pair| value::key(pair) == key.as_bytes())
-        })
+    fn find(&mut self, key: &str) -> Option<u32> {
+        if self.draft.touched.is_empty() {
+            return self.find_in_input(key.as_bytes());
+        }
+        let mut cursor = self.cursor();
+        while let Some((place, pair)) = self.next_pair(&mut cursor) {
+            if pair.is_some_and(|pair| value::key(pair) == key.as_bytes()) {
+                return Some(place);
+            }
+        }
+        None
     }
 
-    /// How many attributes there are places for, those that are removed among them.
-    pub(crate) fn places(&self) -> usize {
-        self.draft.attributes.len() + self.draft.added
+    /// The same while nothing has been changed: one pass that keeps nothing, which is most of what plugins that set an
+    /// attribute cost.
+    fn find_in_input(&mut self, key: &[u8]) -> Option<u32> {
+        let bytes = wire::slice(self.input, 0..self.body.end);
+        let number = self.kind.attributes();
+        let mut end = self.body.end;
+        let mut at = self.body.start;
+        loop {
+            let passed = wire::pass_over(bytes, at, number, key.len());
+            at = passed.at as usize;
+            if passed.attributes_end > 0 {
+                end = passed.attributes_end as usize;
+            }
+            let Some(field) = wire::field_at(bytes, at) else {
+                break;
+            };
+            at = field.whole.end;
+            if field.number == number && field.wire == Wire::Bytes {
+                if value::key(wire::slice(bytes, field.value)) == key {
+                    return Some(field.whole.start as u32);
+                }
+                end = at;
+            }
+        }
+        self.draft.attributes_end = Some(end as u32);
+        None
+    }
+
+    /// The start of a look at the attributes.
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor {
+            at: self.body.start,
+            new: 0,
+        }
+    }
+
+    /// The place of the next attribute and its `KeyValue`, unless it has been removed.
+    #[inline]
+    pub(crate) fn next_pair(&self, cursor: &mut Cursor) -> Option<(u32, Option<&[u8]>)> {
+        let number = self.kind.attributes();
+        let bytes = wire::slice(self.input, 0..self.body.end);
+        while let Some(field) = wire::field_at(bytes, cursor.at) {
+            cursor.at = field.whole.end;
+            if field.number == number && field.wire == Wire::Bytes {
+                let place = field.whole.start as u32;
+                let pair = match self.draft.touched.is_empty() {
+                    true => Some(wire::slice(bytes, field.value)),
+                    false => self.pair_of(place),
+                };
+                return Some((place, pair));
+            }
+        }
+        if cursor.new >= self.draft.added {
+            return None;
+        }
+        let place = NEW + cursor.new;
+        cursor.new += 1;
+        Some((place, self.pair_of(place)))
     }
 
     /// The attribute in a place.
-    #[inline]
-    pub(crate) fn at(&self, index: usize) -> Option<(&str, Value<'_>)> {
-        self.pair_of(index).map(value::pair)
+    fn at(&self, place: u32) -> Option<(&str, Value<'_>)> {
+        self.pair_of(place).map(value::pair)
     }
 
     /// Notes what an attribute is now.
-    fn touch(&mut self, index: usize, now: Option<Range<usize>>) {
+    fn touch(&mut self, place: u32, now: Option<Range<usize>>) {
         let touched = &mut self.draft.touched;
-        let new = Touched { index, now };
-        match touched.binary_search_by_key(&index, |touched| touched.index) {
+        let new = Touched { place, now };
+        match touched.binary_search_by_key(&place, |touched| touched.place) {
             Ok(found) => {
                 if let Some(old) = touched.get_mut(found) {
                     *old = new;
                 }
             }
-            Err(place) => touched.insert(place, new),
+            Err(index) => touched.insert(index, new),
         }
     }
 
     pub(crate) fn attribute(&mut self, key: &str) -> Option<Value<'_>> {
-        let index = self.find(key)?;
-        self.at(index).map(|(_, value)| value)
+        let place = self.find(key)?;
+        self.at(place).map(|(_, value)| value)
     }
 
     pub(crate) fn set_attribute(&mut self, key: &str, value: &(impl IntoValue + ?Sized)) {
-        let index = self.find(key);
-        self.write(index, key, value);
+        let place = self.find(key);
+        self.write(place, key, value);
     }
 
-    /// Writes an attribute into a place, or a new one.
+    /// Writes an attribute into a place, or a new one after a search for it has found none.
     pub(crate) fn write(
         &mut self,
-        index: Option<usize>,
+        place: Option<u32>,
         key: &str,
         value: &(impl IntoValue + ?Sized),
     ) {
         let draft = &mut *self.draft;
-        let scratch = draft.written.len();
-        value.write_to(&mut draft.written);
         let start = draft.written.len();
-        let length = start - scratch;
-        // The value's length stands before it, so it is written twice; what comes first is never looked at.
-        wire::put_bytes(&mut draft.written, 1, key.as_bytes());
-        wire::put_head(&mut draft.written, 2, length);
-        draft.written.extend_from_within(scratch..start);
+        value::write_pair(&mut draft.written, key.as_bytes(), value);
         let now = Some(start..draft.written.len());
-        let index = index.unwrap_or_else(|| {
-            let end = self.places();
-            self.draft.added += 1;
-            end
+        let place = place.unwrap_or_else(|| {
+            draft.added += 1;
+            NEW + draft.added - 1
         });
-        self.touch(index, now);
+        self.touch(place, now);
     }
 
-    pub(crate) fn remove_at(&mut self, index: usize) {
-        self.touch(index, None);
+    pub(crate) fn remove_at(&mut self, place: u32) {
+        self.touch(place, None);
     }
 
     pub(crate) fn remove_attribute(&mut self, key: &str) -> bool {
         let mut found = false;
         // Senders should not, but some do: the same key twice.
-        while let Some(index) = self.find(key) {
-            self.remove_at(index);
+        while let Some(place) = self.find(key) {
+            self.remove_at(place);
             found = true;
         }
         found
@@ -387,12 +442,12 @@ impl Node<'_> {
         if from == to {
             return false;
         }
-        let Some(index) = self.find(from) else {
+        let Some(place) = self.find(from) else {
             return false;
         };
         self.remove_attribute(to);
-        let value = self.at(index).map(|(_, value)| value.to_owned());
-        self.write(Some(index), to, &value.unwrap_or_default());
+        let value = self.at(place).map(|(_, value)| value.to_owned());
+        self.write(Some(place), to, &value.unwrap_or_default());
         true
     }
 }

@@ -185,16 +185,17 @@ impl Attributes<'_, '_> {
 
     /// Looks at each attribute and changes it.
     pub fn update(&mut self, mut change: impl FnMut(&str, Value<'_>) -> Change) {
-        for index in 0..self.0.places() {
-            let Some((key, value)) = self.0.at(index) else {
+        let mut cursor = self.0.cursor();
+        while let Some((place, pair)) = self.0.next_pair(&mut cursor) {
+            let Some((key, value)) = pair.map(value::pair) else {
                 continue;
             };
             match change(key, value) {
                 Change::Keep => {}
-                Change::Remove => self.0.remove_at(index),
+                Change::Remove => self.0.remove_at(place),
                 Change::Set(value) => {
                     let key = key.to_owned();
-                    self.0.write(Some(index), &key, &value);
+                    self.0.write(Some(place), &key, &value);
                 }
             }
         }
@@ -210,8 +211,9 @@ impl Attributes<'_, '_> {
 
     /// Looks at each attribute.
     pub fn for_each(&mut self, mut look: impl FnMut(&str, Value<'_>)) {
-        for index in 0..self.0.places() {
-            if let Some((key, value)) = self.0.at(index) {
+        let mut cursor = self.0.cursor();
+        while let Some((_, pair)) = self.0.next_pair(&mut cursor) {
+            if let Some((key, value)) = pair.map(value::pair) {
                 look(key, value);
             }
         }

@@ -141,7 +141,7 @@ impl<'e, F: FnMut(&mut Node<'_>)> Walk<'e, F> {
 
     /// Shows a message to the plugin. Why it goes no further, if it does not; its changes otherwise.
     fn look(&mut self, kind: Kind, body: &Range<usize>, changes: &mut Vec<Change>) -> Option<Loss> {
-        self.draft.read(self.input, body, kind);
+        self.draft.clear();
         let mut node = Node {
             input: self.input,
             body: body.clone(),

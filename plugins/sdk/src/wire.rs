@@ -39,85 +39,146 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl Fields<'_> {
-    /// Where the next field starts, if it is bytes of this number with a head of two bytes.
-    #[inline(always)]
-    pub(crate) fn short(&mut self, number: u32) -> Option<usize> {
-        let start = self.at;
-        let [key, length @ 0..0x80, ..] = self.bytes.get(start..)? else {
-            return None;
-        };
-        let end = start + 2 + usize::from(*length);
-        if u32::from(*key) != (number << 3 | 2) || *key >= 0x80 || end > self.bytes.len() {
-            return None;
-        }
-        self.at = end;
-        Some(start)
-    }
-
-    /// The next field, however it is written.
-    #[inline(never)]
-    fn any(&mut self) -> Option<Field> {
-        let start = self.at;
-        let key = varint(self.bytes, &mut self.at)?;
-        let length = self.at;
-        let mut value = self.at;
-        let (wire, end) = match key & 7 {
-            0 => {
-                varint(self.bytes, &mut self.at)?;
-                (Wire::Varint, self.at)
-            }
-            1 => (Wire::Fixed64, value + 8),
-            2 => {
-                let length = usize::try_from(varint(self.bytes, &mut self.at)?).ok()?;
-                value = self.at;
-                (Wire::Bytes, value.checked_add(length)?)
-            }
-            5 => (Wire::Fixed32, value + 4),
-            _ => return None,
-        };
-        if end > self.bytes.len() {
-            return None;
-        }
-        self.at = end;
-        Some(Field {
-            number: u32::try_from(key >> 3).ok()?,
-            wire,
+/// The field at a place, however it is written.
+#[inline(never)]
+fn uncommon(bytes: &[u8], start: usize) -> Option<Field> {
+    // Items: bytes with a length of two bytes.
+    if let [key, low @ 0x80..=0xff, high @ 0..0x80, ..] = bytes.get(start..)?
+        && key & 0x87 == 2
+    {
+        let value = start + 3;
+        let end = value + (usize::from(*low & 0x7f) | usize::from(*high) << 7);
+        return (end <= bytes.len()).then(|| Field {
+            number: u32::from(key >> 3),
+            wire: Wire::Bytes,
             whole: start..end,
-            length: length..value,
+            length: start + 1..value,
             value: value..end,
-        })
+        });
+    }
+    let mut at = start;
+    let key = varint(bytes, &mut at)?;
+    let length = at;
+    let mut value = at;
+    let (wire, end) = match key & 7 {
+        0 => {
+            varint(bytes, &mut at)?;
+            (Wire::Varint, at)
+        }
+        1 => (Wire::Fixed64, value + 8),
+        2 => {
+            let length = usize::try_from(varint(bytes, &mut at)?).ok()?;
+            value = at;
+            (Wire::Bytes, value.checked_add(length)?)
+        }
+        5 => (Wire::Fixed32, value + 4),
+        _ => return None,
+    };
+    if end > bytes.len() {
+        return None;
+    }
+    Some(Field {
+        number: u32::try_from(key >> 3).ok()?,
+        wire,
+        whole: start..end,
+        length: length..value,
+        value: value..end,
+    })
+}
+
+/// The field at a place. Nearly all have a number below 16 and are bytes, shorter than 128, or eight bytes: these are read
+/// here, and the rest elsewhere.
+#[inline(always)]
+pub(crate) fn field_at(bytes: &[u8], start: usize) -> Option<Field> {
+    let (value, end, wire, key) = match bytes.get(start..)? {
+        [key, length, ..] if key & 0x87 == 2 && *length < 0x80 => {
+            let value = start + 2;
+            (value, value + usize::from(*length), Wire::Bytes, *key)
+        }
+        [key, ..] if key & 0x87 == 1 => (start + 1, start + 9, Wire::Fixed64, *key),
+        [] => return None,
+        _ => return uncommon(bytes, start),
+    };
+    if end > bytes.len() {
+        return None;
+    }
+    Some(Field {
+        number: u32::from(key >> 3),
+        wire,
+        whole: start..end,
+        length: start + 1..value,
+        value: value..end,
+    })
+}
+
+/// How far [`pass_over`] came.
+pub(crate) struct Passed {
+    /// The field that is to be looked at, or the end.
+    pub(crate) at: u32,
+    /// Where the last attribute ended that it passed; 0 if there was none.
+    pub(crate) attributes_end: u32,
+}
+
+/// Passes over fields in the usual form that are not attributes with a key of this length. It calls nothing, so that compilers
+/// of WebAssembly keep all of it in registers.
+#[inline(never)]
+pub(crate) fn pass_over(bytes: &[u8], from: usize, number: u32, key_length: usize) -> Passed {
+    let tag = number << 3 | 2;
+    let mut at = from;
+    let mut attributes_end = 0;
+    while let Some([key, length @ 0..0x80, rest @ ..]) = bytes.get(at..) {
+        let length = usize::from(*length);
+        if u32::from(*key) == tag {
+            if !is_other(rest, length, key_length) {
+                break;
+            }
+            at += 2 + length;
+            attributes_end = at as u32;
+        } else {
+            let kind = key & 0x87;
+            if kind > 2 {
+                break;
+            }
+            // Without a branch: which kind comes next is hard to foretell.
+            let kind = usize::from(kind);
+            at += 2 + (kind >> 1) * length + (kind & 1) * 7;
+        }
+    }
+    Passed {
+        at: at as u32,
+        attributes_end,
+    }
+}
+
+/// Whether what starts here, of this length, is a `KeyValue` in its usual form (key, value, both shorter than 128 bytes, nothing
+/// else) with a key of another length.
+#[inline(always)]
+fn is_other(pair: &[u8], length: usize, key_length: usize) -> bool {
+    let [0x0a, of_key @ 0..0x80, rest @ ..] = pair else {
+        return false;
+    };
+    let of_key = usize::from(*of_key);
+    if of_key == key_length {
+        return false;
+    }
+    match rest.get(of_key..) {
+        Some([0x12, of_value @ 0..0x80, value @ ..]) => {
+            let of_value = usize::from(*of_value);
+            of_value <= value.len() && of_key + of_value + 4 == length
+        }
+        _ => false,
     }
 }
 
 impl Iterator for Fields<'_> {
     type Item = Field;
 
-    /// Nearly all fields have a number below 16 and are bytes, shorter than 128, or eight bytes: these are read here, and the rest
-    /// elsewhere. Every plugin's time goes here (`tidegate plugin bench`).
+    /// Its place is handed on by value, so that it stays in a register.
     #[inline(always)]
     fn next(&mut self) -> Option<Field> {
-        let start = self.at;
-        let (value, end, wire, key) = match self.bytes.get(start..)? {
-            [key, length, ..] if key & 0x87 == 2 && *length < 0x80 => {
-                let value = start + 2;
-                (value, value + usize::from(*length), Wire::Bytes, *key)
-            }
-            [key, ..] if key & 0x87 == 1 => (start + 1, start + 9, Wire::Fixed64, *key),
-            [] => return None,
-            _ => return self.any(),
-        };
-        if end > self.bytes.len() {
-            return None;
-        }
-        self.at = end;
-        Some(Field {
-            number: u32::from(key >> 3),
-            wire,
-            whole: start..end,
-            length: start + 1..value,
-            value: value..end,
-        })
+        let field = field_at(self.bytes, self.at)?;
+        self.at = field.whole.end;
+        Some(field)
     }
 }
 
@@ -158,12 +219,19 @@ pub(crate) fn varint_length(number: u64) -> usize {
 
 /// Writes the key and the length of a field of bytes.
 pub(crate) fn put_head(to: &mut Vec<u8>, number: u32, length: usize) {
+    if number < 16 && length < 0x80 {
+        to.extend_from_slice(&[(number << 3 | 2) as u8, length as u8]);
+        return;
+    }
     put_varint(to, u64::from(number) << 3 | 2);
     put_varint(to, length as u64);
 }
 
 /// How many bytes [`put_head`] writes.
 pub(crate) fn head_length(number: u32, length: usize) -> usize {
+    if number < 16 && length < 0x80 {
+        return 2;
+    }
     varint_length(u64::from(number) << 3) + varint_length(length as u64)
 }
 
@@ -202,7 +270,73 @@ pub(crate) fn fixed64(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// A field, as some sender may write it.
+    fn fields() -> impl Strategy<Value = Vec<u8>> {
+        let field = |number: u32, body: Vec<u8>| {
+            let mut bytes = Vec::new();
+            put_bytes(&mut bytes, number, &body);
+            bytes
+        };
+        // Few different ones, so that they meet.
+        let text = || proptest::collection::vec(b'a'..=b'b', 0..3);
+        let pair = (text(), text()).prop_map(|(key, value)| {
+            let mut bytes = Vec::new();
+            crate::value::put_pair(&mut bytes, &key, &value);
+            bytes
+        });
+        // In any order, more than once, or not there.
+        let odd_pair = proptest::collection::vec((1_u32..3, text()), 0..4).prop_map(move |parts| {
+            let parts = parts.into_iter().map(|(number, body)| field(number, body));
+            parts.collect::<Vec<_>>().concat()
+        });
+        let long = proptest::collection::vec(b'a'..=b'c', 120..140);
+        prop_oneof![
+            4 => pair.prop_map(move |pair| field(9, pair)),
+            4 => odd_pair.prop_map(move |pair| field(9, pair)),
+            1 => long.prop_map(move |long| field(9, long)),
+            2 => (1_u32..20, text()).prop_map(move |(number, body)| field(number, body)),
+            1 => (1_u32..20, any::<u64>()).prop_map(|(number, value)| {
+                let mut bytes = Vec::new();
+                put_number(&mut bytes, number, value);
+                bytes
+            }),
+            1 => (1_u32..20, any::<[u8; 8]>()).prop_map(|(number, value)| {
+                let mut bytes = Vec::new();
+                put_fixed64(&mut bytes, number, value);
+                bytes
+            }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// What is passed over quickly are whole fields, and none of them an attribute with the key.
+        #[test]
+        fn nothing_that_is_looked_for_is_passed_over(
+            fields in proptest::collection::vec(fields(), 0..12),
+            key in proptest::collection::vec(b'a'..=b'b', 0..3),
+        ) {
+            let bytes = fields.concat();
+            let passed = pass_over(&bytes, 0, 9, key.len());
+            let mut at = 0;
+            let mut attributes_end = 0;
+            for field in Fields::new(&bytes, 0..passed.at as usize) {
+                at = field.whole.end;
+                if field.number == 9 && field.wire == Wire::Bytes {
+                    attributes_end = at;
+                    let pair = slice(&bytes, field.value);
+                    prop_assert_ne!(crate::value::key(pair), key.as_slice());
+                }
+            }
+            prop_assert_eq!(at, passed.at as usize);
+            prop_assert_eq!(attributes_end, passed.attributes_end as usize);
+        }
+    }
 
     #[test]
     fn numbers_come_back_and_have_the_length_that_was_foretold() {
