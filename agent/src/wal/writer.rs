@@ -29,6 +29,11 @@ pub(super) struct Writer {
     /// `None` after a failure, until another segment can be begun.
     pub(super) active: Option<Active>,
     pub(super) next: Option<Prepared>,
+    /// Whether the newest segment's name may not be on disk yet. As long as it is not, the name of a prepared file is not
+    /// given to another file, and nothing is removed.
+    pub(super) unnamed: bool,
+    /// Whether the newest segment was given up before its header was durable.
+    pub(super) headless: bool,
     pub(super) next_seq: u64,
     /// Where the next boundary must begin.
     pub(super) batched: Position,
@@ -56,6 +61,8 @@ impl Writer {
             shared,
             active: Some(active),
             next: None,
+            unnamed: false,
+            headless: false,
             next_seq,
             batched,
             unsynced: Vec::new(),
@@ -238,7 +245,9 @@ impl Writer {
         error: &Error,
     ) {
         let mut keep = keep;
-        match active.cut(keep.offset) {
+        let cut = active.cut(keep.offset);
+        self.headless = !active.is_begun() && cut.is_err();
+        match cut {
             // The cut's sync covers what was written before the group.
             Ok(()) => self.requeue_if(keep == active.synced),
             Err(_) if self.shared.options().fsync == Fsync::Always => {
