@@ -58,6 +58,7 @@ mod shared;
 mod state;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod upkeep;
 mod walk;
 mod writer;

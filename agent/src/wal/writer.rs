@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use tracing::debug;
+
 use super::error::Error;
 use super::group::{Group, Order};
 use super::layout::Control;
@@ -13,6 +15,7 @@ use super::position::Position;
 use super::segment::{Active, Mark, Prepared};
 use super::shared::{Answer, Pending, Shared};
 use super::state::{Recent, State};
+use super::turns;
 
 /// Bytes written at once, so that those who came first are answered first.
 const GROUP_BYTES: u64 = 8 << 20;
@@ -77,6 +80,8 @@ impl Writer {
 
     /// Works until the log is closed.
     pub(super) fn run(mut self) {
+        let short_turns = turns::shorten();
+        debug!(short_turns, "the writer of a queue on disk begins");
         self.reclaim();
         loop {
             let due = [self.sync_due, self.retry_due, self.idle_due];
