@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use tracing::debug;
+
 use super::error::Error;
 use super::group::{Group, Order};
 use super::layout::Control;
@@ -13,6 +15,7 @@ use super::position::Position;
 use super::segment::{Active, Mark, Prepared};
 use super::shared::{Answer, Pending, Shared};
 use super::state::{Recent, State};
+use super::turns;
 
 /// Bytes written at once, so that those who came first are answered first.
 const GROUP_BYTES: u64 = 8 << 20;
@@ -29,6 +32,11 @@ pub(super) struct Writer {
     /// `None` after a failure, until another segment can be begun.
     pub(super) active: Option<Active>,
     pub(super) next: Option<Prepared>,
+    /// Whether the newest segment's name may not be on disk yet. As long as it is not, the name of a prepared file is not
+    /// given to another file, and nothing is removed.
+    pub(super) unnamed: bool,
+    /// Whether the newest segment was given up before its header was durable.
+    pub(super) headless: bool,
     pub(super) next_seq: u64,
     /// Where the next boundary must begin.
     pub(super) batched: Position,
@@ -56,6 +64,8 @@ impl Writer {
             shared,
             active: Some(active),
             next: None,
+            unnamed: false,
+            headless: false,
             next_seq,
             batched,
             unsynced: Vec::new(),
@@ -70,6 +80,8 @@ impl Writer {
 
     /// Works until the log is closed.
     pub(super) fn run(mut self) {
+        let short_turns = turns::shorten();
+        debug!(short_turns, "the writer of a queue on disk begins");
         self.reclaim();
         loop {
             let due = [self.sync_due, self.retry_due, self.idle_due];
@@ -238,7 +250,9 @@ impl Writer {
         error: &Error,
     ) {
         let mut keep = keep;
-        match active.cut(keep.offset) {
+        let cut = active.cut(keep.offset);
+        self.headless = !active.is_begun() && cut.is_err();
+        match cut {
             // The cut's sync covers what was written before the group.
             Ok(()) => self.requeue_if(keep == active.synced),
             Err(_) if self.shared.options().fsync == Fsync::Always => {
