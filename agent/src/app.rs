@@ -99,6 +99,9 @@ const REQUESTS_MAX: usize = 16;
 /// How often it is tried to forget what was removed, which may drain for as long as `drain_timeout`.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What asks for a reload where nobody does: the files themselves.
+const FILES: &str = "files";
+
 /// What runs, and what it was made from.
 struct Agent {
     sources: ConfigSources,
@@ -219,7 +222,7 @@ impl Agent {
                     self.look_at_sockets();
                     self.tell(&[]);
                 }
-                Wish::Files => drop(self.reload(false, "files").await),
+                Wish::Files => drop(self.reload(false, FILES).await),
                 Wish::Hangup => drop(self.reload(false, "SIGHUP").await),
                 Wish::Request(Request { dry_run, answer }) => {
                     let report = self.reload(dry_run, "command").await;
@@ -364,8 +367,12 @@ impl Agent {
             (Outcome::Refused, _) => {
                 error!(trigger, problems = ?problems, "configuration refused: everything runs as before");
             }
+            // Such as a file that was refused, and is as it was before.
+            _ if self.is_refused() => {
+                info!(trigger, "configuration accepted again: it is the one that runs");
+            }
             // Files are touched more often than changed.
-            _ if trigger == "files" => return debug!(trigger, "configuration unchanged"),
+            _ if trigger == FILES => return debug!(trigger, "configuration unchanged"),
             _ => info!(trigger, "configuration unchanged"),
         }
         self.telemetry.counter(&names::RELOADS, &[outcome]).inc();
@@ -382,6 +389,12 @@ impl Agent {
                 _ => Vec::new(),
             },
         });
+    }
+
+    /// Whether what was last read was refused.
+    fn is_refused(&self) -> bool {
+        let last = self.health.reloaded();
+        last.is_some_and(|last| last.outcome == Outcome::Refused.name())
     }
 
     fn note_success(&self) {

@@ -130,6 +130,10 @@ fn the_service_manager_is_told_of_every_change() {
         refused.contains("agent.toml:5:1: error: exporters.debug.nonsense"),
         "{refused}"
     );
+    // As it was: nothing is rebuilt, and nothing is refused any more.
+    fs::write(folder.path().join("agent.toml"), &config).unwrap();
+    while manager.hear("READY=1").contains("refused") {}
+    agent.wait_for(&["INFO", "configuration accepted again"]);
     agent.signal("TERM");
     manager.hear("STOPPING=1");
     assert!(agent.wait().success());

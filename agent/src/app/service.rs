@@ -8,7 +8,6 @@ use tracing::{debug, info, warn};
 use super::Agent;
 use crate::net::sockets::Sockets;
 use crate::pipeline::{Totals, World};
-use crate::reload::Outcome;
 use crate::systemd::{Manager, Pings, State, Watchdog};
 
 /// What all components share, with the sockets that the service manager has opened.
@@ -47,7 +46,7 @@ impl Agent {
         self.notifier.tell(&all);
     }
 
-    fn status(&self) -> String {
+    pub(super) fn status(&self) -> String {
         let pipelines = self.loaded.settings().pipelines.len();
         let ending = if pipelines == 1 { "" } else { "s" };
         let Totals {
@@ -56,7 +55,7 @@ impl Agent {
             given_up,
         } = self.running.totals();
         let refused = match self.health.reloaded() {
-            Some(last) if last.outcome == Outcome::Refused.name() => {
+            Some(last) if self.is_refused() => {
                 let problem = last.problems.first().map_or("", String::as_str);
                 format!("; the configuration on disk is refused: {problem}")
             }

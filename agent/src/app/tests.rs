@@ -43,9 +43,13 @@ impl Bench {
         Self { folder, agent }
     }
 
-    async fn reload(&mut self, text: &str) -> Report {
+    fn write(&self, text: &str) {
         let text = text.replace("{dir}", self.folder.path().to_str().unwrap());
         std::fs::write(self.folder.path().join("agent.toml"), text).unwrap();
+    }
+
+    async fn reload(&mut self, text: &str) -> Report {
+        self.write(text);
         self.agent.reload(false, "test").await
     }
 
@@ -223,6 +227,33 @@ async fn what_runs_beside_the_pipelines_changes_too() {
     assert_eq!(bench.metric("tidegate_reload_last_successful"), 1.0);
     eventually_gone(metrics).await;
     eventually_gone(health).await;
+    bench.stop().await;
+}
+
+/// Nothing is rebuilt then, so nothing but the files says that all is well again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_file_that_is_put_back_as_it_was_is_not_refused_any_more() {
+    let base = text(free(), "", "");
+    let mut bench = Bench::start(&base).await;
+    for refused in [
+        "nonsense".to_owned(),
+        base.replace("{dir}/out", "/proc/none/out"),
+    ] {
+        assert_eq!(bench.reload(&refused).await.outcome, Outcome::Refused);
+        assert_eq!(bench.metric("tidegate_reload_last_successful"), 0.0);
+        assert!(bench.agent.status().contains("refused"));
+        bench.write(&base);
+        let report = bench.agent.reload(false, FILES).await;
+        assert_eq!(report.outcome, Outcome::Unchanged);
+        assert_eq!(bench.metric("tidegate_reload_last_successful"), 1.0);
+        assert!(!bench.agent.status().contains("refused"));
+        let last = bench.agent.health.reloaded().unwrap();
+        assert_eq!((last.outcome, last.problems.len()), ("unchanged", 0));
+    }
+    // What is only touched is no news.
+    let counted = bench.metric("tidegate_reloads{");
+    bench.agent.reload(false, FILES).await;
+    assert_eq!(bench.metric("tidegate_reloads{"), counted);
     bench.stop().await;
 }
 
