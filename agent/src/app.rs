@@ -369,7 +369,10 @@ impl Agent {
             }
             // Such as a file that was refused, and is as it was before.
             _ if self.is_refused() => {
-                info!(trigger, "configuration accepted again: it is the one that runs");
+                info!(
+                    trigger,
+                    "configuration accepted again: it is the one that runs"
+                );
             }
             // Files are touched more often than changed.
             _ if trigger == FILES => return debug!(trigger, "configuration unchanged"),
