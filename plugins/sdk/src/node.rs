@@ -51,7 +51,7 @@ const PLACES: usize = 16;
 /// The place of a field that is not there. A request is shorter.
 const NOWHERE: u32 = u32::MAX;
 
-/// The place of the first new attribute, behind all that an input can have: agents send at most 1 GiB.
+/// The place of the first new attribute, behind all that an input can have: where plugins run, a slice is shorter than 2 GiB.
 const NEW: u32 = 1 << 31;
 
 /// Why a message goes no further.
@@ -87,6 +87,12 @@ impl Draft {
         self.fields.clear();
         self.written.clear();
         self.loss = None;
+    }
+
+    /// Which of those touched is in this place, or where it belongs among them.
+    fn touched_at(&self, place: u32) -> Result<usize, usize> {
+        self.touched
+            .binary_search_by_key(&place, |touched| touched.place)
     }
 
     /// Where the last field of this number stands in the message in `body`.
@@ -291,35 +297,33 @@ impl Node<'_> {
     /// The `KeyValue` in a place.
     #[inline]
     fn pair_of(&self, place: u32) -> Option<&[u8]> {
-        let touched = &self.draft.touched;
-        if !touched.is_empty()
-            && let Ok(found) = touched.binary_search_by_key(&place, |touched| touched.place)
-        {
-            let now = touched.get(found)?.now.clone()?;
+        if let Ok(found) = self.draft.touched_at(place) {
+            let now = self.draft.touched.get(found)?.now.clone()?;
             return Some(wire::slice(&self.draft.written, now));
         }
         let field = wire::field_at(self.input, place as usize)?;
         Some(wire::slice(self.input, field.value))
     }
 
-    /// Where the attribute with this key stands.
+    /// Where the attribute with this key stands, the first of them if there are several.
     #[inline]
     fn find(&mut self, key: &str) -> Option<u32> {
-        if self.draft.touched.is_empty() {
-            return self.find_in_input(key.as_bytes());
+        let key = key.as_bytes();
+        let draft = &*self.draft;
+        let has_key =
+            |now: &Range<usize>| value::key(wire::slice(&draft.written, now.clone())) == key;
+        let mut touched = draft.touched.iter();
+        let touched = touched.find(|touched| touched.now.as_ref().is_some_and(has_key));
+        let touched = touched.map(|touched| touched.place);
+        match (touched, self.find_untouched(key)) {
+            (Some(touched), Some(untouched)) => Some(touched.min(untouched)),
+            (touched, untouched) => touched.or(untouched),
         }
-        let mut cursor = self.cursor();
-        while let Some((place, pair)) = self.next_pair(&mut cursor) {
-            if pair.is_some_and(|pair| value::key(pair) == key.as_bytes()) {
-                return Some(place);
-            }
-        }
-        None
     }
 
-    /// The same while nothing has been changed: one pass that keeps nothing, which is most of what plugins that set an
+    /// The same of those that are as they came: one pass that keeps nothing, which is most of what plugins that set an
     /// attribute cost.
-    fn find_in_input(&mut self, key: &[u8]) -> Option<u32> {
+    fn find_untouched(&mut self, key: &[u8]) -> Option<u32> {
         let bytes = wire::slice(self.input, 0..self.body.end);
         let number = self.kind.attributes();
         let mut end = self.body.end;
@@ -335,8 +339,10 @@ impl Node<'_> {
             };
             at = field.whole.end;
             if field.number == number && field.wire == Wire::Bytes {
-                if value::key(wire::slice(bytes, field.value)) == key {
-                    return Some(field.whole.start as u32);
+                let place = field.whole.start as u32;
+                let has_key = value::key(wire::slice(bytes, field.value)) == key;
+                if has_key && self.draft.touched_at(place).is_err() {
+                    return Some(place);
                 }
                 end = at;
             }
@@ -362,6 +368,7 @@ impl Node<'_> {
             cursor.at = field.whole.end;
             if field.number == number && field.wire == Wire::Bytes {
                 let place = field.whole.start as u32;
+                // Nearly always nothing has been changed.
                 let pair = match self.draft.touched.is_empty() {
                     true => Some(wire::slice(bytes, field.value)),
                     false => self.pair_of(place),
@@ -384,15 +391,14 @@ impl Node<'_> {
 
     /// Notes what an attribute is now.
     fn touch(&mut self, place: u32, now: Option<Range<usize>>) {
-        let touched = &mut self.draft.touched;
         let new = Touched { place, now };
-        match touched.binary_search_by_key(&place, |touched| touched.place) {
+        match self.draft.touched_at(place) {
             Ok(found) => {
-                if let Some(old) = touched.get_mut(found) {
+                if let Some(old) = self.draft.touched.get_mut(found) {
                     *old = new;
                 }
             }
-            Err(index) => touched.insert(index, new),
+            Err(index) => self.draft.touched.insert(index, new),
         }
     }
 
