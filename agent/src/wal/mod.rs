@@ -18,10 +18,6 @@
 //! - The file of a segment that is done with may become the next segment, once its name is durably gone. Behind the new
 //!   content then lie old records, all with lower numbers than the new segment's first; a blank header ends the content.
 //!   A file that may hold refused records is not used again, for their numbers were given to others.
-//! - A segment's header is durable with its first records, by one sync, and its name after that. Until the name is, the
-//!   file is found under the prepared file's name, which was durable before: its header's number is above all others,
-//!   where that of a file that was only prepared is below, or there is none. Until then nothing is removed, and no
-//!   other file is prepared; and a segment whose header is durable is always left.
 //! - A segment that a process did not begin is never written on. A segment says which number it follows: records
 //!   of the one before with this or a higher number were refused, and do not count even where they could not be cut.
 //! - After a failed sync nothing behind the last successful one is trusted: it is cut off, refused, and what nobody

@@ -35,7 +35,7 @@ pub(super) fn open(
         .map_err(|error| OpenError::io("create", dir, error))?;
     let lock = lock(&*files, dir)?;
     let scanned = scan_log(&*files, dir, LogId(random_id()))?;
-    settle_files(&*files, dir, &scanned)?;
+    settle_files(&*files, &scanned)?;
     let header = SegmentHeader {
         log: scanned.log,
         first_seq: (scanned.highest_seq | u64::from(u32::MAX)) + 1,
@@ -68,19 +68,13 @@ pub(super) fn open(
     })
 }
 
-/// Makes durable what was found, for only what is durable may be the reason to remove something; gives the newest segment
-/// its name, if a power cut took it; and puts aside files that say nothing.
-fn settle_files(files: &dyn Files, dir: &Path, scanned: &Scanned) -> Result<(), OpenError> {
+/// Makes durable what was found, for only what is durable may be the reason to remove something; and puts aside files
+/// that say nothing.
+fn settle_files(files: &dyn Files, scanned: &Scanned) -> Result<(), OpenError> {
     if let Some((path, end)) = &scanned.newest {
         files
             .cut(path, *end)
             .map_err(|error| OpenError::io("cut", path, error))?;
-    }
-    if let Some((path, name)) = &scanned.unnamed {
-        files
-            .rename(path, name)
-            .and_then(|()| files.sync_dir(dir))
-            .map_err(|error| OpenError::io("name", name, error))?;
     }
     for (path, aside) in &scanned.aside {
         files
@@ -128,28 +122,20 @@ fn begin(
     header: &SegmentHeader,
     fsync: Fsync,
 ) -> Result<Active, OpenError> {
-    let begun = Prepared::make(files, dir, 0).and_then(|file| {
-        let mut active = Active::begin(files, dir, file, header)?;
-        if fsync != Fsync::Never {
-            active.sync(header.first_seq)?;
-            files
-                .sync_dir(dir)
-                .map_err(|error| Error::io("sync", dir, error))?;
-        }
-        Ok(active)
-    });
-    begun.map_err(|error| match error {
-        Error::Io {
-            action,
-            path,
-            source,
-        } => OpenError::Io {
-            action,
-            path,
-            source: io::Error::new(source.kind(), source),
-        },
-        other => OpenError::io("begin", dir, io::Error::other(other)),
-    })
+    Prepared::make(files, dir, 0)
+        .and_then(|file| Active::begin(files, dir, file, header, fsync != Fsync::Never))
+        .map_err(|error| match error {
+            Error::Io {
+                action,
+                path,
+                source,
+            } => OpenError::Io {
+                action,
+                path,
+                source: io::Error::new(source.kind(), source),
+            },
+            other => OpenError::io("begin", dir, io::Error::other(other)),
+        })
 }
 
 /// Sixteen bytes that no other log has.

@@ -9,8 +9,8 @@ use super::books::{Books, OpenBatch, Tally};
 use super::error::OpenError;
 use super::files::{Files, LogFile, read_full};
 use super::layout::{
-    BadHeader, Control, Kind, LogId, PREPARED, RECORD_HEADER, RecordHeader, SEGMENT_HEADER,
-    SegmentHeader, parse_segment_name, segment_name,
+    BadHeader, Control, Kind, LogId, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader,
+    parse_segment_name,
 };
 use super::position::{Position, Range};
 use super::salvage;
@@ -64,8 +64,6 @@ pub(super) struct Scanned {
     pub(super) aside: Vec<(PathBuf, PathBuf)>,
     /// The newest segment and where its content ends.
     pub(super) newest: Option<(PathBuf, u64)>,
-    /// The newest segment, if it has the name of a prepared file, and the name that it should have.
-    pub(super) unnamed: Option<(PathBuf, PathBuf)>,
     /// What would have come next.
     pub(super) end_seq: u64,
     /// No number above has been used.
@@ -120,7 +118,7 @@ pub(super) fn scan_log(files: &dyn Files, dir: &Path, fresh: LogId) -> Result<Sc
         let end = recovery
             .segment(candidate, until)
             .map_err(|error| OpenError::io("read", &candidate.path, error))?;
-        newest = Some((candidate, end));
+        newest = Some((candidate.path.clone(), end));
     }
     recovery.count(&candidates)?;
     Ok(recovery.finish(newest))
@@ -146,8 +144,7 @@ fn candidates(files: &dyn Files, dir: &Path) -> Result<(Option<LogId>, Vec<Candi
         let len = file.byte_len().map_err(fail)?;
         let decoded = SegmentHeader::decode(&bytes[..read]);
         let known = decoded.is_ok();
-        // A header of another segment was there before; this one's was never written whole.
-        let recycled = decoded.is_ok_and(|header| header.recycled || header.first_seq != first_seq);
+        let recycled = decoded.is_ok_and(|header| header.recycled);
         let follows = match decoded {
             Ok(header) if header.first_seq != first_seq => first_seq,
             Ok(header) if *log.get_or_insert(header.log) != header.log => {
@@ -167,42 +164,7 @@ fn candidates(files: &dyn Files, dir: &Path) -> Result<(Option<LogId>, Vec<Candi
             len,
         });
     }
-    candidates.extend(unnamed(files, dir, log, candidates.last())?);
     Ok((log, candidates))
-}
-
-/// The newest segment, if a power cut took its name before that was durable: then it has the name of a prepared file. Its
-/// header tells it from one that was prepared only, which is blank or of a segment older than all that are left.
-fn unnamed(
-    files: &dyn Files,
-    dir: &Path,
-    log: Option<LogId>,
-    last: Option<&Candidate>,
-) -> Result<Option<Candidate>, OpenError> {
-    let (Some(log), Some(last)) = (log, last) else {
-        return Ok(None);
-    };
-    let path = dir.join(PREPARED);
-    let fail = |error| OpenError::io("read", &path, error);
-    let file = match files.open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        outcome => outcome.map_err(fail)?,
-    };
-    let mut bytes = [0; SEGMENT_HEADER];
-    let read = read_full(&*file, &mut bytes, 0).map_err(fail)?;
-    let len = file.byte_len().map_err(fail)?;
-    Ok(SegmentHeader::decode(&bytes[..read])
-        .ok()
-        .filter(|header| header.log == log && header.first_seq > last.first_seq)
-        .map(|header| Candidate {
-            known: true,
-            path,
-            first_seq: header.first_seq,
-            follows: header.follows,
-            recycled: header.recycled,
-            file,
-            len,
-        }))
 }
 
 struct Recovery<'a> {
@@ -428,13 +390,8 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn finish(mut self, newest: Option<(&Candidate, u64)>) -> Scanned {
+    fn finish(mut self, newest: Option<(PathBuf, u64)>) -> Scanned {
         self.tell();
-        let unnamed = newest.and_then(|(candidate, _)| {
-            let name = self.dir.join(segment_name(candidate.first_seq));
-            let wanted = candidate.path != name && !self.empty.contains(&candidate.path);
-            wanted.then(|| (candidate.path.clone(), name))
-        });
         self.books.finish_recovery();
         self.report.batches = self.books.open().cloned().collect();
         self.report.batches.sort_by_key(|batch| batch.range.start);
@@ -444,8 +401,7 @@ impl Recovery<'_> {
             segments: self.segments,
             empty: self.empty,
             aside: self.aside,
-            newest: newest.map(|(candidate, end)| (candidate.path.clone(), end)),
-            unnamed,
+            newest,
             end_seq: self.end_seq,
             highest_seq: self.highest_seq.max(self.end_seq),
             data_end: self.data_end,

@@ -8,9 +8,6 @@ use super::error::Error;
 use super::files::{Files, LogFile, write_full};
 use super::layout::{PREPARED, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, segment_name};
 
-/// The part of a segment, one in this many, that may stay unused behind its content.
-const UNUSED_MAX: u64 = 16;
-
 /// What is not the header of a record.
 const BLANK: [u8; RECORD_HEADER] = [0; RECORD_HEADER];
 
@@ -24,7 +21,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Makes the file, `capacity` bytes long; 0 reserves nothing. Its name is not durable yet.
+    /// Makes the file, `capacity` bytes long; 0 reserves nothing.
     pub(super) fn make(files: &dyn Files, dir: &Path, capacity: u64) -> Result<Self, Error> {
         let path = dir.join(PREPARED);
         let file = files
@@ -74,10 +71,8 @@ pub(super) struct Active {
     pub(super) path: PathBuf,
     /// Where the next record goes.
     pub(super) written: u64,
-    /// All before this offset, and all records below this number, have been synced, except that the header may not be.
+    /// All before this offset, and all records below this number, have been synced.
     pub(super) synced: Mark,
-    /// Whether the header has been synced.
-    begun: bool,
     /// Bytes reserved.
     pub(super) capacity: u64,
     /// Whether records of another segment may lie behind the content.
@@ -92,13 +87,13 @@ pub(super) struct Mark {
 }
 
 impl Active {
-    /// Makes a segment of a prepared file. What makes it durable comes later: its first sync, and then that of the
-    /// directory. Until then a power cut may leave it under the prepared file's name, where it is found by its header.
+    /// Makes a segment of a prepared file. Durable on return unless `durable` is false.
     pub(super) fn begin(
         files: &dyn Files,
         dir: &Path,
         prepared: Prepared,
         header: &SegmentHeader,
+        durable: bool,
     ) -> Result<Self, Error> {
         let Prepared {
             file,
@@ -109,9 +104,18 @@ impl Active {
         let path = dir.join(segment_name(header.first_seq));
         write_full(&*file, &mut [IoSlice::new(&header.encode())], 0)
             .map_err(|error| Error::io("write", &temporary, error))?;
+        if durable {
+            file.sync()
+                .map_err(|error| Error::io("sync", &temporary, error))?;
+        }
         files
             .rename(&temporary, &path)
             .map_err(|error| Error::io("name", &path, error))?;
+        if durable {
+            files
+                .sync_dir(dir)
+                .map_err(|error| Error::io("sync", dir, error))?;
+        }
         Ok(Self {
             file,
             path,
@@ -120,20 +124,9 @@ impl Active {
                 offset: SEGMENT_HEADER as u64,
                 seq: header.first_seq,
             },
-            begun: false,
             capacity,
             recycled,
         })
-    }
-
-    /// Whether the header is durable.
-    pub(super) fn is_begun(&self) -> bool {
-        self.begun
-    }
-
-    /// Whether all that is written has been synced.
-    pub(super) fn is_clean(&self) -> bool {
-        self.begun && self.synced.offset == self.written
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -167,7 +160,6 @@ impl Active {
         self.file
             .sync()
             .map_err(|error| Error::io("sync", &self.path, error))?;
-        self.begun = true;
         self.synced = Mark {
             offset: self.written,
             seq: next_seq,
@@ -179,16 +171,6 @@ impl Active {
     pub(super) fn cut(&self, offset: u64) -> io::Result<()> {
         self.file.set_len(offset)?;
         self.file.sync()
-    }
-
-    /// Gives back reserved space if much of it was not used. A little is kept: giving it back and asking for it when the
-    /// file is used again costs more than the space is worth, each time.
-    pub(super) fn seal(mut self) {
-        let unused = self.capacity.saturating_sub(self.written);
-        if unused > self.capacity / UNUSED_MAX {
-            // Space that is not given back now is given back with the segment.
-            self.release().ok();
-        }
     }
 
     /// Gives back reserved space that was not used.

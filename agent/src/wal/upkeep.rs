@@ -81,10 +81,9 @@ impl Writer {
             // The segment was given up; its successor is begun all the same.
             self.active = None;
         }
-        self.settle_name()?;
         let prepared = match self.next.take() {
             Some(next) if next.capacity() >= capacity => next,
-            _ => self.make(capacity)?,
+            _ => Prepared::make(&*shared.files, &shared.dir, capacity)?,
         };
         let (last, given_up, follows) = {
             let mut state = shared.state();
@@ -98,13 +97,14 @@ impl Writer {
             follows: if given_up { follows } else { self.next_seq },
             recycled: prepared.recycled,
         };
+        let durable = shared.options().fsync != Fsync::Never;
         // From here on a file may say that it follows the segment before, even if this fails: nothing more goes in there.
-        if let Some(old) = self.active.take() {
-            old.seal();
+        if let Some(mut old) = self.active.take() {
+            // Space that is not given back now is given back with the segment.
+            old.release().ok();
         }
-        let begun = Active::begin(&*shared.files, &shared.dir, prepared, &header)?;
+        let begun = Active::begin(&*shared.files, &shared.dir, prepared, &header, durable)?;
         self.active = Some(begun);
-        self.unnamed = true;
         self.next_seq = header.first_seq;
         let mut state = shared.state();
         state.next_seq = header.first_seq;
@@ -119,32 +119,6 @@ impl Writer {
             // What stays is removed at the next start: there is nothing in it.
             shared.files.remove(&shared.segment_path(last)).ok();
         }
-        Ok(())
-    }
-
-    /// Makes a file to become a segment. It will be found under this name, should a power cut take its next one.
-    fn make(&self, capacity: u64) -> Result<Prepared, Error> {
-        let shared = &self.shared;
-        let prepared = Prepared::make(&*shared.files, &shared.dir, capacity)?;
-        if shared.options().fsync != Fsync::Never {
-            shared
-                .files
-                .sync_dir(&shared.dir)
-                .map_err(|error| Error::io("sync", &shared.dir, error))?;
-        }
-        Ok(prepared)
-    }
-
-    /// Makes the newest segment's name durable.
-    fn settle_name(&mut self) -> Result<(), Error> {
-        let shared = &self.shared;
-        if self.unnamed && shared.options().fsync != Fsync::Never {
-            shared
-                .files
-                .sync_dir(&shared.dir)
-                .map_err(|error| Error::io("sync", &shared.dir, error))?;
-        }
-        self.unnamed = false;
         Ok(())
     }
 
@@ -164,7 +138,8 @@ impl Writer {
         let Some(mut active) = self.active.take() else {
             return true;
         };
-        if active.is_clean() || self.shared.options().fsync == Fsync::Never {
+        let clean = active.synced.offset == active.written;
+        if clean || self.shared.options().fsync == Fsync::Never {
             self.active = Some(active);
             return true;
         }
@@ -182,7 +157,6 @@ impl Writer {
             Err(_) => {
                 // It has been answered: what the kernel still has is kept, and nothing is built on it.
                 self.shared.state().totals.failures += 1;
-                self.headless = !active.is_begun();
                 self.sync_due = None;
                 false
             }
@@ -200,19 +174,13 @@ impl Writer {
     }
 
     /// Removes segments from the oldest on in which everything is settled: one at a time, each durably, so that what is
-    /// left is always the log's end. Before, the newest has its name.
+    /// left is always the log's end.
     pub(super) fn reclaim(&mut self) {
-        if self.settle_name().is_err() {
-            self.shared.state().totals.failures += 1;
-            return self.retry_later();
-        }
-        // One whose header is durable stays: by it the log is known, and which numbers have been used.
-        let kept = if self.is_begun() { 1 } else { 2 };
         loop {
             let state = self.shared.state();
             let wanted = state.oldest_wanted();
             let (oldest, fit) = match state.segments.front() {
-                Some(oldest) if state.segments.len() > kept && oldest.end_seq <= wanted => {
+                Some(oldest) if state.segments.len() > 1 && oldest.end_seq <= wanted => {
                     let fits = oldest.len <= self.shared.options().segment_bytes;
                     (oldest.first_seq, fits && !oldest.failed)
                 }
@@ -234,15 +202,6 @@ impl Writer {
             state.segments.pop_front();
             state.totals.removed_segments += 1;
         }
-    }
-
-    /// Whether the newest segment's header is durable, or as durable as it gets.
-    fn is_begun(&self) -> bool {
-        let begun = match &self.active {
-            Some(active) => active.is_begun(),
-            None => !self.headless,
-        };
-        begun || self.shared.options().fsync == Fsync::Never
     }
 
     /// Removes a segment's file durably, if it is there.
@@ -330,8 +289,9 @@ impl Writer {
     }
 
     fn prepare_now(&mut self) {
-        let capacity = self.shared.options().segment_bytes;
-        let made = self.settle_name().and_then(|()| self.make(capacity));
+        let shared = &self.shared;
+        let capacity = shared.options().segment_bytes;
+        let made = Prepared::make(&*shared.files, &shared.dir, capacity);
         let outcome = made.map(|prepared| self.next = Some(prepared));
         self.note_room(&outcome);
     }
@@ -339,7 +299,7 @@ impl Writer {
     /// Leaves nearly nothing on disk of a log in which everything is settled.
     fn shrink(&mut self) {
         let holds_nothing = self.active.as_ref().is_some_and(Active::is_empty);
-        if !self.sync() || (!holds_nothing && self.roll(0).is_err()) || !self.sync() {
+        if !self.sync() || (!holds_nothing && self.roll(0).is_err()) {
             return self.retry_later();
         }
         if let Some(active) = &mut self.active {

@@ -32,11 +32,6 @@ pub(super) struct Writer {
     /// `None` after a failure, until another segment can be begun.
     pub(super) active: Option<Active>,
     pub(super) next: Option<Prepared>,
-    /// Whether the newest segment's name may not be on disk yet. As long as it is not, the name of a prepared file is not
-    /// given to another file, and nothing is removed.
-    pub(super) unnamed: bool,
-    /// Whether the newest segment was given up before its header was durable.
-    pub(super) headless: bool,
     pub(super) next_seq: u64,
     /// Where the next boundary must begin.
     pub(super) batched: Position,
@@ -64,8 +59,6 @@ impl Writer {
             shared,
             active: Some(active),
             next: None,
-            unnamed: false,
-            headless: false,
             next_seq,
             batched,
             unsynced: Vec::new(),
@@ -250,9 +243,7 @@ impl Writer {
         error: &Error,
     ) {
         let mut keep = keep;
-        let cut = active.cut(keep.offset);
-        self.headless = !active.is_begun() && cut.is_err();
-        match cut {
+        match active.cut(keep.offset) {
             // The cut's sync covers what was written before the group.
             Ok(()) => self.requeue_if(keep == active.synced),
             Err(_) if self.shared.options().fsync == Fsync::Always => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::sim::{Fault, Sim};
 use super::*;
-use crate::wal::layout::{PREPARED, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader};
+use crate::wal::layout::{RECORD_HEADER, SEGMENT_HEADER, SegmentHeader};
 
 type Contents = BTreeMap<PathBuf, Vec<u8>>;
 
@@ -152,42 +152,4 @@ async fn a_file_with_refused_records_is_not_used_again() {
     }
     assert!(log.stats().totals.recycled_segments > 0);
     log.close().await;
-}
-
-#[tokio::test]
-async fn a_segment_whose_name_a_power_cut_took_is_found_under_the_prepared_ones() {
-    let sim = Sim::new(1);
-    let (log, _reader, _) = open_sim(&sim);
-    let mut seqs = Vec::new();
-    while log.stats().segments < 3 {
-        seqs.push(log.append(0, 0, payload(300, 1)).await.unwrap());
-    }
-    let mut contents = sim.contents();
-    log.close().await;
-    let (path, _) = newest(&contents);
-    let bytes = contents.remove(&path).unwrap();
-    contents.insert(path.with_file_name(PREPARED), bytes);
-    let (found, recovered) = reopen(&contents).await;
-    assert_eq!(found, seqs);
-    assert!(recovered.damage.is_none());
-}
-
-#[tokio::test]
-async fn a_prepared_file_that_was_an_older_segment_stays_forgotten() {
-    let (seqs, [_, _, after]) = used_log().await;
-    let (path, _) = newest(&after);
-    let header = SegmentHeader::decode(&after[&path][..SEGMENT_HEADER]).unwrap();
-    let older = SegmentHeader {
-        first_seq: header.first_seq - 1,
-        follows: header.first_seq - 1,
-        ..header
-    };
-    let mut bytes = after[&path].clone();
-    bytes[..SEGMENT_HEADER].copy_from_slice(&older.encode());
-    let mut contents = after.clone();
-    contents.insert(path.with_file_name(PREPARED), bytes);
-    let (found, recovered) = reopen(&contents).await;
-    assert_eq!(found, seqs);
-    assert!(recovered.damage.is_none());
-    assert_eq!(recovered.torn_bytes, 0);
 }
