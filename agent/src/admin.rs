@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use hyper::service::Service;
 use hyper_util::server::conn::auto;
 
 use crate::auth::{AuthOptions, AuthSettings, Authenticators, Denied, Guard, Reference, Side};
-use crate::component::{BoxFuture, Shutdown};
+use crate::component::{BoxFuture, ComponentError, Shutdown};
 use crate::config::Section;
 use crate::net::Connection;
 use crate::net::listen;
@@ -78,16 +77,20 @@ impl Lock {
         }
     }
 
-    /// What it speaks TLS with, if it does; `protocols` are offered by ALPN.
+    /// What it speaks TLS with, if it does; `protocols` are offered by ALPN, `prefix` as for [`Lock::resolve`].
     ///
     /// # Errors
     /// When certificates cannot be used.
-    pub(crate) fn tls(&self, protocols: &[&[u8]]) -> io::Result<Option<ServerTls>> {
+    pub(crate) fn tls(
+        &self,
+        protocols: &[&[u8]],
+        prefix: &str,
+    ) -> Result<Option<ServerTls>, ComponentError> {
         let tls = self.tls.as_ref().map(|tls| {
             let config = tls.server_config(protocols);
-            config.map(|config| (tls.clone(), config)).map_err(|cause| {
-                io::Error::new(io::ErrorKind::InvalidInput, format!("set up TLS: {cause}"))
-            })
+            config
+                .map(|config| (tls.clone(), config))
+                .map_err(|cause| cause.of_component(&format!("{prefix}tls")))
         });
         tls.transpose()
     }
@@ -142,8 +145,23 @@ impl Lock {
 /// A bound socket that serves nobody yet.
 pub(crate) struct Endpoint {
     place: Place<Pages>,
+    keys: Keys,
     tls: Option<ServerTls>,
     guard: Guard,
+}
+
+/// Where to serve at `endpoint`, which is written at `key`.
+///
+/// # Errors
+/// When the address is taken or not this machine's.
+pub(crate) fn place<S: Send + Sync + 'static>(
+    sockets: &Sockets,
+    endpoint: &listen::Endpoint,
+    owner: &str,
+    key: &str,
+) -> Result<Place<S>, ComponentError> {
+    Place::at(sockets, endpoint, owner)
+        .map_err(|cause| ComponentError::new(format!("bind {endpoint}"), cause).at(key))
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -152,15 +170,37 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
+/// How the keys of a server are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Keys {
+    /// What stands before `tls` and `auth`: nothing, or such as `http.`.
+    pub(crate) prefix: &'static str,
+    /// The endpoint's.
+    pub(crate) endpoint: &'static str,
+}
+
+impl Keys {
+    /// Those of a component that has just one server.
+    pub(crate) const PLAIN: Self = Self {
+        prefix: "",
+        endpoint: "endpoint",
+    };
+}
+
 /// Binds `endpoint`, or shares the socket that is there. `owner` tells those apart that take any free port. Called on the
 /// runtime.
+///
+/// # Errors
+/// When the address is taken or not this machine's, with the endpoint's key.
 pub(crate) fn bind(
     sockets: &Sockets,
     endpoint: &listen::Endpoint,
     owner: &str,
-) -> io::Result<Endpoint> {
+    keys: Keys,
+) -> Result<Endpoint, ComponentError> {
     Ok(Endpoint {
-        place: Place::at(sockets, endpoint, owner)?,
+        place: place(sockets, endpoint, owner, keys.endpoint)?,
+        keys,
         tls: None,
         guard: Guard::default(),
     })
@@ -171,11 +211,15 @@ impl Endpoint {
     ///
     /// # Errors
     /// When certificates cannot be used.
-    pub(crate) fn locked(self, lock: &Lock, authenticators: &Authenticators) -> io::Result<Self> {
+    pub(crate) fn locked(
+        self,
+        lock: &Lock,
+        authenticators: &Authenticators,
+    ) -> Result<Self, ComponentError> {
         Ok(Self {
-            place: self.place,
-            tls: lock.tls(&[b"http/1.1"])?,
+            tls: lock.tls(&[b"http/1.1"], self.keys.prefix)?,
             guard: authenticators.guard(lock.auth.as_ref()),
+            ..self
         })
     }
 
@@ -337,9 +381,9 @@ mod tests {
         answer(StatusCode::OK, "text/plain", path.to_owned())
     }
 
-    fn bind_text(text: &str) -> io::Result<Endpoint> {
+    fn bind_text(text: &str) -> Result<Endpoint, ComponentError> {
         let endpoint = listen::Endpoint::parse("tcp", text).unwrap();
-        bind(&Sockets::default(), &endpoint, "test")
+        bind(&Sockets::default(), &endpoint, "test", Keys::PLAIN)
     }
 
     fn start() -> (SocketAddr, Shutdown, tokio::task::JoinHandle<()>) {
@@ -434,7 +478,7 @@ mod tests {
         let sockets = Sockets::default();
         let serve = |text: &'static str| {
             let endpoint = listen::Endpoint::parse("tcp", "127.0.0.1:0").unwrap();
-            let endpoint = bind(&sockets, &endpoint, "test").unwrap();
+            let endpoint = bind(&sockets, &endpoint, "test", Keys::PLAIN).unwrap();
             let address: SocketAddr = endpoint.address().parse().unwrap();
             let shutdown = Shutdown::default();
             let respond = move |_: &str| answer(StatusCode::OK, "text/plain", text);
@@ -518,10 +562,9 @@ mod tests {
     #[tokio::test]
     async fn an_address_in_use_is_an_error() {
         let (address, shutdown, serving) = start();
-        assert_eq!(
-            bind_text(&address.to_string()).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
+        let failed = bind_text(&address.to_string()).unwrap_err();
+        assert_eq!(failed.attempted, format!("bind {address}"));
+        assert!(failed.cause.contains("in use"), "{failed}");
         shutdown.trigger();
         serving.await.unwrap();
     }

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use thiserror::Error;
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
 
-use crate::component::ComponentError;
-use crate::config::{self, ConfigSources, Configuration, Format, LogEncoding, LogSettings, Source};
+use crate::config::{
+    self, ConfigSources, Configuration, Diagnostics, Format, LogEncoding, LogSettings, Source,
+};
+use crate::failure::Failures;
 use crate::health::{Health, Phase, Reloaded, Shown};
 use crate::overview::{Overview, Shape};
 use crate::pipeline::{Built, Change, Ending, Running, World};
@@ -30,10 +33,15 @@ use crate::telemetry::logs::Logs;
 use crate::telemetry::spans::SpanKind;
 use crate::telemetry::{Telemetry, names};
 
+/// Everything that cannot be built at the start, each with its place in the configuration.
+#[derive(Debug, Error)]
+#[error("not everything in the configuration can be had: {}", .0.summary())]
+pub struct NotBuilt(pub Diagnostics);
+
 /// Runs the agent until it is told to stop, or cannot go on.
 ///
 /// # Errors
-/// When a component cannot be built or a receiver fails.
+/// [`NotBuilt`] when components cannot be built.
 pub async fn run(
     sources: ConfigSources,
     configuration: Configuration,
@@ -159,11 +167,15 @@ impl Agent {
         let loaded = Arc::new(Loaded::new(configuration));
         // Pages are served while everything else is built.
         health.show(shown(&loaded));
-        side.swap(side.prepare(None, &loaded)?);
+        let prepared = side
+            .prepare(None, &loaded)
+            .map(|prepared| side.swap(prepared));
         let built = {
             let (loaded, world) = (Arc::clone(&loaded), world.clone());
-            beside(move || loaded.plan(held_max).build(&world)).await?
+            beside(move || loaded.plan(held_max).build(&world)).await
         };
+        let (built, ()) = both(built, prepared)
+            .map_err(|failures| NotBuilt(failures.locate(&loaded.configuration.tree)))?;
         let mut running = built.start();
         running.drain_timeout = loaded.settings().drain_timeout;
         health.enter(Phase::Ready);
@@ -276,18 +288,27 @@ impl Agent {
         };
         let difference = Difference::between(&self.loaded, &new);
         let warnings = new.configuration.warnings.clone();
+        let built = match difference.is_empty() {
+            true => None,
+            false => match self.build(&new).await {
+                Ok(built) => Some(built),
+                Err(failures) => {
+                    let found = failures.locate(&new.configuration.tree);
+                    return Report::failed(difference, &found);
+                }
+            },
+        };
         if dry_run {
+            // That it can be built was all there was to find out. Files are closed.
+            beside(move || drop(built)).await;
             return Report::new(Outcome::Valid, difference, &warnings);
         }
-        let outcome = match difference.is_empty() {
-            true => Outcome::Unchanged,
-            false => match self.build(&new).await {
-                Ok((built, prepared)) => {
-                    self.swap(built, prepared, &new);
-                    Outcome::Reloaded
-                }
-                Err(cause) => return Report::failed(difference, &cause),
-            },
+        let outcome = match built {
+            None => Outcome::Unchanged,
+            Some((built, prepared)) => {
+                self.swap(built, prepared, &new);
+                Outcome::Reloaded
+            }
         };
         self.loaded = new;
         self.health.show(shown(&self.loaded));
@@ -296,13 +317,13 @@ impl Agent {
     }
 
     /// Builds everything new beside what runs.
-    async fn build(&mut self, new: &Arc<Loaded>) -> Result<(Built, Prepared), ComponentError> {
+    async fn build(&mut self, new: &Arc<Loaded>) -> Result<(Built, Prepared), Failures> {
         self.untidy = true;
-        let prepared = self.side.prepare(Some(&self.loaded), new)?;
+        let prepared = self.side.prepare(Some(&self.loaded), new);
         let builder = self.running.builder();
         let (old, new, held_max) = (Arc::clone(&self.loaded), Arc::clone(new), self.held_max);
-        let built = beside(move || builder(&old.plan(held_max), &new.plan(held_max))).await?;
-        Ok((built, prepared))
+        let built = beside(move || builder(&old.plan(held_max), &new.plan(held_max))).await;
+        both(built, prepared)
     }
 
     /// From here on nothing can fail.
@@ -434,6 +455,15 @@ impl Agent {
             clean
         };
         extending(&notifier, limit, ending).await
+    }
+}
+
+/// Both, or everything that cannot be built of them.
+fn both<A, B>(a: Result<A, Failures>, b: Result<B, Failures>) -> Result<(A, B), Failures> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(failures), Ok(_)) | (Ok(_), Err(failures)) => Err(failures),
+        (Err(failures), Err(others)) => Err(failures.and(others)),
     }
 }
 

@@ -320,7 +320,7 @@ fn refuse(found: &Diagnostics) -> ExitCode {
 }
 
 /// Reports problems: to a terminal with the lines they are about, else one line each.
-fn tell(found: &Diagnostics) {
+pub fn tell(found: &Diagnostics) {
     let text = match io::stderr().is_terminal() {
         true => found.with_excerpts(),
         false => found.to_string(),

@@ -86,6 +86,10 @@ pub struct ComponentError {
     pub attempted: String,
     /// What went wrong.
     pub cause: String,
+    /// The key of the component's table that asked for it, dotted; empty where it is the component as a whole.
+    pub key: String,
+    /// What else failed in the same attempt.
+    also: Vec<ComponentError>,
 }
 
 impl ComponentError {
@@ -94,7 +98,35 @@ impl ComponentError {
         Self {
             attempted: attempted.into(),
             cause: cause.to_string(),
+            key: String::new(),
+            also: Vec::new(),
         }
+    }
+
+    /// The same, asked for by `key` of the component's table.
+    #[must_use]
+    pub fn at(mut self, key: impl Into<String>) -> Self {
+        self.key = key.into();
+        self
+    }
+
+    /// Both of two parts of a component, or everything that failed in building them.
+    pub fn both<A, B>(a: Result<A, Self>, b: Result<B, Self>) -> Result<(A, B), Self> {
+        match (a, b) {
+            (Ok(a), Ok(b)) => Ok((a, b)),
+            (Err(failed), Ok(_)) | (Ok(_), Err(failed)) => Err(failed),
+            (Err(mut failed), Err(other)) => {
+                failed.also.push(other);
+                Err(failed)
+            }
+        }
+    }
+
+    /// Each failure by itself.
+    pub fn into_each(mut self) -> Vec<Self> {
+        let also = std::mem::take(&mut self.also);
+        let also = also.into_iter().flat_map(Self::into_each);
+        std::iter::once(self).chain(also).collect()
     }
 }
 

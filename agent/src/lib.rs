@@ -23,6 +23,7 @@ pub mod config;
 pub mod convert;
 pub mod exporters;
 pub mod extensions;
+pub mod failure;
 pub mod fingerprint;
 pub mod gather;
 pub mod health;

@@ -97,8 +97,21 @@ fn log_warnings(warnings: &Diagnostics) {
     }
 }
 
+fn log_errors(errors: &Diagnostics) {
+    for found in &errors.0 {
+        let place = found.place.as_ref().map(ToString::to_string);
+        error!(key = found.key, place, "{}", found.message);
+    }
+}
+
 /// The last words are for a person, unless a program reads the log.
 fn last_words(problem: &anyhow::Error, encoding: LogEncoding) {
+    if let Some(app::NotBuilt(found)) = problem.downcast_ref() {
+        match encoding {
+            LogEncoding::Json => log_errors(found),
+            LogEncoding::Console => cli::tell(found),
+        }
+    }
     match encoding {
         LogEncoding::Json => error!(problem = format!("{problem:#}"), "failed"),
         LogEncoding::Console => cli::complain(&format!("tidegate: {problem:#}\n")),

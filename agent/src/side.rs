@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::component::{BoxFuture, ComponentError, ExtensionContext, Shutdown};
 use crate::config::Settings;
+use crate::failure::Failures;
 use crate::health::Health;
 use crate::overview::Overview;
 use crate::pipeline::{Change, World};
@@ -86,12 +87,9 @@ impl Side {
     /// Builds what `new` wants and `old` has not. Nothing that runs changes. Called on the runtime.
     ///
     /// # Errors
-    /// What cannot be built.
-    pub(crate) fn prepare(
-        &self,
-        old: Option<&Loaded>,
-        new: &Loaded,
-    ) -> Result<Prepared, ComponentError> {
+    /// Everything that cannot be built.
+    pub(crate) fn prepare(&self, old: Option<&Loaded>, new: &Loaded) -> Result<Prepared, Failures> {
+        let mut failures = Failures::default();
         let mut prepared = Prepared {
             begin: Vec::new(),
             kept: BTreeSet::new(),
@@ -100,12 +98,14 @@ impl Side {
         if old.is_some_and(|old| same_metrics(old, new)) {
             prepared.kept.insert(METRICS.to_owned());
         } else {
-            prepared.begin.extend(self.metrics(new.settings())?);
+            let metrics = failures.note(&["service"], self.metrics(new.settings()));
+            prepared.begin.extend(metrics.flatten());
         }
         if old.is_some_and(|old| same_door(old, new)) {
             prepared.kept.insert(DOOR.to_owned());
         } else {
-            prepared.begin.extend(self.door(new.settings())?);
+            let door = failures.note(&["service"], self.door(new.settings()));
+            prepared.begin.extend(door.flatten());
         }
         for (id, settings) in &new.settings().extensions {
             let name = extension_name(id);
@@ -113,21 +113,24 @@ impl Side {
                 prepared.kept.insert(name);
                 continue;
             }
-            let built = settings.build(ExtensionContext {
+            let attempt = settings.build(ExtensionContext {
                 id: id.clone(),
                 health: self.surroundings.health.clone(),
                 telemetry: self.surroundings.world.telemetry.clone(),
                 statuses: self.surroundings.world.statuses.clone(),
                 sockets: self.surroundings.world.sockets.clone(),
                 authenticators: self.surroundings.world.authenticators.clone(),
-            })?;
+            });
+            let Some(built) = failures.note(&["extensions", id], attempt) else {
+                continue;
+            };
             prepared
                 .begin
                 .push((name, Box::new(|shutdown| built.run(shutdown))));
             let status = self.surroundings.world.statuses.reporter();
             prepared.statuses.push((id.clone(), status));
         }
-        Ok(prepared)
+        failures.or(prepared)
     }
 
     fn metrics(&self, settings: &Settings) -> Result<Option<(String, Begin)>, ComponentError> {
@@ -136,10 +139,7 @@ impl Side {
         };
         let Surroundings { world, started, .. } = self.surroundings.clone();
         let lock = &settings.telemetry.metrics_lock;
-        let endpoint = server::bind(&world.sockets, address, lock, &world.authenticators);
-        let endpoint = endpoint.map_err(|cause| {
-            ComponentError::new(format!("bind the metrics endpoint {address}"), cause)
-        })?;
+        let endpoint = server::bind(&world.sockets, address, lock, &world.authenticators)?;
         let begin: Begin = Box::new(move |shutdown| {
             let serving = endpoint.run(world.telemetry, world.held, started, shutdown);
             Box::pin(async move {
@@ -162,11 +162,7 @@ impl Side {
             ..
         } = self.surroundings.clone();
         let lock = &settings.admin_lock;
-        let door = Door::bind(&world.sockets, endpoint, lock, &world.authenticators);
-        let door = door.map_err(|cause| {
-            ComponentError::new(format!("bind service.admin {endpoint}"), cause)
-        })?;
-        info!(address = door.address(), "commands are taken");
+        let door = Door::bind(&world.sockets, endpoint, lock, &world.authenticators)?;
         let behind = Behind {
             requests,
             health,
@@ -174,6 +170,7 @@ impl Side {
             taps: world.taps,
         };
         let begin: Begin = Box::new(move |shutdown| {
+            info!(address = door.address(), "commands are taken");
             let serving = door.serve(behind, shutdown);
             Box::pin(async move {
                 serving.await;

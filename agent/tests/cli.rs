@@ -163,9 +163,17 @@ fn an_address_that_is_taken_is_told_with_its_component() {
          [service.telemetry.metrics]\naddress = '127.0.0.1:0'\n\
          [service.pipelines.logs]\nreceivers = ['otlp/web']\nexporters = ['debug']\n"
     );
-    let expected =
-        format!("tidegate: start the receiver otlp/web: bind {address}: Address already in use");
-    check(&["run", "--config", "-"], &config, 1, &[], &[&expected]);
+    let expected = format!(
+        "2:1: error: receivers.\"otlp/web\".protocols.http.endpoint: bind {address}: Address already in use"
+    );
+    let last = "tidegate: not everything in the configuration can be had: 1 error";
+    check(
+        &["run", "--config", "-"],
+        &config,
+        1,
+        &[],
+        &[&expected, last],
+    );
 }
 
 #[test]

@@ -325,42 +325,75 @@ async fn a_configuration_that_is_wrong_or_cannot_be_had_changes_nothing() {
         ("x = = 1".to_owned(), "agent.toml:1:"),
         (text(http, "max_request_body = 1", ""), "max_request_body"),
         (base.replace("['file']", "['fil']"), "did you mean `file`"),
-        (text(in_use, "", ""), "bind"),
+        (
+            text(in_use, "", ""),
+            "error: receivers.otlp.protocols.http.endpoint: bind",
+        ),
         (
             format!(
                 "{base}[extensions.health_check]\nendpoint = '{in_use}'\n[service]\nextensions = ['health_check']\n"
             ),
-            "health_check",
+            "error: extensions.health_check.endpoint: bind",
         ),
         (
             base.replace("level = 'none'", &format!("address = '{in_use}'")),
-            "metrics endpoint",
+            "error: service.telemetry.metrics.address: bind",
+        ),
+        (
+            format!("{base}[service.admin]\nendpoint = '{in_use}'\n"),
+            "error: service.admin.endpoint: bind",
         ),
         (
             more(
                 "otlp_http",
                 "endpoint = 'http://127.0.0.1:1'\nsending_queue = { storage = 'wal', directory = '{dir}/file/queue' }",
             ),
-            "file/queue",
+            "error: exporters.\"otlp_http/more\".sending_queue.directory: open the queue for logs in {dir}/file/queue",
         ),
-        (more("file", "path = '{dir}/file/out'"), "file/out"),
+        (
+            more("file", "path = '{dir}/file/out'"),
+            "error: exporters.\"file/more\".path: start writing: ",
+        ),
         (
             more(
                 "otlp_http",
                 "endpoint = 'https://127.0.0.1:1'\ntls = { ca_file = '{dir}/none' }",
             ),
-            "none",
+            "error: exporters.\"otlp_http/more\".tls.ca_file: set up TLS: {dir}/none: No such file",
+        ),
+        (
+            format!(
+                "{base}[extensions.bearertokenauth]\nfilename = '{{dir}}/none'\n[service]\nextensions = ['bearertokenauth']\n"
+            ),
+            "error: extensions.bearertokenauth.filename: read {dir}/none: No such file",
+        ),
+        (
+            format!(
+                "{base}[extensions.basicauth]\nhtpasswd = {{ file = '{{dir}}/none' }}\n[service]\nextensions = ['basicauth']\n"
+            ),
+            "error: extensions.basicauth.htpasswd.file: read {dir}/none: No such file",
+        ),
+        (
+            format!(
+                "{base}[processors.wasm]\npath = '{{dir}}/file'\n[service.pipelines.'logs/more']\nreceivers = ['otlp']\nprocessors = ['wasm']\nexporters = ['file']\n"
+            ),
+            "error: processors.wasm.path: load the plugin {dir}/file: it is not WebAssembly",
         ),
     ];
+    let folder = bench.folder.path().to_str().unwrap().to_owned();
     let mut kept = Kept::connect(http).await;
     for (text, expected) in &wrong {
         let report = bench.reload(text).await;
         assert_eq!(report.outcome, Outcome::Refused, "{text}");
-        let told: Vec<_> = report.problems.iter().map(ToString::to_string).collect();
-        assert!(
-            told.iter().any(|told| told.contains(expected)),
-            "{expected}: {told:?}"
-        );
+        let expected = expected.replace("{dir}", &folder);
+        for problem in &report.problems {
+            let told = problem.to_string();
+            assert!(told.contains(&expected), "{expected}: {told}");
+            assert!(told.starts_with(&format!("{folder}/agent.toml:")), "{told}");
+        }
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+        // Whoever only asks hears the same.
+        assert_eq!(bench.agent.reload(true, "test").await, report);
         assert_eq!(kept.post("/v1/logs").await, 200, "{text}");
     }
     assert_eq!(
@@ -420,6 +453,63 @@ async fn a_dry_run_only_says_what_would_change() {
         );
     }
     assert_eq!(bench.metric("tidegate_reloads{"), 0.0);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_lets_go_of_what_it_built() {
+    let (http, next, health) = (free(), free(), free());
+    let base = text(http, "", "");
+    let mut bench = Bench::start(&base).await;
+    let mut kept = Kept::connect(http).await;
+    assert_eq!(kept.post("/v1/logs").await, 200);
+    let queue = "sending_queue = { storage = 'wal', directory = '{dir}/queue' }";
+    let changed = format!(
+        "{}[extensions.health_check]\nendpoint = '{health}'\n[service]\nextensions = ['health_check']\n",
+        text(next, "", queue)
+    );
+    bench.write(&changed);
+    for _ in 0..2 {
+        let report = bench.agent.reload(true, "test").await;
+        assert_eq!(report.outcome, Outcome::Valid, "{report:?}");
+        assert_eq!(kept.post("/v1/logs").await, 200);
+        // Whoever else wants them can have them.
+        for address in [next, health] {
+            drop(std::net::TcpListener::bind(address).unwrap());
+        }
+    }
+    bench.becomes(&changed).await;
+    eventually_status(health, "/", 200).await;
+    let mut moved = Kept::connect(next).await;
+    assert_eq!(moved.post("/v1/logs").await, 200);
+    bench.all_is_delivered(12.0).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn everything_that_cannot_be_had_is_told_at_once() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let in_use = held.local_addr().unwrap();
+    let mut bench = Bench::start(&text(free(), "", "")).await;
+    let wrong = format!(
+        "[receivers.otlp.protocols]\ngrpc = {{ endpoint = '127.0.0.1:0', tls = {{ cert_file = '/none', key_file = '/none' }} }}\nhttp = {{ endpoint = '{in_use}' }}\n\
+         [exporters.file]\npath = '/nowhere/out'\n[exporters.debug]\n\
+         [extensions.zpages]\nendpoint = '127.0.0.1:0'\ntls = {{ cert_file = '/none', key_file = '/none' }}\n\
+         [service]\nextensions = ['zpages']\n[service.telemetry.metrics]\nlevel = 'none'\n\
+         [service.pipelines.logs]\nreceivers = ['otlp']\nexporters = ['file', 'debug']\n"
+    );
+    let report = bench.reload(&wrong).await;
+    let told = report.problems.iter();
+    let told: Vec<_> = told
+        .map(|told| (told.line.unwrap(), told.key.as_str()))
+        .collect();
+    let expected = [
+        (2, "receivers.otlp.protocols.grpc.tls.cert_file"),
+        (3, "receivers.otlp.protocols.http.endpoint"),
+        (5, "exporters.file.path"),
+        (9, "extensions.zpages.tls.cert_file"),
+    ];
+    assert_eq!(told, expected, "{report:#?}");
     bench.stop().await;
 }
 

@@ -47,7 +47,7 @@ pub use settings::{
     TelemetrySettings,
 };
 pub use text::Place;
-pub(crate) use tree::split_dotted;
+pub(crate) use tree::{KeyPath, quoted, split_dotted};
 pub use unsupported::Unsupported;
 
 /// What a command line says about the configuration; enough to read it again.

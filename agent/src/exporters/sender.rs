@@ -123,6 +123,8 @@ pub fn spawn<E: Exporter>(
 ) -> Result<Sender, ComponentError> {
     let (cut, leave) = (context.cut.child(), context.leave.child());
     let (delivered, deliveries) = watch::channel(());
+    // First: the folder for dead letters may be in that of the queue.
+    let queue = Queue::open(context, signal, &settings.queue)?;
     let (letters, upkeep) = match settings.dead_letter() {
         Some(place) => {
             let (folder, upkeep) = Folder::open(context, signal, place)?;
@@ -132,7 +134,6 @@ pub fn spawn<E: Exporter>(
         }
         None => (None, None),
     };
-    let queue = Queue::open(context, signal, &settings.queue)?;
     let leftovers = queue.leftovers(context, signal);
     // What is left over goes out beside the rest, by one worker each.
     let queues = std::iter::repeat_n(&queue, settings.consumers).chain(&leftovers);

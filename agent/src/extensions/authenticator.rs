@@ -11,17 +11,12 @@ struct Installs {
 }
 
 /// The extension of `context` that answers for `way`.
-pub(super) fn build(
-    way: Result<Way, String>,
-    context: &ExtensionContext,
-) -> Result<Box<dyn Receiver>, ComponentError> {
+pub(super) fn build(way: Way, context: &ExtensionContext) -> Box<dyn Receiver> {
     let id = &context.id;
-    let way =
-        way.map_err(|cause| ComponentError::new(format!("start the extension {id}"), cause))?;
-    Ok(Box::new(Installs {
+    Box::new(Installs {
         slot: context.authenticators.slot(id),
         authenticator: Arc::new(Authenticator::new(id, way, &context.telemetry)),
-    }))
+    })
 }
 
 impl Receiver for Installs {

@@ -1,6 +1,6 @@
 //! `basicauth`: users and passwords, looked at by servers or shown by clients.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -97,17 +97,21 @@ impl Text {
         }
     }
 
-    /// What a file ends with is no part of it.
-    fn read(&self) -> Result<Secret, String> {
+    /// What a file ends with is no part of it; its path is at `key`.
+    fn read(&self, key: &str) -> Result<Secret, ComponentError> {
         match self {
             Self::Given(text) => Ok(text.clone()),
             Self::File(path) => {
                 let text = std::fs::read_to_string(path);
-                let text = text.map_err(|error| format!("read {}: {error}", path.display()))?;
+                let text = text.map_err(|error| unreadable(path, error).at(key))?;
                 Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
             }
         }
     }
+}
+
+fn unreadable(path: &Path, cause: impl ToString) -> ComponentError {
+    ComponentError::new(format!("read {}", path.display()), cause)
 }
 
 impl BasicAuthOptions {
@@ -178,28 +182,32 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 impl BasicAuthSettings {
-    fn read(&self) -> Result<Way, String> {
+    fn read(&self) -> Result<Way, ComponentError> {
         match self {
             Self::Server { file, inline } => {
                 let mut text = String::new();
                 if let Some(path) = file {
                     text = std::fs::read_to_string(path)
-                        .map_err(|error| format!("read {}: {error}", path.display()))?;
+                        .map_err(|error| unreadable(path, error).at("htpasswd.file"))?;
                     text.push('\n');
                 }
                 text.push_str(inline.expose());
                 let users = Users::parse(&text).map_err(|problem| match file {
-                    Some(path) => format!("read {}: {problem}", path.display()),
-                    None => problem,
+                    Some(path) => unreadable(path, problem).at("htpasswd.file"),
+                    None => ComponentError::new("read the users", problem).at("htpasswd.inline"),
                 })?;
                 Ok(Way::Passwords(Passwords::new(users)))
             }
             Self::Client { username, password } => {
-                let (username, password) = (username.read()?, password.read()?);
-                check_name(username.expose())?;
-                let text = format!("{}:{}", username.expose(), password.expose());
+                let name = username.read("client_auth.username_file")?;
+                let word = password.read("client_auth.password_file")?;
+                let problem = |cause: String| {
+                    ComponentError::new("use the credentials", cause).at("client_auth")
+                };
+                check_name(name.expose()).map_err(problem)?;
+                let text = format!("{}:{}", name.expose(), word.expose());
                 let value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(text)));
-                let mut value = value.map_err(|error| error.to_string())?;
+                let mut value = value.map_err(|error| problem(error.to_string()))?;
                 value.set_sensitive(true);
                 Ok(Way::User(value))
             }
@@ -226,7 +234,7 @@ impl ExtensionSettings for BasicAuthSettings {
     }
 
     fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {
-        authenticator::build(self.read(), &context)
+        Ok(authenticator::build(self.read()?, &context))
     }
 }
 
@@ -269,7 +277,8 @@ mod tests {
         assert!(matches!(settings.read(), Ok(Way::Passwords(_))));
         std::fs::write(&path, "me").unwrap();
         let problem = settings.read().err().unwrap();
-        assert!(problem.contains("htpasswd: line 1"), "{problem}");
+        assert_eq!(problem.key, "htpasswd.file");
+        assert!(problem.cause.contains("line 1"), "{problem}");
     }
 
     #[test]

@@ -121,12 +121,17 @@ impl BearerTokenAuthSettings {
         Tokens::new(self.header.clone(), &self.scheme, tokens)
     }
 
-    fn read(&self) -> Result<Tokens, String> {
+    fn read(&self) -> Result<Tokens, ComponentError> {
         let path = match &self.source {
-            Source::Given(tokens) => return self.tokens(tokens),
+            Source::Given(tokens) => {
+                let tokens = self.tokens(tokens);
+                return tokens.map_err(|cause| ComponentError::new("use the tokens", cause));
+            }
             Source::File(path) => path,
         };
-        let problem = |problem: String| format!("read {}: {problem}", path.display());
+        let problem = |cause: String| {
+            ComponentError::new(format!("read {}", path.display()), cause).at("filename")
+        };
         let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let tokens: Vec<_> = lines.map(Secret::new).collect();
@@ -147,7 +152,7 @@ impl ExtensionSettings for BearerTokenAuthSettings {
     }
 
     fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {
-        authenticator::build(self.read().map(Way::Tokens), &context)
+        Ok(authenticator::build(Way::Tokens(self.read()?), &context))
     }
 }
 
@@ -180,9 +185,14 @@ mod tests {
             scheme: String::new(),
             source: Source::File(path.clone()),
         };
-        assert!(settings.read().unwrap_err().contains("No such file"));
+        let check = |expected: &str| {
+            let problem = settings.read().unwrap_err();
+            assert_eq!(problem.key, "filename");
+            assert!(problem.cause.contains(expected), "{problem}");
+        };
+        check("No such file");
         std::fs::write(&path, "\n \n").unwrap();
-        assert!(settings.read().unwrap_err().contains("there is no token"));
+        check("there is no token");
         std::fs::write(&path, "one\r\n\ntwo\n").unwrap();
         let tokens = settings.read().unwrap();
         assert_eq!(tokens.header().1, "one");

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub(super) use crate::admin::Keys;
 use crate::admin::{self, Endpoint, Lock};
 use crate::auth::{AuthOptions, Reference};
 use crate::claim::Claim;
@@ -15,24 +16,7 @@ use crate::net::server_tls::TlsOptions;
 pub(super) struct Front {
     pub(super) endpoint: listen::Endpoint,
     pub(super) lock: Lock,
-    keys: Keys,
-}
-
-/// How the keys of a front are called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Keys {
-    /// What stands before `tls` and `auth`: nothing, or such as `http.`.
-    pub(super) prefix: &'static str,
-    /// The endpoint's.
-    pub(super) endpoint: &'static str,
-}
-
-impl Keys {
-    /// Those of an extension that has just one.
-    pub(super) const PLAIN: Self = Self {
-        prefix: "",
-        endpoint: "endpoint",
-    };
+    pub(super) keys: Keys,
 }
 
 impl Front {
@@ -75,19 +59,8 @@ impl Front {
     /// Binds it, for HTTP.
     pub(super) fn bind(&self, context: &ExtensionContext) -> Result<Endpoint, ComponentError> {
         let owner = format!("extensions.{}", context.id);
-        admin::bind(&context.sockets, &self.endpoint, &owner)
-            .and_then(|endpoint| endpoint.locked(&self.lock, &context.authenticators))
-            .map_err(|cause| self.failed(context, cause))
-    }
-
-    /// That it cannot be bound.
-    pub(super) fn failed(
-        &self,
-        context: &ExtensionContext,
-        cause: std::io::Error,
-    ) -> ComponentError {
-        let (id, endpoint) = (&context.id, &self.endpoint);
-        ComponentError::new(format!("start the extension {id}: bind {endpoint}"), cause)
+        admin::bind(&context.sockets, &self.endpoint, &owner, self.keys)?
+            .locked(&self.lock, &context.authenticators)
     }
 }
 

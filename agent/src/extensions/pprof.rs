@@ -132,9 +132,8 @@ impl ExtensionSettings for PprofSettings {
 
     fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {
         let endpoint = self.front.bind(&context)?;
-        let address = endpoint.address();
-        info!(extension = context.id, address, "profiles are served");
         Ok(Box::new(Pprof {
+            id: context.id,
             endpoint,
             settings: self.clone(),
         }))
@@ -142,13 +141,20 @@ impl ExtensionSettings for PprofSettings {
 }
 
 struct Pprof {
+    id: String,
     endpoint: Endpoint,
     settings: PprofSettings,
 }
 
 impl Receiver for Pprof {
     fn run(self: Box<Self>, shutdown: Shutdown) -> BoxFuture<'static, Result<(), ComponentError>> {
-        let Self { endpoint, settings } = *self;
+        let Self {
+            id,
+            endpoint,
+            settings,
+        } = *self;
+        let address = endpoint.address();
+        info!(extension = id, address, "profiles are served");
         // Outside of the future: the call takes over what was served there.
         let serving = endpoint.serve_with(page::reading(answer), shutdown);
         Box::pin(async move {

@@ -11,7 +11,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::tls::{self, Pem, TlsVersion};
+use super::tls::{self, Pem, TlsError, TlsVersion};
 use crate::config::Unsupported;
 use crate::secret::Secret;
 
@@ -163,22 +163,22 @@ impl ClientTlsSettings {
     ///
     /// # Errors
     /// When a file cannot be read, holds no certificate or key, or key and certificate do not fit.
-    pub fn client_config(&self, protocols: &[&[u8]]) -> Result<ClientConfig, String> {
+    pub fn client_config(&self, protocols: &[&[u8]]) -> Result<ClientConfig, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&tls::versions(self.min_version, self.max_version))
-            .map_err(|error| error.to_string())?
+            .map_err(|error| TlsError::versions(&error))?
             .dangerous()
             .with_custom_certificate_verifier(self.verifier(provider)?);
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let certificates = tls::certificates(certificate)
-                    .map_err(|error| format!("cert_file: {error}"))?;
-                let key = tls::private_key(key).map_err(|error| format!("key_file: {error}"))?;
+                let chain = certificate.certificates("cert")?;
                 builder
-                    .with_client_auth_cert(certificates, key)
-                    .map_err(|error| format!("cert_file cannot be used: {error}"))?
+                    .with_client_auth_cert(chain, key.private_key("key")?)
+                    .map_err(|error| {
+                        certificate.failed("cert", format!("cannot be used: {error}"))
+                    })?
             }
         };
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
@@ -188,25 +188,30 @@ impl ClientTlsSettings {
     fn verifier(
         &self,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn ServerCertVerifier>, String> {
-        let roots = match &self.trust {
+    ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+        let (roots, given) = match &self.trust {
             Trust::Anybody => return Ok(Arc::new(AnyServer(provider))),
-            Trust::System => system_roots(),
+            Trust::System => (system_roots(), None),
             Trust::Given {
                 authorities,
                 and_system,
             } => {
-                let mut roots =
-                    tls::roots(authorities).map_err(|error| format!("ca_file: {error}"))?;
+                let mut roots = authorities.roots("ca")?;
                 if *and_system {
                     roots.roots.extend(system_roots().roots);
                 }
-                roots
+                (roots, Some(authorities))
             }
         };
         let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
             .build()
-            .map_err(|error| format!("ca_file: {error}"))?;
+            .map_err(|error| match given {
+                Some(authorities) => authorities.failed("ca", error),
+                None => TlsError {
+                    key: "ca_file".to_owned(),
+                    message: format!("the system's authorities cannot be used: {error}"),
+                },
+            })?;
         Ok(verifier)
     }
 }
@@ -351,18 +356,22 @@ mod tests {
     fn files_are_read_when_the_client_is_built() {
         let check = |text: &str, expected: &str| {
             let problem = resolve(text).unwrap().client_config(&[]).unwrap_err();
+            let problem = problem.to_string();
             assert!(problem.starts_with(expected), "{text}: {problem}");
         };
-        check("ca_file = '/does/not/exist'", "ca_file: read /does/not/");
-        check("ca_pem = 'text'", "ca_file: no certificate found");
+        check(
+            "ca_file = '/does/not/exist'",
+            "ca_file: /does/not/exist: No",
+        );
+        check("ca_pem = 'text'", "ca_pem: no certificate found");
         let (certificate, key) = (file("client.crt"), file("server.key"));
         check(
             &format!("cert_file = '{certificate}'\nkey_file = '{certificate}'"),
-            "key_file: no private key",
+            &format!("key_file: {certificate}: no private key"),
         );
         check(
             &format!("cert_file = '{certificate}'\nkey_file = '{key}'"),
-            "cert_file cannot be used",
+            &format!("cert_file: {certificate}: cannot be used"),
         );
     }
 

@@ -1,5 +1,6 @@
 //! TLS for servers: certificates, client verification and versions, as the Collector's `configtls` names them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +11,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::component::ComponentError;
 
 /// PEM text in a file or in the configuration.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,13 +42,84 @@ impl Pem {
         }
     }
 
-    fn read(&self) -> Result<Vec<u8>, String> {
+    /// `what` went wrong with it, which is written below `tls` as `name` with `_file` or `_pem`.
+    pub(super) fn failed(&self, name: &str, what: impl fmt::Display) -> TlsError {
         match self {
-            Self::File(path) => {
-                std::fs::read(path).map_err(|error| format!("read {}: {error}", path.display()))
-            }
-            Self::Text(text) => Ok(text.clone().into_bytes()),
+            Self::File(path) => TlsError {
+                key: format!("{name}_file"),
+                message: format!("{}: {what}", path.display()),
+            },
+            Self::Text(_) => TlsError {
+                key: format!("{name}_pem"),
+                message: what.to_string(),
+            },
         }
+    }
+
+    fn read(&self, name: &str) -> Result<Cow<'_, [u8]>, TlsError> {
+        match self {
+            Self::File(path) => std::fs::read(path)
+                .map(Cow::from)
+                .map_err(|error| self.failed(name, error)),
+            Self::Text(text) => Ok(Cow::from(text.as_bytes())),
+        }
+    }
+
+    /// The first private key in it, which is written as `name`.
+    pub(super) fn private_key(&self, name: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
+        PrivateKeyDer::from_pem_slice(&self.read(name)?)
+            .map_err(|error| self.failed(name, format!("no private key found: {error}")))
+    }
+
+    /// The certificates in it, at least one.
+    pub(super) fn certificates(
+        &self,
+        name: &str,
+    ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let text = self.read(name)?;
+        let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.failed(name, format!("certificates unreadable: {error}")))?;
+        if found.is_empty() {
+            return Err(self.failed(name, "no certificate found"));
+        }
+        Ok(found)
+    }
+
+    /// The certificates in it as authorities to trust.
+    pub(super) fn roots(&self, name: &str) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in self.certificates(name)? {
+            roots
+                .add(certificate)
+                .map_err(|error| self.failed(name, error))?;
+        }
+        Ok(roots)
+    }
+}
+
+/// Certificates, keys or versions that cannot be used.
+#[derive(Debug, Error)]
+#[error("{key}: {message}")]
+pub struct TlsError {
+    /// The key below `tls`: `cert_file`.
+    pub key: String,
+    /// What is wrong, with the path of the file if there is one.
+    pub message: String,
+}
+
+impl TlsError {
+    pub(super) fn versions(error: &rustls::Error) -> Self {
+        Self {
+            key: "min_version".to_owned(),
+            message: error.to_string(),
+        }
+    }
+
+    /// The same of a component whose `tls` is at `key`.
+    pub fn of_component(self, key: &str) -> ComponentError {
+        let key = format!("{key}.{}", self.key);
+        ComponentError::new("set up TLS", self.message).at(key)
     }
 }
 
@@ -91,24 +166,30 @@ impl TlsSettings {
     ///
     /// # Errors
     /// When a file cannot be read, holds no certificate or key, or key and certificate do not fit.
-    pub fn server_config(&self, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, String> {
+    pub fn server_config(&self, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions(self.min_version, self.max_version))
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| TlsError::versions(&error))?;
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
             Some(authority) => {
-                let roots = roots(authority).map_err(|error| format!("client_ca_file: {error}"))?;
+                let roots = authority.roots("client_ca")?;
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
                     .build()
-                    .map_err(|error| format!("client_ca_file: {error}"))?;
+                    .map_err(|error| authority.failed("client_ca", error))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
         let mut config = builder
-            .with_single_cert(certificates(&self.certificates)?, private_key(&self.key)?)
-            .map_err(|error| format!("the certificate cannot be used: {error}"))?;
+            .with_single_cert(
+                self.certificates.certificates("cert")?,
+                self.key.private_key("key")?,
+            )
+            .map_err(|error| {
+                let cause = format!("the certificate cannot be used: {error}");
+                self.certificates.failed("cert", cause)
+            })?;
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(Arc::new(config))
     }
@@ -124,31 +205,4 @@ pub(super) fn versions(min: TlsVersion, max: TlsVersion) -> Vec<&'static Support
     .filter(|(version, _)| (min..=max).contains(version))
     .map(|(_, supported)| supported)
     .collect()
-}
-
-/// The first private key in `pem`.
-pub(super) fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(&pem.read()?)
-        .map_err(|error| format!("no private key found: {error}"))
-}
-
-/// The certificates in `pem`, at least one.
-pub(super) fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = pem.read()?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("certificates unreadable: {error}"))?;
-    if found.is_empty() {
-        return Err("no certificate found".to_owned());
-    }
-    Ok(found)
-}
-
-/// The certificates in `pem` as authorities to trust.
-pub(super) fn roots(pem: &Pem) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(pem)? {
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    Ok(roots)
 }

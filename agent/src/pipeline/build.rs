@@ -13,6 +13,7 @@ use crate::component::{
     Shutdown,
 };
 use crate::exporters::queue::{Queue, QueueSettings};
+use crate::failure::Failures;
 use crate::fingerprint::Fingerprints;
 use crate::gather::Batching;
 use crate::ledger::Ledger;
@@ -112,8 +113,8 @@ impl Plan<'_> {
     /// Builds everything, from the exporters up. Receivers are bound last, so that nothing is accepted in vain.
     ///
     /// # Errors
-    /// The first component that cannot be built; what was built before it is gone then.
-    pub fn build(&self, world: &World) -> Result<Built, ComponentError> {
+    /// Every component that cannot be built; what was built beside them is gone then.
+    pub fn build(&self, world: &World) -> Result<Built, Failures> {
         let nothing = Plan {
             receivers: BTreeMap::new(),
             processors: BTreeMap::new(),
@@ -131,7 +132,7 @@ impl Plan<'_> {
         world: &World,
         old: &Plan<'_>,
         prior: Prior,
-    ) -> Result<Built, ComponentError> {
+    ) -> Result<Built, Failures> {
         let mut builder = Builder {
             plan: self,
             old,
@@ -150,19 +151,20 @@ impl Plan<'_> {
                 statuses: world.statuses.draft(),
                 cut: Shutdown::default(),
             },
+            failures: Failures::default(),
         };
         builder.built.ledgers = Arc::clone(&builder.prior.ledgers);
         builder.built.cut = builder.prior.cut.clone();
         for id in self.exporters.keys() {
-            builder.exporter(id)?;
+            builder.exporter(id);
         }
         for node in self.pipelines {
-            builder.pipeline(node)?;
+            builder.pipeline(node);
         }
         for id in self.receivers.keys() {
-            builder.receiver(id)?;
+            builder.receiver(id);
         }
-        Ok(builder.built)
+        builder.failures.or(builder.built)
     }
 }
 
@@ -171,15 +173,17 @@ struct Builder<'a> {
     old: &'a Plan<'a>,
     prior: Prior,
     built: Built,
+    /// What cannot be built. All of it is looked for, so that it is mended at once.
+    failures: Failures,
 }
 
 impl Builder<'_> {
-    fn exporter(&mut self, id: &str) -> Result<(), ComponentError> {
+    fn exporter(&mut self, id: &str) {
         let (Some(settings), signals) = (self.plan.exporters.get(id), self.plan.fed(id)) else {
-            return Ok(());
+            return;
         };
         if signals.is_empty() {
-            return Ok(());
+            return;
         }
         if self.plan.exporter(self.old, id) == Change::Kept {
             self.built.kept_exporters.insert(id.to_owned());
@@ -194,7 +198,7 @@ impl Builder<'_> {
                 settings: old.settings.clone(),
                 batching: None,
             }));
-            return Ok(());
+            return;
         }
         let mut status = PerSignal::default();
         for signal in &signals {
@@ -212,7 +216,10 @@ impl Builder<'_> {
             inherited: self.inherited(id),
             taps: self.built.world.taps.clone(),
         };
-        let senders = settings.build(&context)?;
+        let attempt = settings.build(&context);
+        let Some(senders) = self.failures.note(&["exporters", id], attempt) else {
+            return;
+        };
         self.built
             .tunings
             .extend(senders.iter().map(|sender| Tuning {
@@ -223,7 +230,6 @@ impl Builder<'_> {
                 batching: None,
             }));
         self.built.senders.extend(senders);
-        Ok(())
     }
 
     /// The queues of the exporter of this name that runs, and of one that is leaving.
@@ -247,24 +253,27 @@ impl Builder<'_> {
         queues
     }
 
-    fn pipeline(&mut self, node: &Node) -> Result<(), ComponentError> {
+    fn pipeline(&mut self, node: &Node) {
         let mut exits = Vec::new();
         for id in &node.exporters {
             let mut tunings = self.built.tunings.iter();
-            let tuning = tunings
-                .find(|tuning| tuning.exporter == *id && tuning.signal == node.signal)
-                .ok_or_else(|| missing("exporter", id, &node.id))?;
-            exits.push((id.clone(), tuning.queue.clone()));
+            let tuning =
+                tunings.find(|tuning| tuning.exporter == *id && tuning.signal == node.signal);
+            match tuning {
+                Some(tuning) => exits.push((id.clone(), tuning.queue.clone())),
+                // It could not be built.
+                None if !self.failures.is_empty() => {}
+                None => self.missing("exporter", id, &node.id),
+            }
         }
         let durable = exits.iter().any(|(_, queue)| queue.is_durable());
         let kept = self.kept(node, &exits);
         let mut processors = Vec::new();
         for id in &node.processors {
-            let settings = self
-                .plan
-                .processors
-                .get(id.as_str())
-                .ok_or_else(|| missing("processor", id, &node.id))?;
+            let Some(settings) = self.plan.processors.get(id.as_str()) else {
+                self.missing("processor", id, &node.id);
+                continue;
+            };
             if durable && let Some(batching) = settings.batching(id) {
                 // What is accepted has to be on disk first: it is gathered behind the queues.
                 self.form(&exits, &batching);
@@ -282,7 +291,9 @@ impl Builder<'_> {
                     status: self.built.statuses.begin(instance),
                     held: self.built.world.held.clone(),
                 };
-                processors.push((id.clone(), settings.build(context)?));
+                let attempt = settings.build(context);
+                let built = self.failures.note(&["processors", id], attempt);
+                processors.extend(built.map(|processor| (id.clone(), processor)));
             }
         }
         self.built.statuses.pipeline(&node.id, instances(node));
@@ -293,7 +304,13 @@ impl Builder<'_> {
             pipeline,
             is_new,
         });
-        Ok(())
+    }
+
+    fn missing(&mut self, kind: &str, id: &str, pipeline: &str) {
+        let cause = format!("there is no {kind} `{id}` for its signal");
+        let cause = ComponentError::new("build it", cause);
+        let pipeline = ["service", "pipelines", pipeline];
+        self.failures.note(&pipeline, Err::<(), _>(cause));
     }
 
     fn new_pipeline(
@@ -347,18 +364,18 @@ impl Builder<'_> {
         }
     }
 
-    fn receiver(&mut self, id: &str) -> Result<(), ComponentError> {
+    fn receiver(&mut self, id: &str) {
         let wired = self.plan.wired(id);
         for signal in Signal::ALL.into_iter().filter(|signal| wired[*signal]) {
             self.inlet(id, signal);
         }
         let Some(settings) = self.plan.receivers.get(id) else {
-            return Ok(());
+            return;
         };
         if self.plan.receiver(self.old, id) == Change::Kept {
             self.built.kept_receivers.insert(id.to_owned());
             self.built.statuses.keep(Instance::receiver(id));
-            return Ok(());
+            return;
         }
         let intake = |signal| {
             let (inlet, _) = self.built.inlets.get(&(id.to_owned(), signal))?;
@@ -372,9 +389,10 @@ impl Builder<'_> {
             sockets: self.built.world.sockets.clone(),
             authenticators: self.built.world.authenticators.clone(),
         };
-        let receiver = settings.build(context)?;
-        self.built.receivers.push((id.to_owned(), receiver));
-        Ok(())
+        let attempt = settings.build(context);
+        let built = self.failures.note(&["receivers", id], attempt);
+        let built = built.map(|receiver| (id.to_owned(), receiver));
+        self.built.receivers.extend(built);
     }
 
     /// The inlet of a receiver, the one that is there or a new one, and where it is to lead to.
@@ -425,13 +443,6 @@ fn instances(node: &Node) -> Vec<Instance> {
     let exporters = node.exporters.iter();
     let exporters = exporters.map(|id| Instance::exporter(id, node.signal));
     receivers.chain(processors).chain(exporters).collect()
-}
-
-fn missing(kind: &str, id: &str, pipeline: &str) -> ComponentError {
-    ComponentError::new(
-        format!("build pipeline {pipeline}"),
-        format!("there is no {kind} `{id}` for its signal"),
-    )
 }
 
 impl Built {

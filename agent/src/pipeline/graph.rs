@@ -12,6 +12,7 @@ use super::plan::{Node, Plan};
 use super::retire::{Departure, Retirement, end_workers, wait_for_workers};
 use super::{Inlet, Pipeline};
 use crate::component::{ComponentError, Receiver, Sender, Shutdown};
+use crate::failure::Failures;
 use crate::status::Status;
 use crate::telemetry::Live;
 
@@ -74,7 +75,7 @@ impl Running {
     /// that runs changes.
     pub fn builder(
         &mut self,
-    ) -> impl FnOnce(&Plan<'_>, &Plan<'_>) -> Result<Built, ComponentError> + Send + use<> {
+    ) -> impl FnOnce(&Plan<'_>, &Plan<'_>) -> Result<Built, Failures> + Send + use<> {
         // What is built may be what was removed before: it begins anew.
         self.tidy();
         let world = self.world.clone();

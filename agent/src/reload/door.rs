@@ -1,6 +1,5 @@
 //! The door for commands and questions, on a loopback address or a unix socket: `/reload`, `/status`, `/tap`.
 
-use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
@@ -9,9 +8,9 @@ use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Outcome, Report, Request};
-use crate::admin::{self, Answer, Endpoint, Lock};
+use crate::admin::{self, Answer, Endpoint, Keys, Lock};
 use crate::auth::Authenticators;
-use crate::component::Shutdown;
+use crate::component::{ComponentError, Shutdown};
 use crate::health::Health;
 use crate::net::listen;
 use crate::net::sockets::Sockets;
@@ -36,19 +35,30 @@ const SOCKET_MODE: u32 = 0o660;
 
 impl Door {
     /// Binds `endpoint`.
+    ///
+    /// # Errors
+    /// When it is taken, or certificates cannot be used, with a key of `[service]`.
     pub(crate) fn bind(
         sockets: &Sockets,
         endpoint: &listen::Endpoint,
         lock: &Lock,
         authenticators: &Authenticators,
-    ) -> io::Result<Self> {
-        let bound =
-            admin::bind(sockets, endpoint, "service.admin")?.locked(lock, authenticators)?;
+    ) -> Result<Self, ComponentError> {
+        let keys = Keys {
+            prefix: "admin.",
+            endpoint: "admin.endpoint",
+        };
+        let bound = admin::bind(sockets, endpoint, "service.admin", keys)?;
+        let bound = bound.locked(lock, authenticators)?;
         // Who may use a socket of the service manager is said in its unit.
         if let listen::Endpoint::Unix(path) = endpoint
             && !sockets.is_inherited(endpoint)
         {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+            let mode = std::fs::Permissions::from_mode(SOCKET_MODE);
+            std::fs::set_permissions(path, mode).map_err(|cause| {
+                let attempted = format!("let the group use {}", path.display());
+                ComponentError::new(attempted, cause).at(keys.endpoint)
+            })?;
         }
         Ok(Self(bound))
     }

@@ -5,7 +5,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Difference;
-use crate::component::ComponentError;
 use crate::config::{Diagnostic, Diagnostics, Severity};
 
 /// What came of it.
@@ -115,18 +114,11 @@ impl Report {
     }
 
     /// It cannot be had.
-    pub(crate) fn failed(difference: Difference, cause: &ComponentError) -> Self {
+    pub(crate) fn failed(difference: Difference, found: &Diagnostics) -> Self {
         Self {
             outcome: Outcome::Refused,
             difference: Some(difference),
-            problems: vec![Problem {
-                severity: "error".to_owned(),
-                file: None,
-                line: None,
-                column: None,
-                key: String::new(),
-                message: cause.to_string(),
-            }],
+            problems: problems(found),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The Prometheus endpoint: `GET /metrics`, with what the process uses read anew for every scrape.
 
-use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -8,9 +7,9 @@ use http::StatusCode;
 use tracing::info;
 
 use super::{Telemetry, names};
-use crate::admin::{self, Answer, Endpoint, Lock};
+use crate::admin::{self, Answer, Endpoint, Keys, Lock};
 use crate::auth::Authenticators;
-use crate::component::Shutdown;
+use crate::component::{ComponentError, Shutdown};
 use crate::memory::HeldBytes;
 use crate::net::listen;
 use crate::net::sockets::Sockets;
@@ -23,15 +22,19 @@ pub struct Server(Endpoint);
 /// Binds `address`; port 0 takes a free one.
 ///
 /// # Errors
-/// When the address is taken or not this machine's, or certificates cannot be used.
+/// When the address is taken or not this machine's, or certificates cannot be used, with a key of `[service]`.
 pub(crate) fn bind(
     sockets: &Sockets,
     address: &SocketAddr,
     lock: &Lock,
     authenticators: &Authenticators,
-) -> io::Result<Server> {
+) -> Result<Server, ComponentError> {
     let endpoint = listen::Endpoint::from(*address);
-    let bound = admin::bind(sockets, &endpoint, "metrics")?;
+    let keys = Keys {
+        prefix: "telemetry.metrics.",
+        endpoint: "telemetry.metrics.address",
+    };
+    let bound = admin::bind(sockets, &endpoint, "metrics", keys)?;
     bound.locked(lock, authenticators).map(Server)
 }
 

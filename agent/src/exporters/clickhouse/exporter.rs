@@ -63,9 +63,9 @@ impl Shared {
                 context.authenticators.pass(settings.auth.as_ref()),
                 Watch::new(&context.id, &context.telemetry),
             )
-            .map_err(|cause| ComponentError::new("set up TLS", cause))?,
+            .map_err(|cause| cause.of_component("tls"))?,
             encoders: Encoders::new(settings.method)
-                .map_err(|cause| ComponentError::new("set up compression", cause))?,
+                .map_err(|cause| ComponentError::new("set up compression", cause).at("compress"))?,
             id: context.id.clone(),
             names: settings.layout.names.clone(),
             telemetry: context.telemetry.clone(),

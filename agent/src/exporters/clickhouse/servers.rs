@@ -22,6 +22,7 @@ use super::settings::{Settings, Strategy};
 use super::token::Token;
 use crate::auth::Pass;
 use crate::net::client_tls::ClientTlsSettings;
+use crate::net::tls::TlsError;
 use crate::signal::Signal;
 
 /// A server that failed is tried last for this long.
@@ -65,7 +66,7 @@ impl Servers {
     ///
     /// # Errors
     /// When a certificate or key cannot be read or used.
-    pub(crate) fn new(settings: Settings, pass: Pass, watch: Watch) -> Result<Self, String> {
+    pub(crate) fn new(settings: Settings, pass: Pass, watch: Watch) -> Result<Self, TlsError> {
         let (connections, client) = connector(&settings.tls)?;
         let servers = settings
             .endpoints
@@ -211,7 +212,7 @@ impl Servers {
 }
 
 /// Connections for inserts, and a client without an address for everything else; clones share their connections.
-fn connector(tls: &ClientTlsSettings) -> Result<(Connections, Client), String> {
+fn connector(tls: &ClientTlsSettings) -> Result<(Connections, Client), TlsError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);

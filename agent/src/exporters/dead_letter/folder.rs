@@ -109,12 +109,10 @@ impl Folder {
         settings: &DeadLetterSettings,
     ) -> Result<(Self, JoinHandle<()>), ComponentError> {
         let path = settings.folder(&context.id, signal);
-        let attempted = format!(
-            "make the folder {} for dead letters of exporters.{}",
-            path.display(),
-            context.id
-        );
-        fs::create_dir_all(&path).map_err(|cause| ComponentError::new(attempted, cause))?;
+        fs::create_dir_all(&path).map_err(|cause| {
+            let attempted = format!("make the folder {} for dead letters", path.display());
+            ComponentError::new(attempted, cause).at("sending_queue.dead_letter.directory")
+        })?;
         let labels = [context.id.as_str(), signal.name()];
         let telemetry = &context.telemetry;
         let shared = Arc::new(Shared {

@@ -129,7 +129,7 @@ impl FileSettings {
     /// Finds out now what would prevent writing later.
     fn prove(&self, writers: &mut Writers, id: &str) -> Result<(), ComponentError> {
         let problem = |error: &dyn ToString| {
-            ComponentError::new(format!("start the exporter {id}"), error.to_string())
+            ComponentError::new("start writing", error.to_string()).at("path")
         };
         match &self.target {
             Target::File(path) => match writers.open(path) {

@@ -46,19 +46,16 @@ impl Connector {
         protocol: &[u8],
         opened: Counter,
     ) -> Result<Self, ComponentError> {
-        let problem = |cause: String| {
-            ComponentError::new(
-                format!("set up TLS for {}:{}", place.host, place.port),
-                cause,
-            )
-        };
         let tls = if place.tls {
             let name = match &tls.server_name {
                 Some(name) => name.clone(),
-                None => ServerName::try_from(place.host.clone())
-                    .map_err(|error| problem(error.to_string()))?,
+                None => ServerName::try_from(place.host.clone()).map_err(|error| {
+                    let attempted = format!("set up TLS for {}:{}", place.host, place.port);
+                    ComponentError::new(attempted, error).at("tls.server_name_override")
+                })?,
             };
-            let config = tls.client_config(&[protocol]).map_err(problem)?;
+            let config = tls.client_config(&[protocol]);
+            let config = config.map_err(|cause| cause.of_component("tls"))?;
             Some((TlsConnector::from(Arc::new(config)), name))
         } else {
             None

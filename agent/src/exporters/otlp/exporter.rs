@@ -34,7 +34,7 @@ pub(super) fn build_grpc(
         let connector = Connector::new(place.clone(), &settings.tls, b"h2", opened.clone())?;
         let pass = context.authenticators.pass(settings.auth.as_ref());
         let channel = call::Channel::new(settings, connector, pass, *signal)
-            .map_err(|cause| ComponentError::new("address gRPC calls", cause))?;
+            .map_err(|cause| ComponentError::new("address gRPC calls", cause).at("endpoint"))?;
         Ok((*signal, Arc::new(channel)))
     };
     // All of them before the first worker starts.
@@ -80,7 +80,8 @@ fn route(
     context: &ExporterContext,
     signal: Signal,
 ) -> Result<post::Route, ComponentError> {
-    let problem = |cause: String| ComponentError::new(format!("send {signal}"), cause);
+    let problem =
+        |cause: String| ComponentError::new(format!("send {signal}"), cause).at("endpoint");
     let endpoint = settings.endpoints[signal].as_ref().ok_or_else(|| {
         problem(format!(
             "a pipeline has {signal} for this exporter, which has neither endpoint nor {signal}_endpoint"

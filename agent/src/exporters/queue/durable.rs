@@ -184,13 +184,10 @@ impl Queue {
         let opened = Log::open(&folder, log_options(settings));
         let (log, reader, recovered) = opened.map_err(|cause| {
             ComponentError::new(
-                format!(
-                    "open the queue of exporters.{} for {signal} in {}",
-                    context.id,
-                    folder.display()
-                ),
+                format!("open the queue for {signal} in {}", folder.display()),
                 cause,
             )
+            .at("sending_queue.directory")
         })?;
         report(&context.id, signal, &recovered);
         let name = format!("queue {} {signal} commit", context.id);

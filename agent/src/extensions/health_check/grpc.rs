@@ -21,9 +21,10 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::super::front::Front;
 use super::report::Reporting;
+use crate::admin;
 use crate::auth::Guard;
-use crate::component::{BoxFuture, ExtensionContext, Shutdown};
-use crate::net::serve::{Limits, Place, Server};
+use crate::component::{BoxFuture, ComponentError, ExtensionContext, Shutdown};
+use crate::net::serve::{Limits, Server};
 use crate::status::Reporter;
 
 /// Probes and load balancers need a handful.
@@ -60,9 +61,10 @@ impl GrpcHealth {
         context: &ExtensionContext,
         front: &Front,
         reporting: &Arc<Reporting>,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, ComponentError> {
         let owner = format!("extensions.{} grpc", context.id);
-        let place = Place::at(&context.sockets, &front.endpoint, &owner)?;
+        let (endpoint, keys) = (&front.endpoint, front.keys);
+        let place = admin::place(&context.sockets, endpoint, &owner, keys.endpoint)?;
         let mut builder = auto::Builder::new(place.tasks()).http2_only();
         builder
             .http2()
@@ -81,7 +83,7 @@ impl GrpcHealth {
         Ok(Self {
             server: Server {
                 place,
-                tls: front.lock.tls(&[b"h2"])?,
+                tls: front.lock.tls(&[b"h2"], keys.prefix)?,
                 builder,
                 service: Guarded {
                     service: TowerToHyperService::new(HealthServer::new(answerer)),

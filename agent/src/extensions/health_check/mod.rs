@@ -42,6 +42,7 @@ pub const FACTORY: Factory<dyn ExtensionSettings> = Factory {
 
 /// The extension, bound to its sockets.
 struct HealthCheck {
+    id: String,
     http: Option<(Endpoint, HttpSettings)>,
     grpc: Option<GrpcHealth>,
     reporting: Arc<Reporting>,
@@ -59,24 +60,15 @@ impl HealthCheck {
         });
         let http = settings.http.as_ref().map(|http| {
             let endpoint = http.front.bind(context)?;
-            let address = endpoint.address();
-            tracing::info!(extension = context.id, address, "health check listens");
             Ok((endpoint, http.clone()))
         });
-        let grpc = settings.grpc.as_ref().map(|grpc| {
-            let bound = GrpcHealth::bind(context, grpc, &reporting)
-                .map_err(|cause| grpc.failed(context, cause))?;
-            let address = bound.address();
-            tracing::info!(
-                extension = context.id,
-                address,
-                "health check listens for gRPC"
-            );
-            Ok(bound)
-        });
+        let grpc = settings.grpc.as_ref();
+        let grpc = grpc.map(|grpc| GrpcHealth::bind(context, grpc, &reporting));
+        let (http, grpc) = ComponentError::both(http.transpose(), grpc.transpose())?;
         Ok(Self {
-            http: http.transpose()?,
-            grpc: grpc.transpose()?,
+            id: context.id.clone(),
+            http,
+            grpc,
             reporting,
         })
     }
@@ -103,17 +95,24 @@ impl ExtensionSettings for HealthCheckSettings {
 impl Receiver for HealthCheck {
     fn run(self: Box<Self>, shutdown: Shutdown) -> BoxFuture<'static, Result<(), ComponentError>> {
         let Self {
+            id,
             http,
             grpc,
             reporting,
         } = *self;
         let http = http.map(|(endpoint, settings)| {
+            let address = endpoint.address();
+            tracing::info!(extension = id, address, "health check listens");
             let handler = page::reading(move |request: &Request<Incoming>| {
                 page::ready(answer(&settings, &reporting, request))
             });
             endpoint.serve_with(handler, shutdown.clone())
         });
-        let grpc = grpc.map(|grpc| grpc.serve(shutdown));
+        let grpc = grpc.map(|grpc| {
+            let address = grpc.address();
+            tracing::info!(extension = id, address, "health check listens for gRPC");
+            grpc.serve(shutdown)
+        });
         Box::pin(async move {
             let grpc = grpc
                 .transpose()

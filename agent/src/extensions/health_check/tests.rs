@@ -274,12 +274,9 @@ async fn an_address_in_use_is_an_error_at_start() {
     let settings = parse(&FACTORY, &format!("endpoint = \"{address}\"")).unwrap();
     let context = context();
     let error = settings.build(context).err().unwrap();
-    assert!(
-        error
-            .to_string()
-            .starts_with(&format!("start the extension health_check: bind {address}")),
-        "{error}"
-    );
+    let told = error.to_string();
+    assert!(told.starts_with(&format!("bind {address}")), "{told}");
+    assert_eq!(error.key, "endpoint");
 }
 
 #[test]

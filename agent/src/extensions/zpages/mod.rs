@@ -116,9 +116,8 @@ impl ExtensionSettings for ZpagesSettings {
 
     fn build(&self, context: ExtensionContext) -> Result<Box<dyn Receiver>, ComponentError> {
         let endpoint = self.front.bind(&context)?;
-        let address = endpoint.address();
-        info!(extension = context.id, address, "pages are served");
         Ok(Box::new(Zpages {
+            id: context.id,
             endpoint,
             expvar: self.expvar,
             pages: Pages {
@@ -131,6 +130,7 @@ impl ExtensionSettings for ZpagesSettings {
 }
 
 struct Zpages {
+    id: String,
     endpoint: Endpoint,
     expvar: bool,
     pages: Pages,
@@ -139,10 +139,13 @@ struct Zpages {
 impl Receiver for Zpages {
     fn run(self: Box<Self>, shutdown: Shutdown) -> BoxFuture<'static, Result<(), ComponentError>> {
         let Self {
+            id,
             endpoint,
             expvar,
             pages,
         } = *self;
+        let address = endpoint.address();
+        info!(extension = id, address, "pages are served");
         let watching = pages.telemetry.spans().watch();
         let handler = page::reading(move |request: &Request<Incoming>| {
             page::ready(answer(&pages, expvar, request))

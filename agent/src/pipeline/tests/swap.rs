@@ -119,7 +119,7 @@ impl Live {
         }
     }
 
-    async fn try_swap(&mut self, shape: Shape) -> Result<(), ComponentError> {
+    async fn try_swap(&mut self, shape: Shape) -> Result<(), crate::failure::Failures> {
         let (old, new) = (Arc::clone(&self.shape), Arc::new(shape));
         let builder = self.running.builder();
         let building = {

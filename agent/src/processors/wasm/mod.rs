@@ -36,7 +36,7 @@ use options::{Options, Settings, resolve};
 use processor::Wasm;
 
 use crate::component::{ComponentError, Factory, Processor, ProcessorContext, ProcessorSettings};
-use crate::config::Section;
+use crate::config::{Section, quoted};
 use crate::signal::Signal;
 use crate::telemetry::names;
 
@@ -64,21 +64,15 @@ impl ProcessorSettings for Settings {
     }
 
     fn build(&self, context: ProcessorContext) -> Result<Box<dyn Processor>, ComponentError> {
-        let attempted = || {
-            let path = self.path.display();
-            format!("load the plugin {path} of processor `{}`", context.id)
-        };
-        let plugin = load::load(&self.path, self.sha256.as_ref())
-            .map_err(|cause| ComponentError::new(attempted(), cause))?;
+        let plugin = load::load(&self.path, self.sha256.as_ref()).map_err(|cause| {
+            let attempted = format!("load the plugin {}", self.path.display());
+            ComponentError::new(attempted, cause).at("path")
+        })?;
         let mut files = BTreeMap::new();
         for (name, path) in &self.files {
             let content = read(path).map_err(|cause| {
-                let path = path.display();
-                let attempted = format!(
-                    "read {path}, the file `{name}` of processor `{}`",
-                    context.id
-                );
-                ComponentError::new(attempted, cause)
+                let attempted = format!("read {}", path.display());
+                ComponentError::new(attempted, cause).at(format!("files.{}", quoted(name)))
             })?;
             files.insert(name.clone(), content);
         }

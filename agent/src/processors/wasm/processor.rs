@@ -49,7 +49,14 @@ impl Wasm {
             id, status, held, ..
         } = context;
         let instance = Instance::start(&plugin, &setting).map_err(|failure| {
-            ComponentError::new(format!("start the plugin of processor `{id}`"), failure)
+            let key = match failure {
+                // What a plugin finds wrong is what it was given.
+                Failure::Error(_) => "config",
+                Failure::Memory(_) => "memory_limit",
+                Failure::Timeout(_) => "timeout",
+                _ => "path",
+            };
+            ComponentError::new("start the plugin", failure).at(key)
         })?;
         metrics.memory.set(gauge(instance.memory()));
         metrics.breaker_open.set(0);

@@ -29,6 +29,7 @@ use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 
+use crate::admin;
 use crate::auth::{Reference, Side};
 use crate::batch::Transport;
 use crate::claim::Claim;
@@ -103,14 +104,9 @@ impl OtlpSettings {
     pub fn bind(&self, context: ReceiverContext) -> Result<OtlpReceiver, ComponentError> {
         let grpc = self.grpc.as_ref().map(|grpc| bind_grpc(grpc, &context));
         let http = self.http.as_ref().map(|http| bind_http(http, &context));
-        let receiver = OtlpReceiver {
-            grpc: grpc.transpose()?,
-            http: http.transpose()?,
-        };
-        for (protocol, address) in receiver.addresses() {
-            tracing::info!(receiver = context.id, protocol, address, "listening");
-        }
-        Ok(receiver)
+        let (grpc, http) = ComponentError::both(grpc.transpose(), http.transpose())?;
+        let id = context.id;
+        Ok(OtlpReceiver { id, grpc, http })
     }
 }
 
@@ -144,17 +140,14 @@ impl ReceiverSettings for OtlpSettings {
     }
 
     fn build(&self, context: ReceiverContext) -> Result<Box<dyn Receiver>, ComponentError> {
-        let id = context.id.clone();
-        let receiver = self
-            .bind(context)
-            .map_err(|problem| ComponentError::new(format!("start the receiver {id}"), problem))?;
-        Ok(Box::new(receiver))
+        Ok(Box::new(self.bind(context)?))
     }
 }
 
 /// The receiver, bound to its sockets.
 #[derive(Debug)]
 pub struct OtlpReceiver {
+    id: String,
     grpc: Option<Server<GrpcService>>,
     http: Option<Server<TowerToHyperService<Router>>>,
 }
@@ -172,7 +165,10 @@ impl OtlpReceiver {
 
 impl Receiver for OtlpReceiver {
     fn run(self: Box<Self>, shutdown: Shutdown) -> BoxFuture<'static, Result<(), ComponentError>> {
-        let Self { grpc, http } = *self;
+        for (protocol, address) in self.addresses() {
+            tracing::info!(receiver = self.id, protocol, address, "listening");
+        }
+        let Self { grpc, http, .. } = *self;
         let told = |shutdown: Shutdown| async move { shutdown.triggered().await };
         let grpc = grpc.map(|server| server.run(told(shutdown.clone())));
         let http = http.map(|server| server.run(told(shutdown)));
@@ -206,8 +202,8 @@ fn place<S: Send + Sync + 'static>(
     protocol: &str,
 ) -> Result<Place<S>, ComponentError> {
     let owner = format!("receivers.{} {protocol}", context.id);
-    Place::at(&context.sockets, endpoint, &owner)
-        .map_err(|error| ComponentError::new(format!("bind {endpoint}"), error))
+    let key = format!("protocols.{protocol}.endpoint");
+    admin::place(&context.sockets, endpoint, &owner, &key)
 }
 
 fn doors(
@@ -239,7 +235,7 @@ fn bind_grpc(
         let config = tls.server_config(&[b"h2"]);
         config
             .map(|config| (tls.clone(), config))
-            .map_err(|cause| ComponentError::new("set up TLS for gRPC", cause))
+            .map_err(|cause| cause.of_component("protocols.grpc.tls"))
     });
     let tls = tls.transpose()?;
     let place = place(&settings.endpoint, context, "grpc")?;
@@ -285,7 +281,7 @@ fn bind_http(
         let config = tls.server_config(&[b"h2", b"http/1.1"]);
         config
             .map(|config| (tls.clone(), config))
-            .map_err(|cause| ComponentError::new("set up TLS for HTTP", cause))
+            .map_err(|cause| cause.of_component("protocols.http.tls"))
     });
     let tls = tls.transpose()?;
     let place = place(&settings.endpoint, context, "http")?;

@@ -270,7 +270,7 @@ fn what_configure_says_against_the_table_is_told() {
         &guest.component(),
         "[config]\nkey = [1, 'a']",
     ));
-    let told = "start the plugin of processor `wasm/test`: it gave an error: {\"key\":[1,\"a\"]}";
+    let told = "start the plugin: it gave an error: {\"key\":[1,\"a\"]}";
     assert_eq!(error, told);
 }
 
@@ -345,7 +345,7 @@ fn a_missing_file_is_told() {
         held: HeldBytes::default(),
     };
     let error = settings.build(context).map(drop).unwrap_err().to_string();
-    let told = "load the plugin /nowhere/plugin.wasm of processor `wasm`: No such file";
+    let told = "load the plugin /nowhere/plugin.wasm: No such file";
     assert!(error.starts_with(told), "{error}");
     let found = parse(&FACTORY, "").unwrap_err().to_string();
     assert!(found.contains("is required"), "{found}");
