@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,8 +161,16 @@ pub(crate) fn place<S: Send + Sync + 'static>(
     owner: &str,
     key: &str,
 ) -> Result<Place<S>, ComponentError> {
-    Place::at(sockets, endpoint, owner)
-        .map_err(|cause| ComponentError::new(format!("bind {endpoint}"), cause).at(key))
+    Place::at(sockets, endpoint, owner).map_err(|cause| {
+        let hint = match cause.kind() {
+            _ if matches!(endpoint, listen::Endpoint::Unix(_)) => "",
+            io::ErrorKind::AddrInUse => "; `ss -ltnp` names who listens there",
+            io::ErrorKind::AddrNotAvailable => "; no interface of this host has this address",
+            io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+            _ => "",
+        };
+        ComponentError::new(format!("bind {endpoint}"), format!("{cause}{hint}")).at(key)
+    })
 }
 
 impl std::fmt::Debug for Endpoint {

@@ -308,20 +308,10 @@ async fn a_receiver_moves_and_widens_and_swaps_its_addresses() {
     bench.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_configuration_that_is_wrong_or_cannot_be_had_changes_nothing() {
-    let http = free();
+/// Configurations that are wrong, or ask for an address that cannot be had, and what is told of each.
+fn wrong_or_in_use(http: SocketAddr, in_use: SocketAddr) -> Vec<(String, &'static str)> {
     let base = text(http, "", "");
-    let mut bench = Bench::start(&base).await;
-    std::fs::write(bench.folder.path().join("file"), "").unwrap();
-    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let in_use = held.local_addr().unwrap();
-    let more = |kind: &str, table: &str| {
-        format!(
-            "{base}[exporters.'{kind}/more']\n{table}\n[service.pipelines.'logs/more']\nreceivers = ['otlp']\nexporters = ['{kind}/more']\n"
-        )
-    };
-    let wrong = [
+    vec![
         ("x = = 1".to_owned(), "agent.toml:1:"),
         (text(http, "max_request_body = 1", ""), "max_request_body"),
         (base.replace("['file']", "['fil']"), "did you mean `file`"),
@@ -330,9 +320,7 @@ async fn a_configuration_that_is_wrong_or_cannot_be_had_changes_nothing() {
             "error: receivers.otlp.protocols.http.endpoint: bind",
         ),
         (
-            format!(
-                "{base}[extensions.health_check]\nendpoint = '{in_use}'\n[service]\nextensions = ['health_check']\n"
-            ),
+            extension(&base, "health_check", &format!("endpoint = '{in_use}'")),
             "error: extensions.health_check.endpoint: bind",
         ),
         (
@@ -343,34 +331,41 @@ async fn a_configuration_that_is_wrong_or_cannot_be_had_changes_nothing() {
             format!("{base}[service.admin]\nendpoint = '{in_use}'\n"),
             "error: service.admin.endpoint: bind",
         ),
+    ]
+}
+
+/// Configurations that name a file or folder that cannot be had, and what is told of each. `{dir}/file` is an empty file.
+fn with_files_that_cannot_be_had(base: &str) -> Vec<(String, &'static str)> {
+    let exporter = |kind: &str, table: &str| {
+        format!(
+            "{base}[exporters.'{kind}/more']\n{table}\n[service.pipelines.'logs/more']\nreceivers = ['otlp']\nexporters = ['{kind}/more']\n"
+        )
+    };
+    vec![
         (
-            more(
+            exporter(
                 "otlp_http",
                 "endpoint = 'http://127.0.0.1:1'\nsending_queue = { storage = 'wal', directory = '{dir}/file/queue' }",
             ),
             "error: exporters.\"otlp_http/more\".sending_queue.directory: open the queue for logs in {dir}/file/queue",
         ),
         (
-            more("file", "path = '{dir}/file/out'"),
+            exporter("file", "path = '{dir}/file/out'"),
             "error: exporters.\"file/more\".path: start writing: ",
         ),
         (
-            more(
+            exporter(
                 "otlp_http",
                 "endpoint = 'https://127.0.0.1:1'\ntls = { ca_file = '{dir}/none' }",
             ),
             "error: exporters.\"otlp_http/more\".tls.ca_file: set up TLS: {dir}/none: No such file",
         ),
         (
-            format!(
-                "{base}[extensions.bearertokenauth]\nfilename = '{{dir}}/none'\n[service]\nextensions = ['bearertokenauth']\n"
-            ),
+            extension(base, "bearertokenauth", "filename = '{dir}/none'"),
             "error: extensions.bearertokenauth.filename: read {dir}/none: No such file",
         ),
         (
-            format!(
-                "{base}[extensions.basicauth]\nhtpasswd = {{ file = '{{dir}}/none' }}\n[service]\nextensions = ['basicauth']\n"
-            ),
+            extension(base, "basicauth", "htpasswd = { file = '{dir}/none' }"),
             "error: extensions.basicauth.htpasswd.file: read {dir}/none: No such file",
         ),
         (
@@ -379,7 +374,22 @@ async fn a_configuration_that_is_wrong_or_cannot_be_had_changes_nothing() {
             ),
             "error: processors.wasm.path: load the plugin {dir}/file: it is not WebAssembly",
         ),
-    ];
+    ]
+}
+
+fn extension(base: &str, kind: &str, table: &str) -> String {
+    format!("{base}[extensions.{kind}]\n{table}\n[service]\nextensions = ['{kind}']\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_is_wrong_or_cannot_be_had_changes_nothing() {
+    let http = free();
+    let base = text(http, "", "");
+    let mut bench = Bench::start(&base).await;
+    std::fs::write(bench.folder.path().join("file"), "").unwrap();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut wrong = wrong_or_in_use(http, held.local_addr().unwrap());
+    wrong.extend(with_files_that_cannot_be_had(&base));
     let folder = bench.folder.path().to_str().unwrap().to_owned();
     let mut kept = Kept::connect(http).await;
     for (text, expected) in &wrong {
