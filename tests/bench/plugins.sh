@@ -22,5 +22,8 @@ measure "redact, one masked key" redact 'mask = ["password"]'
 measure "redact, one pattern" redact "patterns = { email = '[\\w.+-]+@[\\w-]+\\.[\\w.]+' }"
 measure "filter, one rule by name" filter $'[[drop]]\nreason = "other"\nname = "other"'
 measure "sample, all are kept" sample 'percentage = 100'
+printf '\nset-attribute, swapped under load and idle\n'
+need python3 "the swap of a plugin is timed by a script: apt-get install python3"
+python3 tests/bench/plugin_swap.py target/release/tidegate "$built/set_attribute.wasm"
 printf '\nNative twins, over decoded objects\n'
 plugins/target/release/twins
