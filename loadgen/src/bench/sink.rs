@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 
-use crate::sink::{Faults, Limits, Settings, Sink, Stats};
+use crate::sink::{Counting, Faults, Limits, Settings, Sink, Stats};
 
 /// A sink on a thread of its own, which runs on the core of the thread that starts it.
 pub(super) struct SinkThread {
@@ -30,7 +30,7 @@ impl SinkThread {
             clickhouse: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(0)))),
             otlp_http: any_port,
             otlp_grpc: any_port,
-            count: true,
+            counting: Counting::Items,
             faults: Faults::NONE,
             limits: Limits::default(),
         };

@@ -56,17 +56,31 @@ impl Signal {
     /// [`Malformed`] when the bytes are not protobuf down to the level of items.
     pub(crate) fn count(self, request: &[u8]) -> Result<u64, Malformed> {
         let mut items = 0;
+        self.each_item(request, |_| items += 1)?;
+        Ok(items)
+    }
+
+    /// Gives the bytes of each item of an encoded `Export…ServiceRequest` to `visit`.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes are not protobuf down to the level of items.
+    pub(crate) fn each_item(
+        self,
+        request: &[u8],
+        mut visit: impl FnMut(&[u8]),
+    ) -> Result<(), Malformed> {
         for resource in only(Fields::new(request), 1) {
             for scope in only(resource?.message(), 2) {
                 for element in only(scope?.message(), 2) {
-                    items += match self {
-                        Self::Traces | Self::Logs => 1,
-                        Self::Metrics => count_points(element?.message())?,
-                    };
+                    let element = element?;
+                    match self {
+                        Self::Traces | Self::Logs => visit(element.bytes()),
+                        Self::Metrics => each_point(element.message(), &mut visit)?,
+                    }
                 }
             }
         }
-        Ok(items)
+        Ok(())
     }
 }
 
@@ -81,18 +95,16 @@ impl fmt::Display for Signal {
 }
 
 /// Data points of one `Metric`: field 1 of whichever of its kinds (5, 7, 9, 10, 11) is there.
-fn count_points(metric: Fields<'_>) -> Result<u64, Malformed> {
-    let mut points = 0;
+fn each_point(metric: Fields<'_>, visit: &mut impl FnMut(&[u8])) -> Result<(), Malformed> {
     for field in metric {
         let field = field?;
         if matches!(field.number, 5 | 7 | 9 | 10 | 11) {
             for point in only(field.message(), 1) {
-                point?;
-                points += 1;
+                visit(point?.bytes());
             }
         }
     }
-    Ok(points)
+    Ok(())
 }
 
 /// The fields with this number, and every error.

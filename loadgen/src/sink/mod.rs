@@ -1,6 +1,7 @@
 //! `loadgen sink`: receives telemetry like a ClickHouse server or an OTLP backend, and throws it away.
 
 mod clickhouse;
+mod distinct;
 mod limits;
 mod otlp;
 pub(crate) mod serve;
@@ -52,6 +53,9 @@ pub(crate) struct Args {
     /// Count rows and items, not only requests and bytes
     #[arg(long)]
     count: bool,
+    /// Count them, and those that came before with the same content: what `loadgen otlp` sends uncompressed is all different
+    #[arg(long)]
+    distinct: bool,
     /// Wait this long before each answer to data
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
     delay: Duration,
@@ -87,9 +91,20 @@ pub(crate) struct Settings {
     pub(crate) clickhouse: Option<SocketAddr>,
     pub(crate) otlp_http: Option<SocketAddr>,
     pub(crate) otlp_grpc: Option<SocketAddr>,
-    pub(crate) count: bool,
+    pub(crate) counting: Counting,
     pub(crate) faults: Faults,
     pub(crate) limits: Limits,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counting {
+    /// Requests and bytes only: bodies are not looked at.
+    Requests,
+    /// Rows and items, too.
+    Items,
+    /// And those of them that came before.
+    Distinct,
 }
 
 /// Slowness and errors on purpose.
@@ -150,14 +165,14 @@ impl Sink {
             addresses.clickhouse = Some(address);
             let work = Work::ClickHouse(Arc::new(ClickHouse::new(
                 Arc::clone(&stats),
-                settings.count,
+                settings.counting,
             )));
             listeners.spawn(serve(listener, Version::Http1, endpoint(work)));
         }
         if let Some(address) = settings.otlp_http {
             let (listener, address) = listen(address).await?;
             addresses.otlp_http = Some(address);
-            let otlp = Otlp::new(Arc::clone(&stats), Protocol::Http, settings.count);
+            let otlp = Otlp::new(Arc::clone(&stats), Protocol::Http, settings.counting);
             listeners.spawn(serve(
                 listener,
                 Version::Http1,
@@ -167,7 +182,7 @@ impl Sink {
         if let Some(address) = settings.otlp_grpc {
             let (listener, address) = listen(address).await?;
             addresses.otlp_grpc = Some(address);
-            let otlp = Otlp::new(Arc::clone(&stats), Protocol::Grpc, settings.count);
+            let otlp = Otlp::new(Arc::clone(&stats), Protocol::Grpc, settings.counting);
             listeners.spawn(serve(
                 listener,
                 Version::Http2,
@@ -306,7 +321,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         clickhouse: args.clickhouse,
         otlp_http: args.otlp_http,
         otlp_grpc: args.otlp_grpc,
-        count: args.count,
+        counting: match (args.distinct, args.count) {
+            (true, _) => Counting::Distinct,
+            (false, true) => Counting::Items,
+            (false, false) => Counting::Requests,
+        },
         faults: Faults {
             delay: args.delay,
             jitter: args.jitter,

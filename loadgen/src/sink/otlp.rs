@@ -8,9 +8,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 
+use super::Counting;
+use super::distinct::print_of;
 use super::limits::{Gate, Reached};
 use super::serve::{Body, drain, full, read_into, with_trailers};
-use super::stats::Stats;
+use super::stats::{Found, Stats};
 use crate::otlp::client::Protocol;
 use crate::otlp::compression::Compression;
 use crate::otlp::signal::Signal;
@@ -26,7 +28,7 @@ const EMPTY_MESSAGE: [u8; PREFIX] = [0; PREFIX];
 pub(crate) struct Otlp {
     stats: Arc<Stats>,
     protocol: Protocol,
-    count: bool,
+    counting: Counting,
     /// Buffers of earlier requests, guarded while one is taken or put back: fresh memory for each request would cost more
     /// than reading it.
     spare: Mutex<Vec<Vec<u8>>>,
@@ -36,11 +38,11 @@ pub(crate) struct Otlp {
 const SPARE_MAX: usize = 16;
 
 impl Otlp {
-    pub(crate) fn new(stats: Arc<Stats>, protocol: Protocol, count: bool) -> Self {
+    pub(crate) fn new(stats: Arc<Stats>, protocol: Protocol, counting: Counting) -> Self {
         Self {
             stats,
             protocol,
-            count,
+            counting,
             spare: Mutex::default(),
         }
     }
@@ -56,7 +58,7 @@ impl Otlp {
             drain(body).await?;
             return Ok(Ok(refusal(self.protocol, StatusCode::NOT_FOUND)));
         };
-        let (bytes, items) = if self.count {
+        let (bytes, items) = if self.counting != Counting::Requests {
             let mut whole = self.spare().pop().unwrap_or_default();
             let counted = match read_into(body, REQUEST_BYTES_MAX, &mut whole).await? {
                 true => (
@@ -72,13 +74,13 @@ impl Otlp {
             }
             counted
         } else {
-            (drain(body).await?, Ok(0))
+            (drain(body).await?, Ok(Found::Number(0)))
         };
         if let Err(reached) = gate.check_body(bytes) {
             return Ok(Err(reached));
         }
-        self.stats
-            .received(&format!("{signal} over {}", self.protocol), bytes, items);
+        let kind = format!("{signal} over {}", self.protocol);
+        self.stats.received(&kind, signal.items(), bytes, items);
         Ok(Ok(success(self.protocol)))
     }
 
@@ -86,7 +88,7 @@ impl Otlp {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn items(&self, signal: Signal, headers: &HeaderMap, body: &[u8]) -> Result<u64, String> {
+    fn items(&self, signal: Signal, headers: &HeaderMap, body: &[u8]) -> Result<Found, String> {
         let (message, encoding) = match self.protocol {
             Protocol::Http => (Some(body), headers.get(CONTENT_ENCODING)),
             Protocol::Grpc => {
@@ -99,14 +101,26 @@ impl Otlp {
         };
         let message = message.ok_or("shorter than a gRPC prefix")?;
         let Some(encoding) = encoding else {
-            return signal.count(message).map_err(|error| error.to_string());
+            return self.found(signal, message);
         };
         let compression = encoding.to_str().ok().and_then(Compression::from_name);
         let compression = compression.ok_or_else(|| format!("cannot decompress {encoding:?}"))?;
         let plain = compression
             .decompress(message, REQUEST_BYTES_MAX as u64)
             .map_err(|error| format!("cannot decompress: {error}"))?;
-        signal.count(&plain).map_err(|error| error.to_string())
+        self.found(signal, &plain)
+    }
+
+    fn found(&self, signal: Signal, message: &[u8]) -> Result<Found, String> {
+        let found = match self.counting {
+            Counting::Distinct => {
+                let mut prints = Vec::new();
+                let walked = signal.each_item(message, |item| prints.push(print_of(item)));
+                walked.map(|()| Found::Prints(prints))
+            }
+            Counting::Requests | Counting::Items => signal.count(message).map(Found::Number),
+        };
+        found.map_err(|error| error.to_string())
     }
 }
 

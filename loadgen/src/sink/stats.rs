@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use super::clickhouse::Pending;
+use super::distinct::Distinct;
 
 /// Inserts wait in memory to be counted when somebody asks, up to this many bytes; further ones are counted
 /// as they come. Counting later keeps the sink cheap while a measurement runs.
@@ -21,6 +22,9 @@ pub(crate) struct Received {
     pub(crate) bytes: u64,
     /// Rows or items, where they are counted.
     pub(crate) items: u64,
+    /// Of those, how many came before with the same content, where that is looked for and they are not too many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) duplicated: Option<u64>,
     /// Requests whose items could not be counted.
     pub(crate) uncounted: u64,
     /// Why the last of them could not.
@@ -79,6 +83,15 @@ impl Snapshot {
     }
 }
 
+/// What a body holds.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// So many items.
+    Number(u64),
+    /// One item for each, with its content in 64 bits.
+    Prints(Vec<u64>),
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
     /// Held while a few numbers are added.
@@ -90,6 +103,7 @@ pub(crate) struct Stats {
 #[derive(Debug, Default)]
 struct Inner {
     snapshot: Snapshot,
+    distinct: Distinct,
     pending: Vec<Pending>,
     pending_bytes: usize,
 }
@@ -127,13 +141,16 @@ impl Stats {
         }
     }
 
-    /// Counts an OTLP request; `items` is why they could not be counted, or their number if asked for.
-    pub(super) fn received(&self, kind: &str, bytes: u64, items: Result<u64, String>) {
+    /// Counts an OTLP request with items `of` a signal; `items` is why they could not be counted, or what was asked for.
+    pub(super) fn received(&self, kind: &str, of: &str, bytes: u64, items: Result<Found, String>) {
         let mut inner = self.inner();
-        let received = inner.snapshot.otlp.entry(kind.to_owned()).or_default();
+        let Inner {
+            snapshot, distinct, ..
+        } = &mut *inner;
+        let received = snapshot.otlp.entry(kind.to_owned()).or_default();
         received.requests += 1;
         received.bytes += bytes;
-        received.add(items);
+        received.add(of, items, distinct);
     }
 
     pub(super) fn asked(&self, statement: &str, answered: bool) {
@@ -168,26 +185,39 @@ impl Stats {
         };
         for insert in pending {
             let rows = insert.count();
-            self.inner()
-                .snapshot
-                .tables
-                .entry(insert.table)
-                .or_default()
-                .add(rows);
+            let mut inner = self.inner();
+            let Inner {
+                snapshot, distinct, ..
+            } = &mut *inner;
+            let received = snapshot.tables.entry(insert.table.clone()).or_default();
+            received.add(&insert.table, rows, distinct);
         }
     }
 
     /// Everything received so far, with all rows counted.
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.count_pending();
-        self.inner().snapshot.clone()
+        let inner = self.inner();
+        let mut snapshot = inner.snapshot.clone();
+        if inner.distinct.is_full() {
+            let all = snapshot
+                .tables
+                .values_mut()
+                .chain(snapshot.otlp.values_mut());
+            all.for_each(|received| received.duplicated = None);
+        }
+        snapshot
     }
 }
 
 impl Received {
-    fn add(&mut self, items: Result<u64, String>) {
+    fn add(&mut self, of: &str, items: Result<Found, String>, distinct: &mut Distinct) {
         match items {
-            Ok(items) => self.items += items,
+            Ok(Found::Number(items)) => self.items += items,
+            Ok(Found::Prints(prints)) => {
+                self.items += prints.len() as u64;
+                *self.duplicated.get_or_insert(0) += distinct.add(of, &prints);
+            }
             Err(problem) => {
                 self.uncounted += 1;
                 self.problem = Some(problem);

@@ -1,3 +1,4 @@
+use super::stats::Found;
 use super::*;
 use crate::otlp::client::Target;
 use crate::otlp::compression::Compression;
@@ -18,7 +19,7 @@ async fn limited_sink(faults: Faults, limits: Limits) -> Sink {
         clickhouse: address,
         otlp_http: address,
         otlp_grpc: address,
-        count: true,
+        counting: Counting::Distinct,
         faults,
         limits,
     };
@@ -99,14 +100,15 @@ async fn the_sink_counts_what_was_sent_over_each_protocol() {
                 .await;
                 let snapshot = sink.stats.snapshot();
                 let received = &snapshot.otlp[&format!("{signal} over {protocol}")];
-                let case = format!(
-                    "{signal} {protocol} {compression}: {snapshot:?} {:?}",
-                    run.tally
-                );
+                let case = format!("{signal} {protocol} {compression}: {snapshot:?}");
                 assert_eq!(received.items, 1234, "{case}");
                 assert_eq!(run.tally.accepted.items, 1234, "{case}");
                 assert_eq!(run.tally.sent, run.tally.accepted, "{case}");
                 assert_eq!((received.requests, received.uncounted), (13, 0), "{case}");
+                // Compressed requests are sent again as they were built, once all of the pool have been.
+                let again = received.duplicated.unwrap();
+                let is_stamped = compression == Compression::None;
+                assert_eq!(again == 0, is_stamped, "{case}");
                 let prefixes = if protocol == Protocol::Grpc {
                     13 * 5
                 } else {
@@ -412,4 +414,17 @@ async fn the_official_client_is_at_home() {
     insert.write_buffered(b"{}\n{}\n");
     insert.end().await.unwrap();
     assert_eq!(sink.stats.snapshot().tables["otel_logs"].items, 2);
+}
+
+#[test]
+fn what_comes_twice_is_counted_whichever_way_it_comes() {
+    let stats = Stats::default();
+    let items = |prints: &[u64]| Ok(Found::Prints(prints.to_vec()));
+    stats.received("traces over HTTP", "spans", 1, items(&[1, 2, 3]));
+    stats.received("traces over gRPC", "spans", 1, items(&[3, 4]));
+    stats.received("logs over HTTP", "log records", 1, items(&[3]));
+    stats.received("metrics over HTTP", "data points", 1, Ok(Found::Number(7)));
+    let otlp = stats.snapshot().otlp;
+    let duplicated: Vec<_> = otlp.values().map(|received| received.duplicated).collect();
+    assert_eq!(duplicated, [Some(0), None, Some(0), Some(1)], "{otlp:?}");
 }

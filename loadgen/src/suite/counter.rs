@@ -38,20 +38,20 @@ pub(crate) enum Source {
     },
 }
 
-/// Reads it now.
+/// Reads it now; `None` where an answer in JSON has nothing at the place.
 ///
 /// # Errors
 /// When it cannot be had, or is no number.
-pub(crate) async fn read(source: &Source, fetch: &Fetch) -> anyhow::Result<f64> {
-    match source {
+pub(crate) async fn read(source: &Source, fetch: &Fetch) -> anyhow::Result<Option<f64>> {
+    let number = match source {
         Source::Url { url, pointers } => {
             let text = fetch.get(url, ANSWER_MAX).await?;
-            sum_in_json(&text, pointers).with_context(|| url.clone())
+            return sum_in_json(&text, pointers).with_context(|| url.clone());
         }
         Source::File { file, pointers } => {
             let text = std::fs::read_to_string(file);
             let text = text.with_context(|| format!("cannot read {}", file.display()))?;
-            sum_in_json(&text, pointers).with_context(|| file.display().to_string())
+            return sum_in_json(&text, pointers).with_context(|| file.display().to_string());
         }
         Source::ClickHouse { url, sql } => {
             let answer = fetch.text(Method::POST, url, sql.clone(), ANSWER_MAX);
@@ -78,7 +78,8 @@ pub(crate) async fn read(source: &Source, fetch: &Fetch) -> anyhow::Result<f64> 
             }
             number(&String::from_utf8_lossy(&output.stdout))
         }
-    }
+    };
+    number.map(Some)
 }
 
 fn number(text: &str) -> anyhow::Result<f64> {
@@ -87,22 +88,30 @@ fn number(text: &str) -> anyhow::Result<f64> {
         .with_context(|| format!("`{word}` is no number"))
 }
 
-/// The sum of what pointers such as `/tables/*/items` find. Nothing found is nothing counted yet: 0.
-fn sum_in_json(text: &str, pointers: &[String]) -> anyhow::Result<f64> {
+/// The sum of what pointers such as `/tables/*/items` find, if they find anything.
+fn sum_in_json(text: &str, pointers: &[String]) -> anyhow::Result<Option<f64>> {
     let value: Value = serde_json::from_str(text).context("the answer is no JSON")?;
-    let mut sum = 0.0;
+    let mut sum = None;
     for pointer in pointers {
         let steps: Vec<&str> = pointer.split('/').skip(1).collect();
-        sum += sum_at(&value, &steps).with_context(|| pointer.clone())?;
+        let found = sum_at(&value, &steps).with_context(|| pointer.clone())?;
+        sum = sum_of(sum, found);
     }
     Ok(sum)
 }
 
-fn sum_at(value: &Value, steps: &[&str]) -> anyhow::Result<f64> {
+fn sum_of(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one + other),
+        (one, other) => one.or(other),
+    }
+}
+
+fn sum_at(value: &Value, steps: &[&str]) -> anyhow::Result<Option<f64>> {
     let Some((step, rest)) = steps.split_first() else {
         return match value {
-            Value::Number(number) => number.as_f64().context("too large a number"),
-            Value::Null => Ok(0.0),
+            Value::Number(number) => number.as_f64().context("too large a number").map(Some),
+            Value::Null => Ok(None),
             other => bail!("{other} is no number"),
         };
     };
@@ -119,7 +128,9 @@ fn sum_at(value: &Value, steps: &[&str]) -> anyhow::Result<f64> {
         }
         _ => Vec::new(),
     };
-    children.into_iter().map(|child| sum_at(child, rest)).sum()
+    children
+        .into_iter()
+        .try_fold(None, |sum, child| Ok(sum_of(sum, sum_at(child, rest)?)))
 }
 
 #[cfg(test)]
@@ -129,14 +140,15 @@ mod tests {
     #[test]
     fn pointers_find_and_stars_sum() {
         let text = r#"{"tables": {"a": {"items": 3}, "b": {"items": 4}, "c": {}}, "list": [1, 2], "word": "x"}"#;
-        let check = |pointers: &[&str], expected: f64| {
+        let check = |pointers: &[&str], expected: Option<f64>| {
             let pointers: Vec<_> = pointers.iter().map(|&it| it.to_owned()).collect();
-            assert!((sum_in_json(text, &pointers).unwrap() - expected).abs() < 1e-9);
+            assert_eq!(sum_in_json(text, &pointers).unwrap(), expected);
         };
-        check(&["/tables/*/items"], 7.0);
-        check(&["/tables/a/items", "/list/1"], 5.0);
-        check(&["/list/*"], 3.0);
-        check(&["/absent/*/items"], 0.0);
+        check(&["/tables/*/items"], Some(7.0));
+        check(&["/tables/a/items", "/list/1"], Some(5.0));
+        check(&["/list/*"], Some(3.0));
+        check(&["/absent/*/items"], None);
+        check(&["/tables/*/duplicated", "/absent"], None);
         assert!(sum_in_json(text, &["/word".to_owned()]).is_err());
         assert!(sum_in_json("<html>", &[]).is_err());
     }
@@ -149,12 +161,13 @@ mod tests {
         let pointers = vec!["/*/created".to_owned()];
         let fetch = Fetch::new();
         let source = Source::File { file, pointers };
-        assert!((read(&source, &fetch).await.unwrap() - 5.0).abs() < 1e-9);
+        assert_eq!(read(&source, &fetch).await.unwrap(), Some(5.0));
         let command = |script: &str| Source::Command {
             command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
             folder: folder.path().to_owned(),
         };
-        assert!((read(&command("echo 42 rows"), &fetch).await.unwrap() - 42.0).abs() < 1e-9);
+        let counted = read(&command("echo 42 rows"), &fetch).await;
+        assert_eq!(counted.unwrap(), Some(42.0));
         assert!(read(&command("echo none"), &fetch).await.is_err());
         assert!(read(&command("exit 1"), &fetch).await.is_err());
     }

@@ -123,7 +123,7 @@ impl Ledger {
         }
         if self.counted_twice.is_none() && self.delivered > 0 {
             notes.push(
-                "duplicates were not looked for by number: `duplicated` is what is more than could have been accepted"
+                "duplicates were not looked for: `duplicated` is what is more than could have been accepted"
                     .to_owned(),
             );
         }

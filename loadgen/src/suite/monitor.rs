@@ -285,7 +285,10 @@ async fn sample_endpoints(board: &Mutex<Board>, fetch: &Fetch, which: impl Fn(&W
             let mut board = lock(board);
             let at = board.began.elapsed().as_secs_f64();
             match read {
-                Ok(value) => board.push((component.clone(), name.clone()), at, value),
+                Ok(value) => {
+                    let value = value.unwrap_or(0.0);
+                    board.push((component.clone(), name.clone()), at, value);
+                }
                 Err(error) => {
                     let why = format!("counter {name} was not read: {error:#}");
                     board.problems.insert(component.clone(), why);

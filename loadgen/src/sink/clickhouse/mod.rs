@@ -14,9 +14,10 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 
+use super::Counting;
 use super::limits::{Gate, Reached};
 use super::serve::{Body, drain, full, read};
-use super::stats::Stats;
+use super::stats::{Found, Stats};
 use query::{Insert, Reply, VERSION};
 pub(crate) use rows::Packing;
 use schema::Schema;
@@ -36,6 +37,7 @@ pub(crate) struct Pending {
     format: String,
     packing: Packing,
     types: Option<Vec<Type>>,
+    is_distinct: bool,
     chunks: Vec<Bytes>,
 }
 
@@ -46,10 +48,14 @@ impl Pending {
 
     /// # Errors
     /// Why the rows cannot be counted.
-    pub(crate) fn count(&self) -> Result<u64, String> {
+    pub(crate) fn count(&self) -> Result<Found, String> {
         let body = self.chunks.concat();
-        rows::count(&body, self.packing, &self.format, self.types.as_deref())
-            .map_err(|error| error.to_string())
+        let (format, types) = (&self.format, self.types.as_deref());
+        let found = match self.is_distinct {
+            true => rows::prints(&body, self.packing, format, types).map(Found::Prints),
+            false => rows::count(&body, self.packing, format, types).map(Found::Number),
+        };
+        found.map_err(|error| error.to_string())
     }
 }
 
@@ -57,7 +63,7 @@ impl Pending {
 #[derive(Debug)]
 pub(crate) struct ClickHouse {
     stats: Arc<Stats>,
-    count: bool,
+    counting: Counting,
     /// Held for the time of one look-up only.
     schema: Mutex<Schema>,
 }
@@ -70,10 +76,10 @@ struct Asked {
 }
 
 impl ClickHouse {
-    pub(crate) fn new(stats: Arc<Stats>, count: bool) -> Self {
+    pub(crate) fn new(stats: Arc<Stats>, counting: Counting) -> Self {
         Self {
             stats,
-            count,
+            counting,
             schema: Mutex::new(Schema::of_the_collector()),
         }
     }
@@ -130,7 +136,7 @@ impl ClickHouse {
         while let Some(frame) = body.frame().await {
             if let Ok(data) = frame?.into_data() {
                 bytes += data.len() as u64;
-                if self.count {
+                if self.counting != Counting::Requests {
                     chunks.push(data);
                 }
             }
@@ -143,7 +149,7 @@ impl ClickHouse {
     }
 
     fn received(&self, insert: Insert, packing: Packing, chunks: Vec<Bytes>, bytes: u64) {
-        if !self.count {
+        if self.counting == Counting::Requests {
             return self.stats.inserted(insert.table, bytes);
         }
         let types = self
@@ -156,6 +162,7 @@ impl ClickHouse {
             format: insert.format,
             packing,
             types,
+            is_distinct: self.counting == Counting::Distinct,
             chunks,
         };
         self.stats.inserted_to_count(pending, bytes);

@@ -1,7 +1,8 @@
-//! Counts the rows in the body of an INSERT by stepping over their values.
+//! Counts the rows in the body of an INSERT by stepping over their values, and tells rows apart by them.
 
 use std::io::Read as _;
 
+use super::super::distinct::{also, print_of, print_of_all};
 use super::types::{RowsError, Type};
 
 /// What an insert may expand to; far above any sensible batch.
@@ -33,26 +34,58 @@ pub(crate) fn count(
 ) -> Result<u64, RowsError> {
     let unpacked = unpack(body, packing)?;
     let body = unpacked.as_deref().unwrap_or(body);
+    if format == "Native" {
+        return Cursor { bytes: body }.native();
+    }
+    let mut rows = 0;
+    each_row(body, format, types, |_| rows += 1)?;
+    Ok(rows)
+}
+
+/// As [`count`], the content of each row in 64 bits: rows with equal values in all columns are alike, others are not.
+///
+/// # Errors
+/// As those of [`count`].
+pub(crate) fn prints(
+    body: &[u8],
+    packing: Packing,
+    format: &str,
+    types: Option<&[Type]>,
+) -> Result<Vec<u64>, RowsError> {
+    let unpacked = unpack(body, packing)?;
+    let body = unpacked.as_deref().unwrap_or(body);
+    if format == "Native" {
+        return Cursor { bytes: body }.native_prints();
+    }
+    let mut prints = Vec::new();
+    each_row(body, format, types, |row| prints.push(print_of(row)))?;
+    Ok(prints)
+}
+
+/// Gives the bytes of each row to `visit`, in formats that write one row after the other.
+fn each_row(
+    body: &[u8],
+    format: &str,
+    types: Option<&[Type]>,
+    mut visit: impl FnMut(&[u8]),
+) -> Result<(), RowsError> {
     let cursor = Cursor { bytes: body };
     match format {
-        "Native" => cursor.native(),
         "RowBinary" => {
             let unknown =
                 || RowsError::Unsupported("RowBinary into a table nobody described".to_owned());
-            cursor.row_binary(types.ok_or_else(unknown)?)
+            cursor.row_binary(types.ok_or_else(unknown)?, visit)
         }
-        "RowBinaryWithNamesAndTypes" => cursor.row_binary_with_types(),
-        "JSONEachRow" | "JSONCompactEachRow" | "TabSeparated" | "TSV" | "CSV" => Ok(lines(body)),
+        "RowBinaryWithNamesAndTypes" => cursor.row_binary_with_types(visit),
+        "JSONEachRow" | "JSONCompactEachRow" | "TabSeparated" | "TSV" | "CSV" => {
+            let lines = body.split(|byte| *byte == b'\n');
+            lines.filter(|line| !line.is_empty()).for_each(&mut visit);
+            Ok(())
+        }
         other => Err(RowsError::Unsupported(format!(
             "cannot count rows in format {other}"
         ))),
     }
-}
-
-fn lines(body: &[u8]) -> u64 {
-    body.split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .count() as u64
 }
 
 /// `None` when there is nothing to unpack.
@@ -181,7 +214,7 @@ impl<'a> Cursor<'a> {
 
     // === Row by row ===
 
-    fn row_binary_with_types(mut self) -> Result<u64, RowsError> {
+    fn row_binary_with_types(mut self, visit: impl FnMut(&[u8])) -> Result<(), RowsError> {
         let columns = self.varint()?;
         for _ in 0..columns {
             self.text()?;
@@ -189,21 +222,25 @@ impl<'a> Cursor<'a> {
         let types: Vec<_> = (0..columns.min(self.bytes.len()))
             .map(|_| Type::parse(self.text()?))
             .collect::<Result<_, _>>()?;
-        self.row_binary(&types)
+        self.row_binary(&types, visit)
     }
 
-    fn row_binary(mut self, types: &[Type]) -> Result<u64, RowsError> {
+    fn row_binary(mut self, types: &[Type], mut visit: impl FnMut(&[u8])) -> Result<(), RowsError> {
         if types.is_empty() && !self.bytes.is_empty() {
             return Err(RowsError::Unsupported("rows without columns".to_owned()));
         }
-        let mut rows = 0;
         while !self.bytes.is_empty() {
+            let begun = self.bytes;
             for of in types {
                 self.value(of)?;
             }
-            rows += 1;
+            visit(
+                begun
+                    .get(..begun.len() - self.bytes.len())
+                    .unwrap_or_default(),
+            );
         }
-        Ok(rows)
+        Ok(())
     }
 
     fn value(&mut self, of: &Type) -> Result<(), RowsError> {
@@ -250,6 +287,28 @@ impl<'a> Cursor<'a> {
         Ok(total)
     }
 
+    fn native_prints(mut self) -> Result<Vec<u64>, RowsError> {
+        let mut all = Vec::new();
+        while !self.bytes.is_empty() {
+            let (columns, rows) = (self.varint()?, self.varint()?);
+            let mut block: Option<Vec<u64>> = None;
+            for _ in 0..columns {
+                self.text()?;
+                let of = Type::parse(self.text()?)?;
+                if rows > 0 {
+                    self.state(&of)?;
+                    let column = self.column_prints(&of, rows)?;
+                    block = Some(match block {
+                        None => column,
+                        Some(block) => beside(block, &column),
+                    });
+                }
+            }
+            all.extend(block.unwrap_or_default());
+        }
+        Ok(all)
+    }
+
     /// What a column has before all of its data: dictionaries' version numbers.
     fn state(&mut self, of: &Type) -> Result<(), RowsError> {
         match of {
@@ -286,21 +345,105 @@ impl<'a> Cursor<'a> {
     }
 
     fn dictionary(&mut self, value: &Type) -> Result<(), RowsError> {
-        const HAS_KEYS: u64 = 1 << 9;
         let flags = self.u64()?;
         if flags & HAS_KEYS != 0 {
             let keys = self.size()?;
-            let stored = if let Type::Nullable(inner) = value {
-                inner
-            } else {
-                value
-            };
-            self.column(stored, keys)?;
+            self.column(stored(value), keys)?;
         }
         let index_size = 1_usize << (flags & 3);
         let rows = self.size()?;
         self.skip(index_size, rows)
     }
+
+    /// As [`Self::column`], with the content of each value.
+    fn column_prints(&mut self, of: &Type, rows: usize) -> Result<Vec<u64>, RowsError> {
+        match of {
+            Type::Fixed(0) => Err(RowsError::UnknownType("FixedString(0)".to_owned())),
+            Type::Fixed(size) => {
+                let length = size.checked_mul(rows).ok_or(RowsError::Truncated)?;
+                Ok(self
+                    .take(length)?
+                    .chunks_exact(*size)
+                    .map(print_of)
+                    .collect())
+            }
+            Type::String => (0..rows)
+                .map(|_| {
+                    let length = self.varint()?;
+                    self.take(length).map(print_of)
+                })
+                .collect(),
+            Type::Array(element) => {
+                let ends: Vec<usize> = (0..rows).map(|_| self.size()).collect::<Result<_, _>>()?;
+                let elements = match ends.last() {
+                    None | Some(0) => Vec::new(),
+                    Some(elements) => self.column_prints(element, *elements)?,
+                };
+                let mut begin = 0;
+                let of_row = |end| {
+                    let own = elements.get(begin..end).ok_or(RowsError::Truncated)?;
+                    begin = end;
+                    Ok(print_of_all(own.iter().copied()))
+                };
+                ends.into_iter().map(of_row).collect()
+            }
+            Type::Nullable(value) => {
+                let nulls = self.take(rows)?;
+                let values = self.column_prints(value, rows)?;
+                let of_row = |(null, value): (&u8, u64)| if *null == 0 { value } else { 0 };
+                Ok(nulls.iter().zip(values).map(of_row).collect())
+            }
+            Type::LowCardinality(value) => self.dictionary_prints(value),
+            Type::Tuple(elements) => {
+                let mut elements = elements.iter();
+                let first = elements.next().ok_or(RowsError::Truncated)?;
+                let first = self.column_prints(first, rows)?;
+                elements.try_fold(first, |before, element| {
+                    Ok(beside(before, &self.column_prints(element, rows)?))
+                })
+            }
+        }
+    }
+
+    fn dictionary_prints(&mut self, value: &Type) -> Result<Vec<u64>, RowsError> {
+        let flags = self.u64()?;
+        if flags & HAS_KEYS == 0 {
+            let problem = "a dictionary that was sent before".to_owned();
+            return Err(RowsError::Unsupported(problem));
+        }
+        let keys = self.size()?;
+        let keys = self.column_prints(stored(value), keys)?;
+        let index_size = 1_usize << (flags & 3);
+        let rows = self.size()?;
+        let length = index_size.checked_mul(rows).ok_or(RowsError::Truncated)?;
+        let indexes = self.take(length)?.chunks_exact(index_size);
+        let of_row = |index: &[u8]| {
+            let index = index.iter().rev();
+            let index = index.fold(0_usize, |index, byte| index << 8 | usize::from(*byte));
+            keys.get(index).copied().ok_or(RowsError::Truncated)
+        };
+        indexes.map(of_row).collect()
+    }
+}
+
+/// Of a dictionary's flags: its keys follow.
+const HAS_KEYS: u64 = 1 << 9;
+
+/// What a dictionary's keys are: where values may be absent, the first key stands for that.
+fn stored(value: &Type) -> &Type {
+    match value {
+        Type::Nullable(inner) => inner,
+        other => other,
+    }
+}
+
+/// Rows with one more column.
+fn beside(rows: Vec<u64>, column: &[u64]) -> Vec<u64> {
+    let mut rows = rows;
+    for (row, value) in rows.iter_mut().zip(column) {
+        *row = also(*row, *value);
+    }
+    rows
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ impl Stage<'_> {
             for counter in &unit.component.monitoring.counters {
                 for source in unit.counters(&counter.name, &filler)? {
                     let value = counter::read(&source, &self.run.fetch).await?;
-                    values.insert(counter.name.clone(), value);
+                    values.insert(counter.name.clone(), value.unwrap_or(0.0));
                 }
             }
             components.insert(unit.name.clone(), Value::from_pairs(values));

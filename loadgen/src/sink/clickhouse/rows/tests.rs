@@ -142,6 +142,16 @@ fn hostile_bodies_are_errors() {
     assert!(count(&[1], Packing::Plain, "RowBinary", Some(&[])).is_err());
     assert!(count(&[1], Packing::Plain, "RowBinary", None).is_err());
     assert!(count(&[1], Packing::Plain, "ArrowStream", None).is_err());
+    assert!(prints(&[255; 64], Packing::Plain, "Native", None).is_err());
+    // More rows than there are bytes.
+    let rows = [
+        &[1][..],
+        &[255, 255, 255, 255, 15],
+        &text("n"),
+        &text("UInt64"),
+    ]
+    .concat();
+    assert!(prints(&rows, Packing::Plain, "Native", None).is_err());
 }
 
 /// Ten rows of fifteen columns of the types that telemetry tables have, as the engine (26.7) writes them.
@@ -154,4 +164,58 @@ fn rows_the_engine_wrote_are_counted() {
         count(rows, Packing::Plain, "RowBinaryWithNamesAndTypes", None),
         Ok(10)
     );
+    let different = |body: &[u8], packing, format| {
+        let found = prints(body, packing, format, None).unwrap();
+        found.into_iter().collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(different(native, Packing::Blocks, "Native").len(), 10);
+    let format = "RowBinaryWithNamesAndTypes";
+    assert_eq!(different(rows, Packing::Plain, format).len(), 10);
+}
+
+/// That the rows are found to differ, the same in every packing, and the same as themselves.
+fn check_prints(body: &[u8], format: &str, rows: usize) {
+    let types = types();
+    let of = |body: &[u8], packing| prints(body, packing, format, Some(&types)).unwrap();
+    let found = of(body, Packing::Plain);
+    let different: std::collections::BTreeSet<_> = found.iter().collect();
+    assert_eq!((found.len(), different.len()), (rows, rows), "{format}");
+    assert_eq!(of(&blocks(body), Packing::Blocks), found, "{format}");
+    for end in 0..body.len() {
+        // Cut anywhere, it is an error or fewer rows.
+        let cut = prints(&body[..end], Packing::Plain, format, Some(&types));
+        assert!(cut.is_err() || cut.unwrap().len() < rows, "{format} {end}");
+    }
+}
+
+#[test]
+fn rows_are_told_apart_by_their_values() {
+    check_prints(&native_block(), "Native", 2);
+    check_prints(&row_binary(), "RowBinary", 2);
+    let lines = prints(b"{}\n[]\n{}\n", Packing::Plain, "JSONEachRow", None).unwrap();
+    assert_eq!((lines.len(), lines[0]), (3, lines[2]));
+    assert_ne!(lines[0], lines[1]);
+    let twice = [native_block(), native_block()].concat();
+    let found = prints(&twice, Packing::Plain, "Native", None).unwrap();
+    assert_eq!(found[..2], found[2..]);
+}
+
+#[test]
+fn every_column_counts() {
+    let block = native_block();
+    let before = prints(&block, Packing::Plain, "Native", None).unwrap();
+    let changed = |from: &str, to: &str| {
+        let at = block
+            .windows(from.len())
+            .position(|at| at == from.as_bytes());
+        let mut block = block.clone();
+        block[at.unwrap()..][..to.len()].copy_from_slice(to.as_bytes());
+        let after = prints(&block, Packing::Plain, "Native", None).unwrap();
+        [before[0] != after[0], before[1] != after[1]]
+    };
+    assert_eq!(changed("hello", "jello"), [true, false]);
+    // The dictionary's key of both rows.
+    assert_eq!(changed("\u{1}x", "\u{1}y"), [true, true]);
+    assert_eq!(changed("key", "kay"), [false, true]);
+    assert_eq!(changed("value", "valve"), [false, true]);
 }
