@@ -127,7 +127,7 @@ fn every_suite_is_without_mistakes() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         seen += 1;
     }
-    assert!(seen >= 12, "{seen} suites");
+    assert!(seen >= 13, "{seen} suites");
 }
 
 #[test]
@@ -166,6 +166,79 @@ fn every_item_is_accounted_for_over_an_outage_and_a_kill() {
         assert!(folder.path().join("out").join(file).exists(), "{file}");
     }
     assert!(left_over(folder.path()).is_empty());
+}
+
+const SMALL_DEMO: [&str; 8] = [
+    "--set",
+    "seconds=2",
+    "--set",
+    "rate=50",
+    "--set",
+    "otlp_rate=200",
+    "--set",
+    "workers=4",
+];
+
+#[test]
+fn the_demo_counts_at_every_station() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(&suites().join("demo.toml"), folder.path(), &SMALL_DEMO);
+    let report = text(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{report}\n{}",
+        text(&output.stderr)
+    );
+    let last = report.lines().last().unwrap();
+    assert!(
+        last.starts_with("demo: OK sent=") && last.ends_with("lost=0 duplicated=0"),
+        "{last}"
+    );
+    let endpoint = report
+        .lines()
+        .find(|it| it.starts_with("order") && it.contains("POST /order-product"));
+    assert!(endpoint.is_some(), "{report}");
+    assert!(left_over(folder.path()).is_empty());
+}
+
+#[test]
+fn the_demo_sees_what_is_missing_and_what_is_there_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = fs::read_to_string(suites().join("demo.toml")).unwrap();
+    let configs = suites().join("..").canonicalize().unwrap();
+    let configs = configs.display();
+    let harm = |sql: &str| {
+        format!(
+            "[[test.step]]\naction = \"http\"\nmethod = \"POST\"\nurl = \"http://127.0.0.1:{{{{ port.clickhouse }}}}/\"\nbody = \"{sql}\"\n\n"
+        )
+    };
+    let drain = "[[test.step]]\naction = \"drain\"";
+    let harmed = [
+        harm("INSERT INTO otel_traces SELECT * FROM otel_traces LIMIT 3"),
+        harm("DELETE FROM otel_logs WHERE LogAttributes['loadgen.item'] = '4398046511104'"),
+        drain.to_owned(),
+    ];
+    assert!(demo.contains(drain));
+    let demo = demo
+        .replace(drain, &harmed.concat())
+        .replace("parts/", &format!("{configs}/suites/parts/"))
+        .replace("../agent/", &format!("{configs}/agent/"));
+    let path = folder.path().join("demo.toml");
+    fs::write(&path, demo).unwrap();
+    let output = run(&path, folder.path(), &SMALL_DEMO);
+    let report = text(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(99),
+        "{report}\n{}",
+        text(&output.stderr)
+    );
+    let last = report.lines().last().unwrap();
+    assert!(
+        last.starts_with("demo: FAILED sent=")
+            && last.contains("lost=1 duplicated=3; did not hold: "),
+        "{last}"
+    );
 }
 
 #[test]
@@ -387,4 +460,28 @@ target = "generater"
     }
     assert!(!folder.path().join("out").exists());
     assert!(told.contains("10 mistakes"), "{told}");
+}
+
+#[test]
+fn a_summary_may_ask_only_for_what_is_known_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = suite(folder.path(), LOAD);
+    let source = fs::read_to_string(&path).unwrap();
+    for (summary, expected) in [
+        (
+            "{{ ledger.lst }}",
+            "no field of the ledger `lst`; did you mean `lost`?",
+        ),
+        ("{{ load.main.items_sent }}", "undefined value"),
+        ("{{ absent }}", "no variable `absent`"),
+        ("{{ rate }} {{ ledger.lost }}", ""),
+    ] {
+        let with = format!("summary = \"{summary}\"{source}");
+        fs::write(&path, with).unwrap();
+        let output = run(&path, folder.path(), &["--check"]);
+        let told = text(&output.stderr);
+        let is_wrong = output.status.code() == Some(2);
+        assert_eq!(is_wrong, !expected.is_empty(), "{summary}: {told}");
+        assert!(told.contains(expected), "{summary}: {told}");
+    }
 }

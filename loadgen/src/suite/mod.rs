@@ -42,6 +42,7 @@ use baseline::Baseline;
 use check::Checked;
 use fetch::Fetch;
 use guard::Guard;
+use ledger::Ledger;
 use model::{Suite, Test};
 use results::{Status, TestResult};
 use stage::Stage;
@@ -49,6 +50,8 @@ use template::Templates;
 use trace::{SpanIndex, Trace};
 use variables::{Variant, words};
 
+/// The counts of the last line when the suite does not say.
+const SUMMARY: &str = "sent={{ ledger.sent }} delivered={{ ledger.delivered }} lost={{ ledger.lost }} duplicated={{ ledger.duplicated }}";
 /// Repetitions of a suite; more would run for weeks.
 const REPEAT_MAX: u32 = 1000;
 
@@ -152,6 +155,17 @@ impl Run {
         folder.join(format!("{repetition}"))
     }
 
+    /// What the last line says after the verdict; nothing, where nothing was counted.
+    fn counts(&self, results: &[TestResult]) -> anyhow::Result<String> {
+        let ledgers: Vec<_> = results.iter().filter_map(|it| it.ledger.as_ref()).collect();
+        if ledgers.is_empty() {
+            return Ok(String::new());
+        }
+        let value = summary_scope(&self.suite, Ledger::total(ledgers));
+        let summary = self.suite.summary.as_ref().map(|it| it.text.as_str());
+        self.templates.render(summary.unwrap_or(SUMMARY), &value)
+    }
+
     pub(crate) fn progress(&self, line: &str) {
         // The report has it too; nobody may be listening on stderr.
         drop(writeln!(
@@ -166,6 +180,12 @@ impl Run {
             self.progress(line);
         }
     }
+}
+
+/// What the `summary` of a suite knows: its variables, and the counts of all tests together.
+pub(crate) fn summary_scope(suite: &Suite, total: minijinja::Value) -> minijinja::Value {
+    let scope = variables::Scope::new(suite, &Variant::new());
+    scope.with([("ledger".to_owned(), total)]).value()
 }
 
 /// A suite that may be run.
@@ -489,15 +509,18 @@ fn write(
     record: &Record,
     comparison: Option<&Comparison>,
 ) -> anyhow::Result<()> {
-    print(&report::console(record, results, comparison))?;
+    let counts = run.counts(results)?;
+    // The verdict comes last.
+    run.progress(&format!("the report goes to {}", run.out.display()));
+    print(&report::console(record, results, comparison, &counts))?;
     let write = |name: &str, text: String| {
         let path = run.out.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     };
     write("record.json", record.json()?)?;
-    write("report.md", report::markdown(record, results, comparison))?;
+    let markdown = report::markdown(record, results, comparison, &counts);
+    write("report.md", markdown)?;
     write("report.html", record.html())?;
-    run.progress(&format!("the report is in {}", run.out.display()));
     args.output.write(record)
 }
 
