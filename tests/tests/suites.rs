@@ -485,3 +485,88 @@ fn a_summary_may_ask_only_for_what_is_known_at_the_end() {
         assert!(told.contains(expected), "{summary}: {told}");
     }
 }
+
+#[test]
+fn several_suites_run_one_after_the_other_with_one_table_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let steps = r#"
+[[test.step]]
+action = "load"
+target = "generator"
+label = "main"
+
+[[test.step]]
+action = "drain"
+
+[[test.step]]
+action = "assert"
+that = ["ledger.delivered < most"]
+"#;
+    let source = fs::read_to_string(suite(folder.path(), steps)).unwrap();
+    let write = |name: &str, most: u64| {
+        let path = folder.path().join(format!("{name}.toml"));
+        let named = source
+            .replace(
+                "name = \"small\"\ninclude",
+                &format!("name = \"{name}\"\ninclude"),
+            )
+            .replace("seconds = 1", &format!("seconds = 1\nmost = {most}"));
+        fs::write(&path, named).unwrap();
+        path.display().to_string()
+    };
+    let (first, second) = (write("first", 10), write("second", 5000));
+    let more = [&second, "--set", "rate=500"];
+    let output = run(Path::new(&first), folder.path(), &more);
+    let report = text(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(99),
+        "{report}\n{}",
+        text(&output.stderr)
+    );
+    let rows: Vec<Vec<&str>> = report
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let [.., head, one, other] = rows.as_slice() else {
+        panic!("{report}");
+    };
+    assert_eq!(head.first(), Some(&"suite"), "{report}");
+    assert_eq!(
+        (one[0], one.last()),
+        ("first", Some(&"crossed")),
+        "{report}"
+    );
+    assert_eq!(
+        (other[0], other.last()),
+        ("second", Some(&"passed")),
+        "{report}"
+    );
+    for name in ["first", "second"] {
+        assert!(report.contains(&format!("\n{name}: ")), "{report}");
+        let record = folder.path().join("out").join(name).join("record.json");
+        assert!(record.exists(), "{}", record.display());
+    }
+    assert!(left_over(folder.path()).is_empty());
+
+    // Mistakes of all are told before any of them starts, and what is for one suite is not for several.
+    fs::write(
+        &second,
+        source.replace("seconds = 1", "seconds = \"1\"\nunused = 2"),
+    )
+    .unwrap();
+    for (options, expected) in [
+        (&[][..], "nothing refers to it"),
+        (&["--set", "absent=1"], "none of the suites has it"),
+        (&["--tests", "small"], "--tests is for one suite"),
+    ] {
+        let more = [&[second.as_str()], options].concat();
+        let output = run(Path::new(&first), folder.path(), &more);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains(expected),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+}
