@@ -13,7 +13,7 @@ test:            ## everything: format, lints, docs, unit, component, end-to-end
 prove:           ## kill and disturb agent and database for PROVE_ROUNDS (200) rounds; nothing may be lost or doubled
 	@tests/scripts/prove.sh
 
-bench:           ## CPU-seconds per million items, side by side with a peer
+bench:           ## CPU-seconds per million items, side by side with peers; then the short suites, with one table at the end
 	@tests/scripts/bench.sh
 
 fuzz:            ## each fuzz target for FUZZ_SECONDS (60), or FUZZ_RUNS times; needs a nightly toolchain

@@ -66,7 +66,7 @@ pub(crate) enum Command {
     Prove(Box<prove::Args>),
     /// Compare agents: CPU seconds per million items, latency and memory.
     Bench(bench::Args),
-    /// Run a suite of tests over a whole pipeline and report what became of every item.
+    /// Run suites of tests over a whole pipeline and report what became of every item.
     Run(Box<suite::Args>),
     /// Ends what a run of a suite has left behind, once its standard input ends.
     #[command(hide = true)]

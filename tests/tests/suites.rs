@@ -127,7 +127,7 @@ fn every_suite_is_without_mistakes() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         seen += 1;
     }
-    assert!(seen >= 12, "{seen} suites");
+    assert!(seen >= 13, "{seen} suites");
 }
 
 #[test]
@@ -166,6 +166,79 @@ fn every_item_is_accounted_for_over_an_outage_and_a_kill() {
         assert!(folder.path().join("out").join(file).exists(), "{file}");
     }
     assert!(left_over(folder.path()).is_empty());
+}
+
+const SMALL_DEMO: [&str; 8] = [
+    "--set",
+    "seconds=2",
+    "--set",
+    "rate=50",
+    "--set",
+    "otlp_rate=200",
+    "--set",
+    "workers=4",
+];
+
+#[test]
+fn the_demo_counts_at_every_station() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(&suites().join("demo.toml"), folder.path(), &SMALL_DEMO);
+    let report = text(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{report}\n{}",
+        text(&output.stderr)
+    );
+    let last = report.lines().last().unwrap();
+    assert!(
+        last.starts_with("demo: OK sent=") && last.ends_with("lost=0 duplicated=0"),
+        "{last}"
+    );
+    let endpoint = report
+        .lines()
+        .find(|it| it.starts_with("order") && it.contains("POST /order-product"));
+    assert!(endpoint.is_some(), "{report}");
+    assert!(left_over(folder.path()).is_empty());
+}
+
+#[test]
+fn the_demo_sees_what_is_missing_and_what_is_there_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = fs::read_to_string(suites().join("demo.toml")).unwrap();
+    let configs = suites().join("..").canonicalize().unwrap();
+    let configs = configs.display();
+    let harm = |sql: &str| {
+        format!(
+            "[[test.step]]\naction = \"http\"\nmethod = \"POST\"\nurl = \"http://127.0.0.1:{{{{ port.clickhouse }}}}/\"\nbody = \"{sql}\"\n\n"
+        )
+    };
+    let drain = "[[test.step]]\naction = \"drain\"";
+    let harmed = [
+        harm("INSERT INTO otel_traces SELECT * FROM otel_traces LIMIT 3"),
+        harm("DELETE FROM otel_logs WHERE LogAttributes['loadgen.item'] = '4398046511104'"),
+        drain.to_owned(),
+    ];
+    assert!(demo.contains(drain));
+    let demo = demo
+        .replace(drain, &harmed.concat())
+        .replace("parts/", &format!("{configs}/suites/parts/"))
+        .replace("../agent/", &format!("{configs}/agent/"));
+    let path = folder.path().join("demo.toml");
+    fs::write(&path, demo).unwrap();
+    let output = run(&path, folder.path(), &SMALL_DEMO);
+    let report = text(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(99),
+        "{report}\n{}",
+        text(&output.stderr)
+    );
+    let last = report.lines().last().unwrap();
+    assert!(
+        last.starts_with("demo: FAILED sent=")
+            && last.contains("lost=1 duplicated=3; did not hold: "),
+        "{last}"
+    );
 }
 
 #[test]
@@ -387,4 +460,113 @@ target = "generater"
     }
     assert!(!folder.path().join("out").exists());
     assert!(told.contains("10 mistakes"), "{told}");
+}
+
+#[test]
+fn a_summary_may_ask_only_for_what_is_known_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = suite(folder.path(), LOAD);
+    let source = fs::read_to_string(&path).unwrap();
+    for (summary, expected) in [
+        (
+            "{{ ledger.lst }}",
+            "no field of the ledger `lst`; did you mean `lost`?",
+        ),
+        ("{{ load.main.items_sent }}", "undefined value"),
+        ("{{ absent }}", "no variable `absent`"),
+        ("{{ rate }} {{ ledger.lost }}", ""),
+    ] {
+        let with = format!("summary = \"{summary}\"{source}");
+        fs::write(&path, with).unwrap();
+        let output = run(&path, folder.path(), &["--check"]);
+        let told = text(&output.stderr);
+        let is_wrong = output.status.code() == Some(2);
+        assert_eq!(is_wrong, !expected.is_empty(), "{summary}: {told}");
+        assert!(told.contains(expected), "{summary}: {told}");
+    }
+}
+
+#[test]
+fn several_suites_run_one_after_the_other_with_one_table_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let steps = r#"
+[[test.step]]
+action = "load"
+target = "generator"
+label = "main"
+
+[[test.step]]
+action = "drain"
+
+[[test.step]]
+action = "assert"
+that = ["ledger.delivered < most"]
+"#;
+    let source = fs::read_to_string(suite(folder.path(), steps)).unwrap();
+    let write = |name: &str, most: u64| {
+        let path = folder.path().join(format!("{name}.toml"));
+        let named = source
+            .replace(
+                "name = \"small\"\ninclude",
+                &format!("name = \"{name}\"\ninclude"),
+            )
+            .replace("seconds = 1", &format!("seconds = 1\nmost = {most}"));
+        fs::write(&path, named).unwrap();
+        path.display().to_string()
+    };
+    let (first, second) = (write("first", 10), write("second", 5000));
+    let more = [&second, "--set", "rate=500"];
+    let output = run(Path::new(&first), folder.path(), &more);
+    let report = text(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(99),
+        "{report}\n{}",
+        text(&output.stderr)
+    );
+    let rows: Vec<Vec<&str>> = report
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let [.., head, one, other] = rows.as_slice() else {
+        panic!("{report}");
+    };
+    assert_eq!(head.first(), Some(&"suite"), "{report}");
+    assert_eq!(
+        (one[0], one.last()),
+        ("first", Some(&"crossed")),
+        "{report}"
+    );
+    assert_eq!(
+        (other[0], other.last()),
+        ("second", Some(&"passed")),
+        "{report}"
+    );
+    for name in ["first", "second"] {
+        assert!(report.contains(&format!("\n{name}: ")), "{report}");
+        let record = folder.path().join("out").join(name).join("record.json");
+        assert!(record.exists(), "{}", record.display());
+    }
+    assert!(left_over(folder.path()).is_empty());
+
+    // Mistakes of all are told before any of them starts, and what is for one suite is not for several.
+    fs::write(
+        &second,
+        source.replace("seconds = 1", "seconds = \"1\"\nunused = 2"),
+    )
+    .unwrap();
+    for (options, expected) in [
+        (&[][..], "nothing refers to it"),
+        (&["--set", "absent=1"], "none of the suites has it"),
+        (&["--tests", "small"], "--tests is for one suite"),
+    ] {
+        let more = [&[second.as_str()], options].concat();
+        let output = run(Path::new(&first), folder.path(), &more);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains(expected),
+            "{}",
+            text(&output.stderr)
+        );
+    }
 }

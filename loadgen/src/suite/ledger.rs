@@ -82,9 +82,8 @@ impl Ledger {
         self.delivered as f64 / self.seconds.max(1e-9)
     }
 
-    /// For expressions.
-    pub(crate) fn value(&self) -> Value {
-        let numbers: [(&str, u64); 11] = [
+    fn counts(&self) -> [(&'static str, u64); 11] {
+        [
             ("attempted", self.attempted()),
             ("sent", self.sent),
             ("accepted", self.accepted),
@@ -96,9 +95,13 @@ impl Ledger {
             ("delivered", self.delivered),
             ("lost", self.lost()),
             ("duplicated", self.duplicated()),
-        ];
-        let mut fields: BTreeMap<&str, Value> = numbers
-            .into_iter()
+        ]
+    }
+
+    /// For expressions.
+    pub(crate) fn value(&self) -> Value {
+        let counts = self.counts().into_iter();
+        let mut fields: BTreeMap<&str, Value> = counts
             .map(|(name, number)| (name, Value::from(number)))
             .collect();
         fields.insert("lost_percent", Value::from(self.lost_percent()));
@@ -107,6 +110,17 @@ impl Ledger {
         let rate = Value::from(self.delivered_per_second());
         fields.insert("delivered_per_second", rate);
         Value::from_pairs(fields)
+    }
+
+    /// The counts of several tests: each is a sum, so that what one has too much does not make up for what another lacks.
+    pub(crate) fn total<'l>(ledgers: impl IntoIterator<Item = &'l Self>) -> Value {
+        let mut total = BTreeMap::from(Self::default().counts());
+        for ledger in ledgers {
+            for (name, count) in ledger.counts() {
+                *total.entry(name).or_default() += count;
+            }
+        }
+        Value::from_pairs(total)
     }
 
     /// What a reader of the figures must know.
@@ -171,6 +185,19 @@ mod tests {
         for field in FIELDS {
             assert!(!value.get_attr(field).unwrap().is_undefined(), "{field}");
         }
+    }
+
+    #[test]
+    fn tests_do_not_make_up_for_each_other_in_the_total() {
+        let (one, other) = (ledger(100, 0, 90, None), ledger(100, 0, 110, None));
+        let total = Ledger::total([&one, &other]);
+        let check = |field: &str, expected: u64| {
+            assert_eq!(total.get_attr(field).unwrap(), Value::from(expected));
+        };
+        check("sent", 200);
+        check("delivered", 200);
+        check("lost", 10);
+        check("duplicated", 10);
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod ledger;
 mod load;
 mod model;
 mod monitor;
+mod overview;
+mod plan;
 mod read;
 mod report;
 mod results;
@@ -29,30 +31,31 @@ use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::sync::watch;
 
 use crate::cli::{EXIT_FAILED, EXIT_LIMIT_CROSSED, WrongUsage, parse_percent};
 use crate::compare::Comparison;
-use crate::process;
 use crate::record::{Output, Record, Start};
-use crate::results::Save;
+use crate::results::{Results, Save};
 use crate::signals::Interruptions;
 use baseline::Baseline;
 use check::Checked;
 use fetch::Fetch;
 use guard::Guard;
+use ledger::Ledger;
 use model::{Suite, Test};
+use overview::Overview;
+use plan::Plan;
 use results::{Status, TestResult};
 use stage::Stage;
 use template::Templates;
 use trace::{SpanIndex, Trace};
 use variables::{Variant, words};
 
-/// Repetitions of a suite; more would run for weeks.
-const REPEAT_MAX: u32 = 1000;
-
-/// Run a suite of tests over a whole pipeline and report what became of every item.
+/// The counts of the last line when the suite does not say.
+const SUMMARY: &str = "sent={{ ledger.sent }} delivered={{ ledger.delivered }} lost={{ ledger.lost }} duplicated={{ ledger.duplicated }}";
+/// Run suites of tests over a whole pipeline and report what became of every item.
 ///
 /// The suite (docs/suites.md) names components (generators, agents, backends) and tests of ordered steps. Everything is
 /// checked before anything starts; all mistakes are told at once, with file, line, column and key. Whatever was started
@@ -62,16 +65,16 @@ const REPEAT_MAX: u32 = 1000;
 /// 0 all held; 1 a test failed; 2 the suite has mistakes; 99 a limit was crossed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The suite
-    #[arg(value_name = "SUITE.toml")]
-    suite: PathBuf,
+    /// The suites; several are run one after the other, with one table over all of them at the end
+    #[arg(value_name = "SUITE.toml", required = true)]
+    suites: Vec<PathBuf>,
     /// Only these tests
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     tests: Vec<String>,
     /// Give a variable, a list of the matrix (a,b) or `repeat` another value
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
-    /// Directory for the report, configurations, logs [default: target/suites/NAME]
+    /// Directory for the report, configurations, logs, for several suites with one in it for each [default: target/suites/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Check the suite and say what would run
@@ -152,6 +155,17 @@ impl Run {
         folder.join(format!("{repetition}"))
     }
 
+    /// What the last line says after the verdict; nothing, where nothing was counted.
+    fn counts(&self, results: &[TestResult]) -> anyhow::Result<String> {
+        let ledgers: Vec<_> = results.iter().filter_map(|it| it.ledger.as_ref()).collect();
+        if ledgers.is_empty() {
+            return Ok(String::new());
+        }
+        let value = summary_scope(&self.suite, Ledger::total(ledgers));
+        let summary = self.suite.summary.as_ref().map(|it| it.text.as_str());
+        self.templates.render(summary.unwrap_or(SUMMARY), &value)
+    }
+
     pub(crate) fn progress(&self, line: &str) {
         // The report has it too; nobody may be listening on stderr.
         drop(writeln!(
@@ -168,35 +182,88 @@ impl Run {
     }
 }
 
-/// A suite that may be run.
-struct Plan {
-    suite: Suite,
-    templates: Templates,
-    checked: Checked,
-    variants: Vec<Variant>,
-    repeat: u32,
-    cores: Vec<usize>,
+/// What the `summary` of a suite knows: its variables, and the counts of all tests together.
+pub(crate) fn summary_scope(suite: &Suite, total: minijinja::Value) -> minijinja::Value {
+    let scope = variables::Scope::new(suite, &Variant::new());
+    scope.with([("ledger".to_owned(), total)]).value()
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let start = Start::now();
-    let plan = plan(&args).map_err(WrongUsage::of)?;
+    let plans = plan::plans(&args).map_err(WrongUsage::of)?;
     let read = |path: &Path| Baseline::read(path, args.max_regression);
     let baseline = args.baseline.as_deref().map(read).transpose();
     let baseline = baseline.map_err(WrongUsage::of)?;
     let database = args.save.open().map_err(WrongUsage::of)?;
     if args.check {
-        print(&plan.words())?;
+        for plan in &plans {
+            print(&plan.words())?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
-    let out = args.out.clone();
-    let out = out.unwrap_or_else(|| Path::new("target/suites").join(&plan.suite.name));
+    let is_alone = plans.len() == 1;
+    let mut overview = Overview::new();
+    let mut worst = Outcome::Held;
+    for plan in plans {
+        let name = plan.suite.name.clone();
+        let out = args.folder_of(&name, is_alone);
+        let ran = perform(plan, out, &args, baseline.as_ref(), database.as_ref()).await?;
+        overview.add(&name, &ran.results);
+        worst = worst.max(ran.outcome);
+        if ran.interrupted {
+            break;
+        }
+    }
+    if !is_alone {
+        print(&format!("\n{}", overview.render()))?;
+    }
+    Ok(match worst {
+        Outcome::Held => ExitCode::SUCCESS,
+        Outcome::Crossed => ExitCode::from(EXIT_LIMIT_CROSSED),
+        Outcome::Failed => ExitCode::from(EXIT_FAILED),
+    })
+}
+
+impl Args {
+    /// Where a suite's report goes; several do not share a folder.
+    fn folder_of(&self, suite: &str, is_alone: bool) -> PathBuf {
+        match &self.out {
+            Some(out) if is_alone => out.clone(),
+            Some(out) => out.join(suite),
+            None => Path::new("target/suites").join(suite),
+        }
+    }
+}
+
+/// How a suite ended, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    Held,
+    Crossed,
+    Failed,
+}
+
+/// A suite that has run.
+struct Ran {
+    results: Vec<TestResult>,
+    outcome: Outcome,
+    interrupted: bool,
+}
+
+/// Runs a suite and reports.
+async fn perform(
+    plan: Plan,
+    out: PathBuf,
+    args: &Args,
+    baseline: Option<&Baseline>,
+    database: Option<&Results>,
+) -> anyhow::Result<Ran> {
+    let start = Start::now();
     let run = begin(
         plan.suite,
         plan.templates,
         plan.checked,
         plan.cores,
-        &args,
+        args,
         out,
         &start,
     )?;
@@ -209,98 +276,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         ));
     }
     let comparison = baseline.map(|it| it.compare(&mut record));
-    write(&run, &args, &results, &record, comparison.as_ref())?;
+    write(&run, args, &results, &record, comparison.as_ref())?;
     if let Some(database) = database {
         database.save(&record).await?;
     }
-    export(&run, &args, &record).await?;
+    export(&run, args, &record).await?;
     let is_worse = comparison.is_some_and(|it| it.has_crossed());
-    Ok(exit_code(&results, is_worse, run.is_interrupted()))
-}
-
-/// Reads and checks everything.
-fn plan(args: &Args) -> anyhow::Result<Plan> {
-    let (mut suite, mut mistakes) = read::suite(&args.suite)?;
-    variables::override_with(&mut suite, &args.settings)?;
-    let templates = Templates::new();
-    let cores = process::allowed_cores().context("cannot read which cores we may use")?;
-    let variants = variables::variants(&suite.matrix)?;
-    let checked = check::check(&suite, &variants, &args.tests, &templates, cores.len());
-    let checked = checked.unwrap_or_else(|found| {
-        mistakes.extend(found);
-        Checked::default()
-    });
-    if !mistakes.is_empty() {
-        mistakes.sort();
-        mistakes.dedup();
-        let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
-        let count = lines.len();
-        let noun = if count == 1 { "mistake" } else { "mistakes" };
-        bail!(
-            "{count} {noun} in {}:\n{}",
-            args.suite.display(),
-            lines.join("\n")
-        );
-    }
-    let known: Vec<_> = suite
-        .tests
-        .iter()
-        .map(|test| test.name.text.as_str())
-        .collect();
-    for name in &args.tests {
-        if !known.contains(&name.as_str()) {
-            bail!("--tests {name}: there are {}", known.join(", "));
-        }
-    }
-    let repeat = match &suite.repeat {
-        Some(text) => {
-            let scope = variables::Scope::new(&suite, &Variant::new());
-            templates.text(text, &scope.value())?.trim().parse()?
-        }
-        None => 1,
-    };
-    if !(1..=REPEAT_MAX).contains(&repeat) {
-        bail!("`repeat` is from 1 to {REPEAT_MAX}");
-    }
-    Ok(Plan {
-        suite,
-        templates,
-        checked,
-        variants,
-        repeat,
-        cores,
+    let interrupted = run.is_interrupted();
+    Ok(Ran {
+        outcome: outcome(&results, is_worse, interrupted),
+        results,
+        interrupted,
     })
-}
-
-impl Plan {
-    fn words(&self) -> String {
-        let mut text = format!("{}: {}\n", self.suite.name, self.suite.description);
-        let runs: Vec<_> = self
-            .variants
-            .iter()
-            .filter(|it| !self.checked.skips(it))
-            .collect();
-        for test in &self.suite.tests {
-            text.push_str(&format!(
-                "  {}: {} steps\n",
-                test.name.text,
-                test.steps.len()
-            ));
-        }
-        text.push_str(&format!(
-            "  {} variants, {} repetitions\n",
-            runs.len(),
-            self.repeat
-        ));
-        for skipped in &self.checked.skipped {
-            text.push_str(&format!(
-                "  left out: {} ({})\n",
-                words(&skipped.variant),
-                skipped.why
-            ));
-        }
-        text
-    }
 }
 
 fn begin(
@@ -489,15 +476,18 @@ fn write(
     record: &Record,
     comparison: Option<&Comparison>,
 ) -> anyhow::Result<()> {
-    print(&report::console(record, results, comparison))?;
+    let counts = run.counts(results)?;
+    // The verdict comes last.
+    run.progress(&format!("the report goes to {}", run.out.display()));
+    print(&report::console(record, results, comparison, &counts))?;
     let write = |name: &str, text: String| {
         let path = run.out.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     };
     write("record.json", record.json()?)?;
-    write("report.md", report::markdown(record, results, comparison))?;
+    let markdown = report::markdown(record, results, comparison, &counts);
+    write("report.md", markdown)?;
     write("report.html", record.html())?;
-    run.progress(&format!("the report is in {}", run.out.display()));
     args.output.write(record)
 }
 
@@ -518,14 +508,14 @@ async fn export(run: &Run, args: &Args, record: &Record) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn exit_code(results: &[TestResult], is_worse: bool, interrupted: bool) -> ExitCode {
+fn outcome(results: &[TestResult], is_worse: bool, interrupted: bool) -> Outcome {
     let failed = |it: &TestResult| matches!(it.status, Status::Failed(_) | Status::Interrupted);
     let crossed = |it: &TestResult| matches!(it.status, Status::Crossed);
     if interrupted || results.is_empty() || results.iter().any(failed) {
-        return ExitCode::from(EXIT_FAILED);
+        return Outcome::Failed;
     }
     match results.iter().any(crossed) || is_worse {
-        true => ExitCode::from(EXIT_LIMIT_CROSSED),
-        false => ExitCode::SUCCESS,
+        true => Outcome::Crossed,
+        false => Outcome::Held,
     }
 }

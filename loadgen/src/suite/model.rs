@@ -13,6 +13,8 @@ pub(crate) use crate::document::{Place, Text};
 pub(crate) struct Suite {
     pub(crate) name: String,
     pub(crate) description: String,
+    /// What the last line says after the verdict: the counts, when the suite does not say.
+    pub(crate) summary: Option<Text>,
     /// The file's folder: paths in the suite begin there.
     pub(crate) folder: PathBuf,
     /// The file and those it includes, as they were written.
@@ -288,6 +290,7 @@ pub(crate) enum Action {
     Drain(Drain),
     Event(Text),
     Metric(MetricStep),
+    Query(QueryStep),
     Run(Vec<Text>),
     Http(HttpStep),
 }
@@ -382,6 +385,14 @@ pub(crate) enum Better {
     Higher,
     Lower,
     Neither,
+}
+
+/// A query whose answer is a table in the report.
+#[derive(Debug, Clone)]
+pub(crate) struct QueryStep {
+    pub(crate) title: Text,
+    pub(crate) url: Text,
+    pub(crate) sql: Text,
 }
 
 #[derive(Debug, Clone)]

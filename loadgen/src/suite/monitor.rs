@@ -71,6 +71,8 @@ pub(crate) fn unit(metric: &str) -> &'static str {
 struct Watched {
     subject: Subject,
     due: Instant,
+    /// Nothing is asked of it.
+    stopped: bool,
     process: Option<u32>,
     /// What its earlier lives have used, and this one so far.
     before: Usage,
@@ -123,6 +125,7 @@ impl Monitors {
         let watched = Watched {
             subject,
             due: Instant::now(),
+            stopped: false,
             process,
             before,
             now,
@@ -145,6 +148,14 @@ impl Monitors {
         watched.before.written_bytes += watched.now.written_bytes;
         watched.now = Usage::default();
         watched.process = process;
+    }
+
+    /// It was stopped on purpose: until it is watched again, that its endpoints do not answer is no news.
+    pub(crate) fn stopped(&self, component: &str) {
+        self.process(component, None);
+        if let Some(watched) = self.board().watched.get_mut(component) {
+            watched.stopped = true;
+        }
     }
 
     /// Looks at all processes at once, as at the edge of a window.
@@ -234,6 +245,13 @@ impl Board {
         }
     }
 
+    fn problem(&mut self, component: &str, why: String) {
+        let watched = self.watched.get(component);
+        if watched.is_some_and(|it| !it.stopped) {
+            self.problems.insert(component.to_owned(), why);
+        }
+    }
+
     fn push(&mut self, key: Key, at: f64, value: f64) {
         if !self.series.contains_key(&key) && self.series.len() >= SERIES_MAX {
             let why = format!("more than {SERIES_MAX} series: the rest is not kept");
@@ -256,7 +274,7 @@ async fn sample_endpoints(board: &Mutex<Board>, fetch: &Fetch, which: impl Fn(&W
     let due: Vec<(String, Subject)> = lock(board)
         .watched
         .iter()
-        .filter(|(_, watched)| which(watched))
+        .filter(|(_, watched)| !watched.stopped && which(watched))
         .map(|(component, watched)| (component.clone(), watched.subject.clone()))
         .collect();
     for (component, subject) in due {
@@ -275,8 +293,7 @@ async fn sample_endpoints(board: &Mutex<Board>, fetch: &Fetch, which: impl Fn(&W
                     }
                 }
                 Err(error) => {
-                    let why = format!("metrics were not read: {error:#}");
-                    board.problems.insert(component.clone(), why);
+                    board.problem(&component, format!("metrics were not read: {error:#}"));
                 }
             }
         }
@@ -291,7 +308,7 @@ async fn sample_endpoints(board: &Mutex<Board>, fetch: &Fetch, which: impl Fn(&W
                 }
                 Err(error) => {
                     let why = format!("counter {name} was not read: {error:#}");
-                    board.problems.insert(component.clone(), why);
+                    board.problem(&component, why);
                 }
             }
         }

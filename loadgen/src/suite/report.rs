@@ -1,6 +1,6 @@
 //! The report of a run for people: what became of the items, what was used, what did not hold.
 
-use super::results::{Status, TestResult};
+use super::results::{Answer, Status, TestResult};
 use super::to_record::{title, totals};
 use super::variables::words;
 use crate::compare::Comparison;
@@ -96,10 +96,11 @@ pub(crate) fn console(
     record: &Record,
     results: &[TestResult],
     comparison: Option<&Comparison>,
+    counts: &str,
 ) -> String {
     let mut text = String::new();
     body(&mut text, &Console, record, results, comparison);
-    summary(&mut text, record, results);
+    summary(&mut text, record, results, counts);
     text
 }
 
@@ -107,9 +108,10 @@ pub(crate) fn markdown(
     record: &Record,
     results: &[TestResult],
     comparison: Option<&Comparison>,
+    counts: &str,
 ) -> String {
     let mut text = format!("# {}\n\n", record.name);
-    summary(&mut text, record, results);
+    summary(&mut text, record, results, counts);
     body(&mut text, &Markdown, record, results, comparison);
     Markdown.title(&mut text, "Where");
     Markdown.code(&mut text, &environment(record));
@@ -153,6 +155,10 @@ fn body(
         style.title(text, "Figures of the suite");
         style.table(text, own);
     }
+    for (result, answer) in results.iter().flat_map(answers) {
+        style.title(text, &format!("{}: {}", title(result), answer.title));
+        style.table(text, answer.rows.clone());
+    }
     if results.iter().any(|it| it.repetition > 1) {
         style.title(text, "Median and spread of the repetitions");
         style.table(text, spreads(record));
@@ -185,7 +191,7 @@ fn body(
 }
 
 /// The last lines: one for each test and the whole.
-fn summary(text: &mut String, record: &Record, results: &[TestResult]) {
+fn summary(text: &mut String, record: &Record, results: &[TestResult], counts: &str) {
     text.push('\n');
     for result in results {
         line(text, &format!("{}: {}", title(result), verdict(result)));
@@ -195,19 +201,27 @@ fn summary(text: &mut String, record: &Record, results: &[TestResult]) {
         (_, true) => "OK",
         (_, false) => "FAILED",
     };
-    let mut total = String::new();
-    let ledgers = || results.iter().filter_map(|it| it.ledger.as_ref());
-    if ledgers().next().is_some() {
-        let sum = |count: fn(&super::ledger::Ledger) -> u64| ledgers().map(count).sum::<u64>();
-        total = format!(
-            " sent={} delivered={} lost={} duplicated={}",
-            sum(|it| it.sent),
-            sum(|it| it.delivered),
-            sum(|it| it.lost()),
-            sum(|it| it.duplicated())
-        );
-    }
-    line(text, &format!("{}: {word}{total}", record.name));
+    let last = format!("{}: {word} {counts}", record.name);
+    let problem = problem(record, results).map(|it| format!("; {it}"));
+    line(
+        text,
+        &(last.trim_end().to_owned() + &problem.unwrap_or_default()),
+    );
+}
+
+/// The first thing that went wrong, in a line.
+fn problem(record: &Record, results: &[TestResult]) -> Option<String> {
+    let failed = results.iter().find_map(|it| match &it.status {
+        Status::Failed(why) => why.lines().next(),
+        _ => None,
+    });
+    let crossed = record.thresholds.iter().find(|it| !it.passed);
+    let crossed = crossed.map(|it| format!("did not hold: {}", it.expression));
+    failed.map(str::to_owned).or(crossed)
+}
+
+fn answers(result: &TestResult) -> impl Iterator<Item = (&TestResult, &Answer)> {
+    result.tables.iter().map(move |answer| (result, answer))
 }
 
 fn row(cells: &[&str]) -> Vec<String> {

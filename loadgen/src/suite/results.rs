@@ -24,6 +24,7 @@ pub(crate) struct TestResult {
     pub(crate) windows: Vec<WindowResult>,
     pub(crate) assertions: Vec<Assertion>,
     pub(crate) metrics: Vec<OwnMetric>,
+    pub(crate) tables: Vec<Answer>,
     pub(crate) events: Vec<Event>,
     pub(crate) series: BTreeMap<Key, Points>,
     /// Configurations as rendered, and command lines, by component.
@@ -96,6 +97,14 @@ pub(crate) struct OwnMetric {
     pub(crate) better: Better,
 }
 
+/// What a step `query` has been answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) title: String,
+    /// The first has the names of the columns.
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
     pub(crate) at: f64,
@@ -128,6 +137,7 @@ impl TestResult {
             windows: Vec::new(),
             assertions: Vec::new(),
             metrics: Vec::new(),
+            tables: Vec::new(),
             events: Vec::new(),
             series: BTreeMap::new(),
             inputs: Vec::new(),

@@ -96,6 +96,14 @@ pub(crate) fn typed(text: &str) -> Value {
     }
 }
 
+/// Whether a setting `NAME=VALUE` means something to the suite.
+pub(crate) fn takes(suite: &Suite, setting: &str) -> bool {
+    let name = setting.split('=').next().unwrap_or(setting);
+    let mut variables = suite.variables.iter();
+    let mut dimensions = suite.matrix.iter();
+    name == "repeat" || variables.any(|it| it.name == name) || dimensions.any(|it| it.name == name)
+}
+
 /// Puts `--set NAME=VALUE` in place of what the suite says. For a name of the matrix the value is a list `a,b`.
 ///
 /// # Errors

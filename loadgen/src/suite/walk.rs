@@ -17,12 +17,15 @@ pub(crate) enum Form {
     Condition,
     /// An expression over results, too.
     Expression,
+    /// A template that knows the counts of the whole run.
+    Summary,
 }
 
 /// Told of every text.
 pub(crate) type Visit<'v> = dyn FnMut(&Text, Form) + 'v;
 
 pub(crate) fn suite(suite: &Suite, visit: &mut Visit<'_>) {
+    each(suite.summary.as_ref(), Form::Summary, visit);
     each(suite.repeat.as_ref(), Form::Whole, visit);
     suite.components.iter().for_each(|it| component(it, visit));
     hooks(&suite.hooks, visit);
@@ -217,6 +220,11 @@ fn action(action: &Action, visit: &mut Visit<'_>) {
         Action::Metric(metric) => {
             visit(&metric.name, Form::Template);
             visit(&metric.value, Form::Expression);
+        }
+        Action::Query(query) => {
+            visit(&query.title, Form::Template);
+            visit(&query.url, Form::Template);
+            visit(&query.sql, Form::Template);
         }
         Action::Http(http) => {
             visit(&http.url, Form::Template);

@@ -12,8 +12,8 @@ use http::Method as HttpMethod;
 
 use super::child::{Running, Spec, describe};
 use super::load::{Load, LoadSpec};
-use super::model::{Action, HttpStep, LoadStep, Method, Phase, Text, Wait, WaitFor};
-use super::results::OwnMetric;
+use super::model::{Action, HttpStep, LoadStep, Method, Phase, QueryStep, Text, Wait, WaitFor};
+use super::results::{Answer, OwnMetric};
 use super::stage::{POLL, Stage};
 use super::unit::pinned;
 
@@ -25,6 +25,8 @@ const ASK_MAX: Duration = Duration::from_secs(2);
 const STEADY: Duration = Duration::from_secs(2);
 /// Between two looks at a value that has to be asked for.
 const LOOK: Duration = Duration::from_millis(100);
+/// Names of the columns, and then rows, each as a list of texts.
+const TABLE_FORMAT: &str = "JSONCompactStringsEachRowWithNames";
 /// A command of a step may build something.
 const COMMAND_MAX: Duration = Duration::from_secs(3600);
 
@@ -71,6 +73,7 @@ impl Stage<'_> {
                 });
                 Ok(())
             }
+            Action::Query(query) => self.query(query).await,
             Action::Run(words) => self.command(words).await,
             Action::Http(http) => self.http(http).await,
         }
@@ -274,6 +277,20 @@ impl Stage<'_> {
             let said = running.log_end();
             bail!("`{program}` failed ({}):\n{said}", describe(status));
         }
+        Ok(())
+    }
+
+    async fn query(&mut self, step: &QueryStep) -> anyhow::Result<()> {
+        let filler = self.filler();
+        let (title, url) = (filler.text(&step.title)?, filler.text(&step.url)?);
+        let sql = format!("{} FORMAT {TABLE_FORMAT}", filler.text(&step.sql)?);
+        let fetch = &self.run.fetch;
+        let text = fetch.text(HttpMethod::POST, &url, sql, WAIT_MAX).await?;
+        let rows = text.lines().map(serde_json::from_str);
+        let rows = rows
+            .collect::<Result<_, _>>()
+            .with_context(|| format!("{url} does not answer in rows"))?;
+        self.result.tables.push(Answer { title, rows });
         Ok(())
     }
 

@@ -222,7 +222,7 @@ impl Stage<'_> {
             .await;
         let status = running.ended()?;
         running.kill();
-        self.monitors.process(&name, None);
+        self.monitors.stopped(&name);
         if let Some(unit) = self.units.get_mut(index) {
             unit.kill();
         }

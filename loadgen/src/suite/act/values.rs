@@ -1,6 +1,6 @@
 //! Expressions over what has been measured so far.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use minijinja::Value;
@@ -74,7 +74,7 @@ impl Stage<'_> {
             more.push(("metric".to_owned(), self.latest()));
         }
         if asks("counter") {
-            more.push(("counter".to_owned(), self.counters().await?));
+            more.push(("counter".to_owned(), self.counters(&names).await?));
         }
         if let Some(ledger) = &self.result.ledger {
             more.push(("ledger".to_owned(), ledger.value()));
@@ -106,7 +106,8 @@ impl Stage<'_> {
         Value::from_pairs(components.map(|(name, metrics)| (name, Value::from_pairs(metrics))))
     }
 
-    async fn counters(&self) -> anyhow::Result<Value> {
+    /// The counters that `names` ask for, such as `counter.backend.delivered`: others may not be there to be read now.
+    async fn counters(&self, names: &BTreeSet<String>) -> anyhow::Result<Value> {
         let mut components = BTreeMap::new();
         for index in 0..self.units.len() {
             let filler = self.filler_of(index);
@@ -114,7 +115,8 @@ impl Stage<'_> {
                 continue;
             };
             let mut values = BTreeMap::new();
-            for counter in &unit.component.monitoring.counters {
+            let counters = unit.component.monitoring.counters.iter();
+            for counter in counters.filter(|it| asks_for(names, &unit.name, &it.name)) {
                 for source in unit.counters(&counter.name, &filler)? {
                     let value = counter::read(&source, &self.run.fetch).await?;
                     values.insert(counter.name.clone(), value.unwrap_or(0.0));
@@ -150,6 +152,16 @@ impl Stage<'_> {
     }
 }
 
+/// Whether one of the names is this counter, or leaves open which is meant.
+fn asks_for(names: &BTreeSet<String>, component: &str, counter: &str) -> bool {
+    names.iter().any(|name| {
+        let mut parts = name.split('.');
+        parts.next() == Some("counter")
+            && parts.next().is_none_or(|it| it == component)
+            && parts.next().is_none_or(|it| it == counter)
+    })
+}
+
 /// What stands left of the first comparison.
 fn left_side(expression: &str) -> Option<&str> {
     let found = COMPARISONS.iter().filter_map(|it| expression.find(it));
@@ -169,5 +181,19 @@ mod tests {
         assert_eq!(left_side("ledger.lost == 0"), Some("ledger.lost"));
         assert_eq!(left_side("a + b <= 2 * c"), Some("a + b"));
         assert_eq!(left_side("complete"), None);
+    }
+
+    #[test]
+    fn counters_are_read_only_if_they_are_asked_for() {
+        let check = |name: &str, expected: bool| {
+            let names = BTreeSet::from([name.to_owned(), "ledger.lost".to_owned()]);
+            assert_eq!(asks_for(&names, "db", "rows"), expected, "{name}");
+        };
+        check("counter.db.rows", true);
+        check("counter.db", true);
+        check("counter", true);
+        check("counter.db.parts", false);
+        check("counter.agent.rows", false);
+        check("metric.db.rows", false);
     }
 }

@@ -8,6 +8,7 @@ pub(crate) use variant::missing_program;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::ledger::Ledger;
 use super::model::{Configuration, ConfigurationSource, Place, Suite, Text};
 use super::template::Templates;
 use super::variables::{Variant, words};
@@ -67,6 +68,7 @@ pub(crate) fn check(
     checker.names();
     let places = checker.mistakes.iter().map(|it| it.place.clone());
     checker.known = places.collect();
+    checker.summary();
     for variant in variants {
         checker.variant(variant, tests);
     }
@@ -90,6 +92,17 @@ impl Checker<'_> {
 }
 
 impl Checker<'_> {
+    /// It is for all variants together, so that it cannot know the names of the matrix.
+    fn summary(&mut self) {
+        let Some(summary) = &self.suite.summary else {
+            return;
+        };
+        let value = super::summary_scope(self.suite, Ledger::total([]));
+        if let Err(error) = self.templates.render(&summary.text, &value) {
+            self.wrong(&summary.place, error.to_string());
+        }
+    }
+
     /// Whether something in this file is wrong.
     pub(super) fn is_known_of(&self, file: &Path) -> bool {
         let file = file.display().to_string();

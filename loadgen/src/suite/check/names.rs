@@ -29,12 +29,15 @@ impl Checker<'_> {
     fn names_in(&mut self, text: &Text, form: Form, used: &mut BTreeSet<String>) {
         let names = match form {
             Form::Condition | Form::Expression => self.templates.names_of_expression(&text.text),
-            Form::Template | Form::Duration | Form::Whole => self.templates.names(&text.text),
+            Form::Template | Form::Duration | Form::Whole | Form::Summary => {
+                self.templates.names(&text.text)
+            }
         };
         match names {
             Ok(names) => {
                 for name in names {
-                    self.name(&text.place, &name, form == Form::Expression, used);
+                    let results = matches!(form, Form::Expression | Form::Summary);
+                    self.name(&text.place, &name, results, used);
                 }
             }
             Err(flaw) => self.wrong(&text.place, flaw.message),

@@ -34,6 +34,7 @@ pub(crate) fn parse(file: &str, folder: PathBuf, source: String) -> (Suite, Vec<
     let mut suite = Suite {
         name: root.need("name").text,
         description: root.text("description").unwrap_or_default().text,
+        summary: root.text("summary"),
         sources: vec![("suite".to_owned(), source)],
         folder,
         variables: root.table("variables").map(variables).unwrap_or_default(),

@@ -2,12 +2,12 @@
 
 use super::super::model::{
     Action, Apply, Better, Drain, FaultKind, FaultStep, HttpStep, LoadStep, Method, MetricStep,
-    Reconfigure, Step, Text, Wait, WaitFor,
+    QueryStep, Reconfigure, Step, Text, Wait, WaitFor,
 };
 use super::{component, hooks, on_error, variables};
 use crate::document::{Table, nearest};
 
-const ACTIONS: [&str; 21] = [
+const ACTIONS: [&str; 22] = [
     "up",
     "down",
     "configure",
@@ -27,6 +27,7 @@ const ACTIONS: [&str; 21] = [
     "drain",
     "event",
     "metric",
+    "query",
     "run",
     "http",
 ];
@@ -72,6 +73,7 @@ fn default_name(action: &str, what: &Action) -> String {
             name.text.clone()
         }
         Action::Metric(metric) => metric.name.text.clone(),
+        Action::Query(query) => query.title.text.clone(),
         Action::Http(http) => http.url.text.clone(),
         Action::Run(words) => of(words),
         Action::Wait(_) | Action::Assert(_) | Action::Drain(_) => String::new(),
@@ -115,6 +117,11 @@ fn action(table: &mut Table, written: &Text) -> Action {
         }),
         "event" => Action::Event(table.need("event")),
         "metric" => Action::Metric(metric(table)),
+        "query" => Action::Query(QueryStep {
+            title: table.need("title"),
+            url: table.need("url"),
+            sql: table.need("sql"),
+        }),
         "run" => Action::Run(needed_texts(table, "command")),
         "http" => Action::Http(http(table)),
         other => {
