@@ -1,6 +1,5 @@
 //! `reload` and `diff`: what a changed configuration does, done by the running agent or only said.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use hyper::{Method, StatusCode};
 use super::agent::{AgentArgs, Link, Target, body};
 use super::find::NotFound;
 use super::{EXIT_CONFIG, ListFormat, complain, print, refuse};
-use crate::config::{ConfigSources, Diagnostics, Source, load_configuration};
+use crate::config::{ConfigSources, Diagnostics, Source, check_assignment, load_configuration};
 use crate::reload::{Difference, Loaded, Outcome, Report};
 
 pub(super) const RELOAD_HELP: &str = "\
@@ -31,6 +30,13 @@ Exit codes: 0 the agent runs, or would run, as its configuration says; 78 it ref
 or the one named here is wrong; 1 it could not be asked.";
 
 pub(super) const DIFF_HELP: &str = "\
+Examples:
+  tidegate diff /etc/tidegate/agent.toml new.toml
+  tidegate diff /etc/tidegate/conf.d new.d
+  tidegate diff --old base.toml site.toml --new base.toml new-site.toml
+  tidegate diff agent.toml agent.toml --set exporters.clickhouse.ttl=72h
+  git show HEAD:agent.toml | tidegate diff - agent.toml
+
 Exit codes: 0 nothing would change, 1 something would, 78 one of the two is wrong.";
 
 /// Whom to ask, and for what.
@@ -49,10 +55,24 @@ pub struct ReloadArgs {
 /// What to compare.
 #[derive(Debug, Clone, Args)]
 pub struct DiffArgs {
-    /// The configuration that runs: a file or a folder.
-    old: PathBuf,
+    /// The configuration that runs: a file, a folder, or `-` for standard input.
+    #[arg(required_unless_present_all = ["old_files", "new_files"])]
+    old: Option<String>,
     /// The one that would take its place.
-    new: PathBuf,
+    #[arg(required_unless_present_all = ["old_files", "new_files"])]
+    new: Option<String>,
+    /// The configuration that runs, where it is several files, merged as by `run --config`. May be repeated.
+    #[arg(long = "old", value_name = "FILE", num_args = 1.., requires = "new_files", conflicts_with_all = ["old", "new"])]
+    old_files: Vec<String>,
+    /// The one that would take its place. May be repeated.
+    #[arg(long = "new", value_name = "FILE", num_args = 1.., requires = "old_files", conflicts_with_all = ["old", "new"])]
+    new_files: Vec<String>,
+    /// Set one value of the new configuration, over all its files, as `run --set` does. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = check_assignment)]
+    set: Vec<String>,
+    /// The same for the configuration that runs, where that was started with `--set`. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = check_assignment)]
+    old_set: Vec<String>,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     format: ListFormat,
@@ -150,16 +170,21 @@ fn tell(report: &Report, format: ListFormat) -> ExitCode {
 
 /// `diff`.
 pub fn diff(args: &DiffArgs) -> ExitCode {
-    let load = |path: &PathBuf| {
+    let load = |one: &Option<String>, several: &[String], sets: &[String]| {
+        let arguments = one.iter().chain(several);
         let sources = ConfigSources {
-            sources: vec![Source::Path(path.clone())],
-            sets: Vec::new(),
+            sources: arguments
+                .map(|argument| Source::from_argument(argument))
+                .collect(),
+            sets: sets.to_vec(),
         };
         load_configuration(&sources)
             .map(Loaded::new)
             .map_err(|found| refuse(&found))
     };
-    let (old, new) = match (load(&args.old), load(&args.new)) {
+    let old = load(&args.old, &args.old_files, &args.old_set);
+    let new = load(&args.new, &args.new_files, &args.set);
+    let (old, new) = match (old, new) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(code), _) | (_, Err(code)) => return code,
     };
