@@ -99,6 +99,8 @@ pub(super) struct Link {
     client: SendRequest<Empty<Bytes>>,
     connection: JoinHandle<hyper::Result<()>>,
     key: Key,
+    /// The agent's host, as HTTP names it.
+    host: String,
 }
 
 impl Drop for Link {
@@ -120,7 +122,10 @@ impl Link {
         let mut failures = Vec::new();
         for endpoint in &target.endpoints {
             match dial(endpoint).await {
-                Ok(stream) => return Self::connect(endpoint, stream, &target.key).await,
+                Ok((stream, host)) => {
+                    let stream = target.key.open(endpoint, stream).await?;
+                    return Self::start(stream, host, target.key.clone()).await;
+                }
                 Err(error) => failures.push((endpoint, error)),
             }
         }
@@ -135,15 +140,15 @@ impl Link {
         }
     }
 
-    async fn connect(endpoint: &Endpoint, stream: Box<dyn Io>, key: &Key) -> anyhow::Result<Self> {
-        let stream = key.open(endpoint, stream).await?;
+    async fn start(stream: Box<dyn Io>, host: String, key: Key) -> anyhow::Result<Self> {
         let (client, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         Ok(Self {
             client,
             connection,
-            key: key.clone(),
+            key,
+            host,
         })
     }
 
@@ -159,7 +164,7 @@ impl Link {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "tidegate")
+            .header("host", &self.host)
             .body(Empty::<Bytes>::new())?;
         self.key.show(request.headers_mut());
         let answer = async {
@@ -177,13 +182,23 @@ impl Link {
     }
 }
 
-async fn dial(endpoint: &Endpoint) -> io::Result<Box<dyn Io>> {
-    Ok(match endpoint {
+/// The stream, and the name of the host at its end.
+async fn dial(endpoint: &Endpoint) -> io::Result<(Box<dyn Io>, String)> {
+    match endpoint {
         Endpoint::Tcp { host, port, .. } => {
-            Box::new(TcpStream::connect((host.as_str(), *port)).await?)
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            // Other names for loopback addresses are not known to an agent that listens there.
+            let host = match stream.peer_addr()?.ip().is_loopback() {
+                true => format!("localhost:{port}"),
+                false => endpoint.to_string(),
+            };
+            Ok((Box::new(stream), host))
         }
-        Endpoint::Unix(socket) => Box::new(UnixStream::connect(socket).await?),
-    })
+        Endpoint::Unix(socket) => {
+            let stream = UnixStream::connect(socket).await?;
+            Ok((Box::new(stream), "localhost".to_owned()))
+        }
+    }
 }
 
 /// What to do about it, where that is known.
