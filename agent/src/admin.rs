@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::auth::{AuthOptions, AuthSettings, Authenticators, Denied, Guard, Refe
 use crate::component::{BoxFuture, ComponentError, Shutdown};
 use crate::config::Section;
 use crate::net::Connection;
+use crate::net::hosts;
 use crate::net::listen;
 use crate::net::serve::{Limits, Place, Server};
 use crate::net::server_tls::TlsOptions;
@@ -260,6 +262,8 @@ impl Endpoint {
         handler: Handler,
         shutdown: Shutdown,
     ) -> impl Future<Output = ()> + Send + 'static {
+        let address = self.address().parse::<SocketAddr>();
+        let for_this_host = address.is_ok_and(|address| address.ip().is_loopback());
         let mut builder = auto::Builder::new(self.place.tasks()).http1_only();
         builder
             .http1()
@@ -273,6 +277,7 @@ impl Endpoint {
             service: Pages {
                 handler,
                 guard: self.guard,
+                for_this_host,
             },
             limits: LIMITS,
             // Whoever asks here sees for himself that he gets no answer; the receivers tell the others.
@@ -292,6 +297,8 @@ impl Endpoint {
 struct Pages {
     handler: Handler,
     guard: Guard,
+    /// Whether it listens on a loopback address, where no other host is meant.
+    for_this_host: bool,
 }
 
 impl Service<Request<Incoming>> for Pages {
@@ -301,18 +308,38 @@ impl Service<Request<Incoming>> for Pages {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (guard, handler) = (self.guard.clone(), Arc::clone(&self.handler));
+        if self.for_this_host && !hosts::is_meant_here(&request) {
+            leave_unread(&request);
+            return Box::pin(std::future::ready(Ok(misdirected())));
+        }
         Box::pin(async move {
             match guard.check(request.headers()).await {
                 Ok(()) => Ok(handler(request).await),
                 Err(denied) => {
-                    if let Some(connection) = request.extensions().get::<Connection>() {
-                        connection.body_left_unread();
-                    }
+                    leave_unread(&request);
                     Ok(not_let_in(&denied))
                 }
             }
         })
     }
+}
+
+fn leave_unread(request: &Request<Incoming>) {
+    if let Some(connection) = request.extensions().get::<Connection>() {
+        connection.body_left_unread();
+    }
+}
+
+/// 421.
+fn misdirected() -> Answer {
+    let own = hosts::own_name();
+    answer(
+        StatusCode::MISDIRECTED_REQUEST,
+        "text/plain; charset=utf-8",
+        format!(
+            "421 this is for this host only: name it by an IP address, as `localhost` or as `{own}`\n"
+        ),
+    )
 }
 
 /// 401, or 503 where credentials cannot be checked now.
@@ -378,8 +405,6 @@ pub(crate) fn method_not_allowed(allowed: &'static str) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use tokio::net::TcpStream;
 
     use super::*;
@@ -417,7 +442,7 @@ mod tests {
         assert_eq!(http_get(address, "/x?y").await, (200, "/x".to_owned()));
         let answer = exchange(
             address,
-            "HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+            "HEAD / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
         )
         .await;
         assert!(
@@ -426,7 +451,7 @@ mod tests {
         );
         let answer = exchange(
             address,
-            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
         )
         .await;
         assert!(
@@ -443,7 +468,7 @@ mod tests {
     async fn idle_connections_do_not_hold_up_the_end() {
         let (address, shutdown, serving) = start();
         let mut idle = TcpStream::connect(address).await.unwrap();
-        idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        idle.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
             .await
             .unwrap();
         let mut byte = [0];
@@ -460,7 +485,7 @@ mod tests {
     #[tokio::test]
     async fn who_connected_before_the_end_is_answered() {
         let (address, shutdown, serving) = start();
-        let request = b"GET /late HTTP/1.1\r\nhost: a\r\n\r\n";
+        let request = b"GET /late HTTP/1.1\r\nhost: localhost\r\n\r\n";
         let clients: Vec<_> = std::iter::repeat_with(|| {
             use std::io::Write as _;
             let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -501,7 +526,7 @@ mod tests {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let mut ask = async |expected: &str| {
             stream
-                .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+                .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
                 .await
                 .unwrap();
             let mut answer = [0; 512];
@@ -535,7 +560,7 @@ mod tests {
         let address = endpoint.address().parse().unwrap();
         let serving = tokio::spawn(endpoint.serve(respond, shutdown.clone()));
         let ask = async |authorization: &str| {
-            let head = "GET /page HTTP/1.1\r\nhost: a\r\nconnection: close\r\n";
+            let head = "GET /page HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n";
             exchange(address, &format!("{head}{authorization}\r\n")).await
         };
         let answer = ask("").await;
@@ -564,6 +589,44 @@ mod tests {
             answer.starts_with("HTTP/1.1 200") && answer.ends_with("/page"),
             "{answer}"
         );
+        shutdown.trigger();
+        serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_who_names_this_host_is_answered_on_a_loopback_address() {
+        let (address, shutdown, serving) = start();
+        let ask = async |host: &str| {
+            let head = "GET /page HTTP/1.1\r\nconnection: close\r\n";
+            exchange(address, &format!("{head}{host}\r\n")).await
+        };
+        let answer = ask("host: evil.example\r\n").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 421") && answer.contains("421 this is for this host only"),
+            "{answer}"
+        );
+        for host in ["", &format!("host: {address}\r\n")] {
+            let answer = ask(host).await;
+            assert!(answer.ends_with("/page"), "{host}: {answer}");
+        }
+        shutdown.trigger();
+        serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_takes_every_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let endpoint = listen::Endpoint::Unix(path.clone());
+        let endpoint = bind(&Sockets::default(), &endpoint, "test").unwrap();
+        let shutdown = Shutdown::default();
+        let serving = tokio::spawn(endpoint.serve(respond, shutdown.clone()));
+        let mut stream = tokio::net::UnixStream::connect(path).await.unwrap();
+        let request = b"GET /page HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("/page"), "{answer}");
         shutdown.trigger();
         serving.await.unwrap();
     }

@@ -3,6 +3,7 @@
 mod agent;
 pub mod convert;
 pub mod dead_letter;
+mod find;
 mod key;
 pub mod plugin;
 pub mod reload;

@@ -28,6 +28,11 @@ impl Fingerprints {
         self.0.get(file)?.as_deref()
     }
 
+    /// Whether this file was asked for.
+    pub fn has(&self, file: &Path) -> bool {
+        self.0.contains_key(file)
+    }
+
     /// The files.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.0.keys().map(PathBuf::as_path)

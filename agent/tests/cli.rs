@@ -490,3 +490,53 @@ fn a_converted_file_is_written_and_not_written_over() {
         &["cannot write /no/such/x: "],
     );
 }
+
+#[test]
+fn a_difference_is_that_of_what_the_files_of_each_side_are_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let base = "[receivers.otlp.protocols.http]\n[exporters.debug]\n\
+                [service.pipelines.logs]\nreceivers = ['otlp']\nexporters = ['debug']\n";
+    let base = file("base.toml", base);
+    let site = file("site.toml", "[service]\ndrain_timeout = '5s'\n");
+    let (base, site) = (base.as_str(), site.as_str());
+    let changed = [
+        "changed  service.drain_timeout\n",
+        "kept     exporters.debug\n",
+    ];
+    check(
+        &["diff", base, base],
+        "",
+        0,
+        &["kept     exporters.debug"],
+        &[],
+    );
+    let sides = ["diff", "--old", base, "--new", base, site];
+    check(&sides, "", 1, &changed, &[]);
+    let repeated = ["diff", "--new", base, "--new", site, "--old", base, site];
+    check(&repeated, "", 0, &["kept     exporters.debug"], &[]);
+    let set = ["diff", base, base, "--set", "service.drain_timeout=7s"];
+    check(&set, "", 1, &changed, &[]);
+    let both = [&set[..], &["--old-set", "service.drain_timeout=7s"]].concat();
+    check(&both, "", 0, &["kept     exporters.debug"], &[]);
+    let input = std::fs::read_to_string(base).unwrap();
+    check(&["diff", "-", base], &input, 0, &["kept"], &[]);
+    check(
+        &["diff", base, site],
+        "",
+        78,
+        &[],
+        &["error: service.pipelines"],
+    );
+    for wrong in [
+        &["diff", base][..],
+        &["diff", "--old", base],
+        &["diff", base, base, "--new", site],
+    ] {
+        check(wrong, "", 2, &[], &["Usage"]);
+    }
+}

@@ -182,9 +182,55 @@ def reload_bad():
     check(show("ActiveState") == "active" and show("SubState") == "running", output)
     check(show("MainPID") == pid, "it is the same process")
     check("timeuot" in show("StatusText"), show("StatusText"))
+    log = run("journalctl", "--unit", "tidegate.service", "--identifier", "tidegate", "--output", "json", "--no-pager")
+    reasons = [entry for entry in map(json.loads, log.splitlines()) if "timeuot" in str(entry["MESSAGE"])]
+    check(any(entry["_PID"] != pid for entry in reasons), "the command that failed says why")
     CONFIG.write_text(text)
     run("systemctl", "reload", "tidegate.service")
     check("refused" not in show("StatusText"), show("StatusText"))
+
+
+def find():
+    """Commands find the service, whether or not they can read its configuration."""
+    text, gone = CONFIG.read_text(), "/etc/tidegate/gone.toml"
+    check("unchanged" in run("tidegate", "reload"), "without anything")
+    check("unchanged" in run("tidegate", "reload", "--config", str(CONFIG)), "with its configuration")
+    check('"pipelines"' in run("tidegate", "top", "--once", "--json"), "top")
+    edit("[processors.batch]", "[processors.batch]\ntimeuot = 1")
+    for named in ([], ["--config", str(CONFIG)]):
+        output = run("tidegate", "reload", *named, status=78)
+        check("timeuot" in output and "refused: the agent runs as before" in output, output)
+    CONFIG.write_text(text)
+    output = run("tidegate", "reload", "--config", gone, status=78)
+    check(gone in output and ("unchanged" in output or "reloaded" in output), output)
+    # It moves to where its configuration says, and is found on the way there; back, where it says nothing, it notices by itself.
+    edit("[service]\n", '[service]\nadmin.endpoint = "127.0.0.1:13134"\n')
+    run("systemctl", "reload", "tidegate.service")
+    check("unchanged" in run("tidegate", "reload"), "where its configuration says")
+    check(not pathlib.Path("/run/tidegate/admin.sock").exists(), "the socket is gone")
+    CONFIG.write_text(text)
+    eventually("it to be back", lambda: "unchanged" in run("tidegate", "reload", status=None))
+    run("systemctl", "stop", "tidegate.socket", "tidegate.service")
+    output = run("tidegate", "reload", status=1)
+    check("/run/tidegate/admin.sock: there is none" in output, output)
+    run("systemctl", "start", "tidegate.socket", "tidegate.service")
+
+
+def start_without_secrets():
+    """The folder of credentials is empty: what has a default runs with that, and what has none is named."""
+    secret = CONFIG.parent / "credentials" / "clickhouse-password"
+    aside = CONFIG.parent / secret.name
+    secret.rename(aside)
+    run("systemctl", "restart", "tidegate.service")
+    check(show("ActiveState") == "active" and get("http://127.0.0.1:13133/")[0] == 200, "it starts")
+    text = CONFIG.read_text()
+    edit("${credential:clickhouse-password:-}", "${credential:clickhouse-password}")
+    output = run("systemctl", "reload", "tidegate.service", status=1)
+    check("clickhouse-password" in show("StatusText"), show("StatusText") + output)
+    CONFIG.write_text(text)
+    aside.rename(secret)
+    run("systemctl", "restart", "tidegate.service")
+    check(show("ActiveState") == "active", show("ActiveState"))
 
 
 def refuse_start():
@@ -367,6 +413,8 @@ def main():
     scenario(start)
     scenario(reload_good)
     scenario(reload_bad)
+    scenario(find)
+    scenario(start_without_secrets)
     scenario(refuse_start)
     under_load(kill, stop_process, hang, database_away, upgrade, drain)
     if PACKAGE:

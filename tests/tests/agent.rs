@@ -1,6 +1,7 @@
 //! The agent as an operator meets it: start, stop, wrong configuration, a database that is away, and counts that agree.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::Write as _;
 use std::process::Command;
 
 use e2e::{Agent, LocalDb, Service, binary, eventually, post};
@@ -299,6 +300,61 @@ fn every_mistake_in_a_configuration_is_reported_at_once() {
             assert!(output.contains(expected), "{expected} not in\n{output}");
         }
     }
+}
+
+/// In a user namespace of its own the agent has limits of its own.
+fn reloads_at_the_limit(limit: &str, sysctl: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let text = config("[exporters.debug]\n", "\"debug\"");
+    std::fs::write(folder.path().join("agent.toml"), &text).unwrap();
+    let script = format!("echo 0 >/proc/sys/user/{limit} && exec \"$@\"");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "sh", "-c", &script, "sh"])
+        .arg(binary("tidegate"))
+        .args(["run", "--config", "agent.toml"])
+        .env("RUNTIME_DIRECTORY", folder.path())
+        .current_dir(folder.path());
+    let mut agent = Service::start("agent", &mut command, folder.path());
+    agent.wait_for(&["WARN", "are not noticed", sysctl, "SIGHUP"]);
+    agent.wait_for(&["everything is ready"]);
+    let write = |time: &str| {
+        let text = format!("{text}\n[service]\ndrain_timeout = '{time}'\n");
+        std::fs::write(folder.path().join("agent.toml"), text).unwrap();
+    };
+    write("7s");
+    agent.signal("HUP");
+    agent.wait_for(&["configuration reloaded", "SIGHUP"]);
+    write("8s");
+    let mut ask = Command::new(binary("tidegate"));
+    let ask = ask
+        .args(["reload", "--endpoint", "unix:admin.sock"])
+        .current_dir(folder.path());
+    let answer = ask.output().unwrap();
+    let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
+    assert!(answer.contains("service.drain_timeout"), "{answer}");
+    assert_eq!(agent.output().matches("are not noticed").count(), 1);
+    assert!(agent.terminate().success());
+}
+
+#[test]
+fn at_the_limits_of_inotify_reloads_work_when_asked_for() {
+    let own = Command::new("unshare")
+        .args(["--user", "--map-root-user", "true"])
+        .status();
+    if !own.is_ok_and(|status| status.success()) {
+        // Not captured by the test runner, unlike `eprintln!`.
+        let why = "SKIP: no user namespaces here: the limits of inotify were not tested";
+        writeln!(std::io::stderr(), "{why}").unwrap();
+        return;
+    }
+    reloads_at_the_limit(
+        "0",
+        "max_inotify_instances",
+        "fs.inotify.max_user_instances",
+    );
+    reloads_at_the_limit("max_inotify_instances", "fs.inotify.max_user_instances");
+    reloads_at_the_limit("max_inotify_watches", "fs.inotify.max_user_watches");
 }
 
 #[test]

@@ -207,6 +207,48 @@ fn a_socket_that_is_handed_over_is_served_and_outlives_the_agent() {
     assert!(agent.terminate().success());
 }
 
+/// Commands find the service without being told where it is.
+#[test]
+fn a_reload_is_asked_for_at_the_socket_of_the_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = folder.path().to_str().unwrap();
+    let config = CONFIG.replace("{otlp}", "127.0.0.1:0");
+    let config = config.replace("[service]", "[service]\nreload.watch = false");
+    let variables = [("RUNTIME_DIRECTORY", runtime)];
+    let mut agent = start(folder.path(), &config, &variables, None);
+    agent.wait_for(&["everything is ready"]);
+    let ask = |arguments: &[&str]| {
+        let mut command = Command::new(binary("tidegate"));
+        let command = command.args(arguments).envs(variables);
+        let done = command.current_dir(folder.path()).output().unwrap();
+        let text = [done.stdout, done.stderr].concat();
+        (done.status.code(), String::from_utf8(text).unwrap())
+    };
+    let check = |arguments: &[&str], code: i32, words: &[&str]| {
+        let (ended, text) = ask(arguments);
+        assert_eq!(ended, Some(code), "{arguments:?}: {text}");
+        for word in words {
+            assert!(text.contains(word), "{word} not in: {text}");
+        }
+    };
+    check(&["reload", "-c", "agent.toml"], 0, &["unchanged"]);
+    check(&["top", "-c", "agent.toml", "--once"], 0, &["traces"]);
+    // Its answer is about its own files; what was named must be right nevertheless.
+    let away = ["unchanged", "away.toml cannot be read", "named here"];
+    check(&["reload", "-c", "away.toml"], 78, &away);
+    let edited = config.replace("[service]", "[service]\ndrain_timeout = '7s'");
+    fs::write(folder.path().join("agent.toml"), &edited).unwrap();
+    let changed = ["changed  service.drain_timeout", "reloaded"];
+    check(&["reload", "-c", "agent.toml"], 0, &changed);
+    let wrong = edited.replace("drain_timeout", "drain_timeot");
+    fs::write(folder.path().join("agent.toml"), wrong).unwrap();
+    let refused = ["drain_timeot: unknown key", "refused: the agent runs"];
+    check(&["reload", "-c", "agent.toml"], 78, &refused);
+    assert!(agent.terminate().success());
+    let gone = ["drain_timeot: unknown key", "admin.sock: there is none"];
+    check(&["reload", "-c", "agent.toml"], 78, &gone);
+}
+
 fn reload(folder: &Path, config: &str, agent: &Service) {
     let before = agent.output().matches("configuration reloaded").count();
     fs::write(folder.join("agent.toml"), config).unwrap();

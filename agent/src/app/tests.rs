@@ -545,7 +545,8 @@ async fn certificates_are_read_again_when_their_files_have_changed() {
     copy("client.key", "server.key");
     let difference = bench.becomes(&base).await.to_string();
     assert!(
-        difference.contains("changed  receivers.otlp\n"),
+        difference.contains("changed  receivers.otlp: its files changed: ")
+            && difference.contains("server.crt"),
         "{difference}"
     );
     std::fs::write(file("server.key"), "none").unwrap();

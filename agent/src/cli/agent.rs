@@ -2,6 +2,7 @@
 //! credentials where it wants them.
 
 use std::time::Duration;
+use std::{fmt, io};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -15,8 +16,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
 use super::complain;
+use super::find::{Found, Places};
 use super::key::{Key, KeyArgs};
-use crate::config::{ConfigSources, Settings, Source, load_configuration};
+use crate::config::Diagnostics;
 use crate::net::listen::Endpoint;
 use crate::net::socket::Io;
 
@@ -27,6 +29,7 @@ pub(super) struct AgentArgs {
     #[arg(long, value_name = "ENDPOINT", value_parser = Endpoint::parse_any)]
     endpoint: Option<Endpoint>,
     /// The configuration that the agent runs with, to find out where it takes commands, and with which token. May be repeated.
+    /// Without it: /etc/tidegate/agent.toml.
     #[arg(long, short, value_name = "FILE", num_args = 1.., conflicts_with = "endpoint")]
     config: Vec<String>,
     #[command(flatten)]
@@ -39,53 +42,54 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// An agent, and what opens its door.
 #[derive(Debug)]
 pub(super) struct Target {
-    pub(super) endpoint: Endpoint,
+    /// To be tried in this order; at least one.
+    endpoints: Vec<Endpoint>,
     key: Key,
+    /// What is wrong with the configuration that was to say where the agent is.
+    pub(super) wrong: Option<Diagnostics>,
+}
+
+/// Displays as where it is looked for.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoints: Vec<_> = self.endpoints.iter().map(ToString::to_string).collect();
+        f.write_str(&endpoints.join(" or "))
+    }
 }
 
 impl AgentArgs {
-    /// Whom to ask, and with what.
+    /// Whom to ask, and with what. What the operator should know of how it was found is told.
     ///
     /// # Errors
-    /// When nothing says so, or credentials cannot be read.
+    /// When there is nobody to ask, or credentials cannot be read.
     pub(super) fn target(&self) -> anyhow::Result<Target> {
         if let Some(endpoint) = &self.endpoint {
             return Ok(Target {
-                endpoint: endpoint.clone(),
+                endpoints: vec![endpoint.clone()],
                 key: self.key.key(None)?,
+                wrong: None,
             });
         }
-        let settings = self.configured()?;
-        let endpoint = settings.admin.clone().context(
-            "this agent takes no commands: `service.admin.endpoint` is not set; send it SIGHUP",
-        )?;
-        Ok(Target {
-            endpoint,
-            key: self.key.key(Some(&settings))?,
-        })
+        let Found {
+            endpoints,
+            settings,
+            wrong,
+            guess,
+        } = Places::of_this_host().find(&self.config)?;
+        let target = Target {
+            endpoints,
+            key: self.key.key(settings.as_ref())?,
+            wrong,
+        };
+        if let Some(why) = guess {
+            complain(&format!("tidegate: warning: {why}; asking {target}\n"));
+        }
+        Ok(target)
     }
 
-    /// What the agent runs with. A configuration that is wrong, or was changed in just that, does not say.
-    fn configured(&self) -> anyhow::Result<Settings> {
-        if self.config.is_empty() {
-            bail!("say which agent: --endpoint ENDPOINT, or --config FILE");
-        }
-        let sources = self.config.iter();
-        let sources = ConfigSources {
-            sources: sources
-                .map(|argument| Source::from_argument(argument))
-                .collect(),
-            sets: Vec::new(),
-        };
-        match load_configuration(&sources) {
-            Ok(found) => Ok(found.settings),
-            Err(found) => {
-                complain(&found.to_string());
-                bail!(
-                    "the configuration is wrong, so it does not say where the agent is; --endpoint does"
-                )
-            }
-        }
+    /// Whether a configuration was named, which then has to be right.
+    pub(super) fn names_configuration(&self) -> bool {
+        !self.config.is_empty()
     }
 }
 
@@ -95,6 +99,8 @@ pub(super) struct Link {
     client: SendRequest<Empty<Bytes>>,
     connection: JoinHandle<hyper::Result<()>>,
     key: Key,
+    /// The agent's host, as HTTP names it.
+    host: String,
 }
 
 impl Drop for Link {
@@ -107,27 +113,42 @@ impl Link {
     /// # Errors
     /// When nobody is there.
     pub(super) async fn open(target: &Target) -> anyhow::Result<Self> {
-        tokio::time::timeout(CONNECT_MAX, Self::connect(target))
+        tokio::time::timeout(CONNECT_MAX, Self::connect_to_any(target))
             .await
             .with_context(|| format!("no connection in {CONNECT_MAX:?}"))?
     }
 
-    async fn connect(target: &Target) -> anyhow::Result<Self> {
-        let Target { endpoint, key } = target;
-        let stream: Box<dyn Io> = match endpoint {
-            Endpoint::Tcp { host, port, .. } => {
-                Box::new(TcpStream::connect((host.as_str(), *port)).await?)
+    async fn connect_to_any(target: &Target) -> anyhow::Result<Self> {
+        let mut failures = Vec::new();
+        for endpoint in &target.endpoints {
+            match dial(endpoint).await {
+                Ok((stream, host)) => {
+                    let stream = target.key.open(endpoint, stream).await?;
+                    return Self::start(stream, host, target.key.clone()).await;
+                }
+                Err(error) => failures.push((endpoint, error)),
             }
-            Endpoint::Unix(socket) => Box::new(UnixStream::connect(socket).await?),
-        };
-        let stream = key.open(endpoint, stream).await?;
+        }
+        match failures.as_slice() {
+            [(_, error)] => bail!("{error}{}", advice(error)),
+            _ => {
+                let words = failures
+                    .iter()
+                    .map(|(endpoint, error)| format!("{endpoint}: {error}{}", advice(error)));
+                bail!("{}", words.collect::<Vec<_>>().join("; "))
+            }
+        }
+    }
+
+    async fn start(stream: Box<dyn Io>, host: String, key: Key) -> anyhow::Result<Self> {
         let (client, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         Ok(Self {
             client,
             connection,
-            key: key.clone(),
+            key,
+            host,
         })
     }
 
@@ -143,7 +164,7 @@ impl Link {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "tidegate")
+            .header("host", &self.host)
             .body(Empty::<Bytes>::new())?;
         self.key.show(request.headers_mut());
         let answer = async {
@@ -158,6 +179,36 @@ impl Link {
                 _ => error.into(),
             }),
         }
+    }
+}
+
+/// The stream, and the name of the host at its end.
+async fn dial(endpoint: &Endpoint) -> io::Result<(Box<dyn Io>, String)> {
+    match endpoint {
+        Endpoint::Tcp { host, port, .. } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            // Other names for loopback addresses are not known to an agent that listens there.
+            let host = match stream.peer_addr()?.ip().is_loopback() {
+                true => format!("localhost:{port}"),
+                false => endpoint.to_string(),
+            };
+            Ok((Box::new(stream), host))
+        }
+        Endpoint::Unix(socket) => {
+            let stream = UnixStream::connect(socket).await?;
+            Ok((Box::new(stream), "localhost".to_owned()))
+        }
+    }
+}
+
+/// What to do about it, where that is known.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; the socket is for root and for the agent's user and group"
+        }
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => "; does the agent run?",
+        _ => "",
     }
 }
 

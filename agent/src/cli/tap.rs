@@ -21,6 +21,7 @@ asks whether it is there. Fields: name, severity, severity_text, body, kind, sta
 parent_span_id, type, unit, value, scope, attr.KEY, resource.KEY, scope.KEY. Values with spaces go in quotes.
 
 Examples:
+  tidegate tap logs --filter 'severity>=warn'                  of the installed service
   tidegate tap logs -c agent.toml --filter 'severity>=warn'
   tidegate tap traces -c agent.toml --filter 'status=error or duration>500ms' --limit 20
   tidegate tap traces -c agent.toml --filter 'attr.http.route=/cart' --filter 'resource.service.name~^shop-'
@@ -70,7 +71,7 @@ fn checked(text: &str) -> Result<String, String> {
 /// When the tap cannot be opened.
 pub async fn run(args: TapArgs) -> anyhow::Result<ExitCode> {
     let target = args.agent.target()?;
-    let asking = || format!("ask the agent at {}", target.endpoint);
+    let asking = || format!("ask the agent at {target}");
     let mut link = Link::open(&target).await.with_context(asking)?;
     let sent = link.send(Method::GET, &path(&args)).await;
     let response = sent.with_context(asking)?;

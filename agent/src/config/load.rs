@@ -182,6 +182,15 @@ impl Loader<'_> {
 }
 
 impl Tree {
+    /// The text at a path of keys, if there is one; also of a configuration that is wrong elsewhere.
+    pub(crate) fn text_at(&self, keys: &[&str]) -> Option<&str> {
+        match &self.root.at(&KeyPath::of(keys).0)?.value {
+            Value::Text(text) => Some(text),
+            Value::Given(given) => Some(&given.text),
+            _ => None,
+        }
+    }
+
     /// The place of a key, for a message about the key itself.
     pub(crate) fn place_of_key(&self, path: &KeyPath) -> Option<super::text::Place> {
         self.texts.place(self.root.key_span(&path.0))

@@ -40,6 +40,7 @@ pub use load::{Source, Tree, fuzz_load, load};
 pub use print::{Format, render};
 pub use reference::{Page, reference};
 pub use resolve::Registries;
+pub(crate) use resolve::runtime_socket;
 pub use schema::{Coverage, json_schema, options_schemas, service_schema};
 pub use section::Section;
 pub use settings::{

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -446,10 +446,8 @@ fn admin(
     section: &mut Section<'_>,
 ) -> Option<Option<Endpoint>> {
     let Some(written) = written else {
-        let folder = std::env::var("RUNTIME_DIRECTORY").unwrap_or_default();
-        // systemd separates several folders by colons.
-        let folder = folder.split(':').next().filter(|first| !first.is_empty());
-        return Some(folder.map(|folder| Endpoint::Unix(Path::new(folder).join("admin.sock"))));
+        let folders = std::env::var("RUNTIME_DIRECTORY").unwrap_or_default();
+        return Some(runtime_socket(&folders).map(Endpoint::Unix));
     };
     if written.is_empty() {
         return Some(None);
@@ -465,6 +463,13 @@ fn admin(
     let can = "have the agent read its configuration again";
     lock.warn_of_strangers(&endpoint, "admin.endpoint", can, section);
     Some(Some(endpoint))
+}
+
+/// The socket for commands in the first of the folders that systemd makes for a service: those of `RUNTIME_DIRECTORY`,
+/// separated by colons.
+pub(crate) fn runtime_socket(folders: &str) -> Option<PathBuf> {
+    let folder = folders.split(':').next().filter(|first| !first.is_empty());
+    folder.map(|folder| Path::new(folder).join("admin.sock"))
 }
 
 /// An IP address and a port. `localhost` is 127.0.0.1: where to listen does not depend on a resolver.

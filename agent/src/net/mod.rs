@@ -1,6 +1,7 @@
 //! Sockets: binding, TLS both ways, and served connections whose time and number are bounded.
 
 pub mod client_tls;
+pub(crate) mod hosts;
 pub mod listen;
 pub mod serve;
 pub mod server_tls;

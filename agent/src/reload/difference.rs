@@ -57,6 +57,27 @@ impl Loaded {
         files.all(|file| self.files.of(file) == old.files.of(file))
     }
 
+    /// Those of `files` that `old` refers to, too, and that hold something else now.
+    fn edited(&self, old: &Self, files: Vec<PathBuf>) -> Vec<PathBuf> {
+        let is_edited = |file: &PathBuf| {
+            old.files.has(file) && self.files.has(file) && self.files.of(file) != old.files.of(file)
+        };
+        files.into_iter().filter(is_edited).collect()
+    }
+
+    /// The files of the component with this id in one of the four tables.
+    fn files_of(&self, table: &str, id: &str) -> Vec<PathBuf> {
+        let settings = self.settings();
+        let files = match table {
+            "receivers" => find(&settings.receivers, id).map(|of| of.files()),
+            "processors" => find(&settings.processors, id).map(|of| of.files()),
+            "exporters" => find(&settings.exporters, id).map(|of| of.files()),
+            "extensions" => find(&settings.extensions, id).map(|of| of.files()),
+            _ => None,
+        };
+        files.unwrap_or_default()
+    }
+
     pub(crate) fn settings(&self) -> &Settings {
         &self.configuration.settings
     }
@@ -100,7 +121,7 @@ pub(crate) fn extension(old: &Loaded, new: &Loaded, id: &str) -> Change {
 fn find<'a, S: ?Sized>(components: &'a Components<S>, id: &str) -> Option<&'a S> {
     let mut components = components.iter();
     let (_, found) = components.find(|(found, _)| found == id)?;
-    Some(found)
+    Some(found.as_ref())
 }
 
 /// What becomes of a component or pipeline.
@@ -113,6 +134,29 @@ pub struct Entry {
     /// Its keys whose values differ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
+    /// Its files, such as certificates and plugins, that hold something else under the same name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PathBuf>,
+}
+
+impl Entry {
+    /// Why it changes, in words.
+    fn reason(&self) -> Option<String> {
+        let files: Vec<_> = self
+            .files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        let files = match files.is_empty() {
+            true => None,
+            false => Some(format!("its files changed: {}", files.join(", "))),
+        };
+        match (self.keys.is_empty(), files) {
+            (true, files) => files,
+            (false, None) => Some(self.keys.join(", ")),
+            (false, Some(files)) => Some(format!("{}; {files}", self.keys.join(", "))),
+        }
+    }
 }
 
 /// Everything that a new configuration does to what runs. Displays as a list for people.
@@ -133,14 +177,18 @@ impl Difference {
             for id in ids {
                 let change = change(id);
                 let path: Vec<&str> = table.iter().copied().chain([id]).collect();
-                let keys = match change {
-                    Change::Changed => changed_keys(trees.0, trees.1, &path),
-                    _ => Vec::new(),
+                let (keys, files) = match (change, table) {
+                    (Change::Changed, [table, ..]) => (
+                        changed_keys(trees.0, trees.1, &path),
+                        new.edited(old, new.files_of(table, id)),
+                    ),
+                    _ => Default::default(),
                 };
                 parts.push(Entry {
                     name: path.join("."),
                     change,
                     keys,
+                    files,
                 });
             }
         };
@@ -221,21 +269,77 @@ fn extension_ids(settings: &Settings) -> BTreeSet<&str> {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Entry { name, change, keys } in &self.parts {
+        for part in &self.parts {
+            let Entry { name, change, .. } = part;
             let word = match change {
                 Change::Started => "started",
                 Change::Changed => "changed",
                 Change::Kept => "kept",
                 Change::Removed => "removed",
             };
-            match keys.is_empty() {
-                true => writeln!(f, "{word:<8} {name}")?,
-                false => writeln!(f, "{word:<8} {name}: {}", keys.join(", "))?,
+            match part.reason() {
+                None => writeln!(f, "{word:<8} {name}")?,
+                Some(reason) => writeln!(f, "{word:<8} {name}: {reason}")?,
             }
         }
         for key in &self.service {
             writeln!(f, "changed  service.{key}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::{ConfigSources, Source, load_configuration};
+
+    fn loaded(text: &str) -> Loaded {
+        let content = text.to_owned();
+        let name = "agent.toml".to_owned();
+        let from = ConfigSources {
+            sources: vec![Source::Text { name, content }],
+            sets: Vec::new(),
+        };
+        Loaded::new(load_configuration(&from).unwrap())
+    }
+
+    #[test]
+    fn what_changes_in_a_file_only_is_told_with_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, other) = (folder.path().join("token"), folder.path().join("other"));
+        fs::write(&file, "hunter2").unwrap();
+        fs::write(&other, "hunter2").unwrap();
+        let text = |file: &std::path::Path, scheme: &str| {
+            let file = file.display();
+            format!(
+                "receivers.otlp.protocols.http = {{}}\nexporters.debug = {{}}\n\
+                 extensions.bearertokenauth = {{ filename = '{file}', scheme = '{scheme}' }}\n\
+                 service.extensions = ['bearertokenauth']\n\
+                 service.pipelines.logs = {{ receivers = ['otlp'], exporters = ['debug'] }}\n"
+            )
+        };
+        let change = |old: &Loaded, new: &Loaded| {
+            let shown = Difference::between(old, new).to_string();
+            let mut lines = shown.lines().map(str::to_owned);
+            lines.find(|line| line.contains("bearertokenauth")).unwrap()
+        };
+        let old = loaded(&text(&file, "Bearer"));
+        let kept = change(&old, &loaded(&text(&file, "Bearer")));
+        assert_eq!(kept, "kept     extensions.bearertokenauth");
+        let moved = change(&old, &loaded(&text(&other, "Bearer")));
+        assert_eq!(moved, "changed  extensions.bearertokenauth: filename");
+        fs::write(&file, "hunter3").unwrap();
+        let files = format!("its files changed: {}", file.display());
+        let edited = change(&old, &loaded(&text(&file, "Bearer")));
+        assert_eq!(
+            edited,
+            format!("changed  extensions.bearertokenauth: {files}")
+        );
+        let both = change(&old, &loaded(&text(&file, "Token")));
+        let expected = format!("changed  extensions.bearertokenauth: scheme; {files}");
+        assert_eq!(both, expected);
     }
 }

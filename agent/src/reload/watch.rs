@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// However often files change, they are read after so many times the quiet that was asked for.
 const PATIENCE: u32 = 10;
@@ -23,8 +23,18 @@ const PATIENCE: u32 = 10;
 pub(crate) struct Watch {
     changed: Arc<Notify>,
     watcher: Option<RecommendedWatcher>,
+    /// Why folders are not watched, as the operator was told.
+    warned: Option<String>,
     /// Shared with the watcher's thread. Guards what matters in the folders that are watched.
     places: Arc<Mutex<Places>>,
+}
+
+/// Folders that cannot be watched.
+#[derive(Debug)]
+struct Unwatched {
+    folders: Vec<PathBuf>,
+    /// Why the first of them cannot, and what to do about it.
+    cause: String,
 }
 
 /// What a configuration was read from, or could be.
@@ -49,28 +59,56 @@ impl Watch {
         };
         let mut places = Places::default();
         files.into_iter().for_each(|file| places.add(file));
-        if self.watcher.is_none() {
-            match watcher(Arc::clone(&self.changed), Arc::clone(&self.places)) {
-                Ok(watcher) => self.watcher = Some(watcher),
-                Err(error) => {
-                    warn!(%error, "the configuration's files cannot be watched: SIGHUP and `tidegate reload` work");
-                    return;
-                }
-            }
-        }
         let old = std::mem::replace(&mut *self.places(), places.clone());
-        let Some(watcher) = &mut self.watcher else {
-            return;
+        let unwatched = self.watch(&old, &places);
+        self.tell(unwatched);
+    }
+
+    /// Gives what cannot be watched.
+    fn watch(&mut self, old: &Places, places: &Places) -> Option<Unwatched> {
+        let watcher = match &mut self.watcher {
+            Some(watcher) => watcher,
+            none => match watcher(Arc::clone(&self.changed), Arc::clone(&self.places)) {
+                Ok(watcher) => none.insert(watcher),
+                Err(error) => {
+                    return Some(Unwatched {
+                        folders: places.folders.iter().cloned().collect(),
+                        cause: cause(&error),
+                    });
+                }
+            },
         };
         for folder in &old.folders {
             // It may not be there any more, or be another of the same name.
             watcher.unwatch(folder).ok();
         }
+        let mut unwatched: Option<Unwatched> = None;
         for folder in &places.folders {
             if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-                warn!(folder = %folder.display(), %error, "cannot be watched for changes of the configuration");
+                let unwatched = unwatched.get_or_insert_with(|| Unwatched {
+                    folders: Vec::new(),
+                    cause: cause(&error),
+                });
+                unwatched.folders.push(folder.clone());
             }
         }
+        unwatched
+    }
+
+    /// Warns once for each cause: not after every reload, which tries again.
+    fn tell(&mut self, unwatched: Option<Unwatched>) {
+        let cause = unwatched.as_ref().map(|unwatched| &unwatched.cause);
+        if cause == self.warned.as_ref() {
+            return;
+        }
+        match &unwatched {
+            Some(Unwatched { folders, cause }) => warn!(
+                ?folders,
+                "changes of the configuration's files are not noticed: {cause}; SIGHUP and `tidegate reload` work"
+            ),
+            None => info!("changes of the configuration's files are noticed again"),
+        }
+        self.warned = unwatched.map(|unwatched| unwatched.cause);
     }
 
     /// A number that changes when any of the files does.
@@ -120,6 +158,20 @@ impl Drop for Again<'_> {
             changed.notify_one();
         }
     }
+}
+
+/// What is in the way, and what to do about it.
+fn cause(error: &notify::Error) -> String {
+    let limit = match &error.kind {
+        ErrorKind::MaxFilesWatch => {
+            "the user's limit of watches is reached: raise the sysctl fs.inotify.max_user_watches"
+        }
+        ErrorKind::Io(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+            "the user's limit of watchers, or the process's of open files, is reached: raise the sysctl fs.inotify.max_user_instances, or LimitNOFILE= of the service"
+        }
+        _ => return error.to_string(),
+    };
+    limit.to_owned()
 }
 
 fn watcher(changed: Arc<Notify>, places: Arc<Mutex<Places>>) -> notify::Result<RecommendedWatcher> {
@@ -271,6 +323,35 @@ mod tests {
             is_noticed(&watch).await;
             assert_eq!(fs::read_to_string(&file).unwrap(), version);
         }
+    }
+
+    #[test]
+    fn what_to_raise_is_named_and_told_once() {
+        let check = |error: notify::Error, words: &str| {
+            let cause = cause(&error);
+            assert!(cause.contains(words), "{cause}");
+        };
+        let watches = || notify::Error::new(ErrorKind::MaxFilesWatch).add_path("/etc".into());
+        check(watches(), "fs.inotify.max_user_watches");
+        let instances = std::io::Error::from_raw_os_error(libc::EMFILE);
+        check(
+            notify::Error::io(instances),
+            "fs.inotify.max_user_instances",
+        );
+        check(notify::Error::generic("odd"), "odd");
+        let mut watch = Watch::default();
+        let unwatched = |folder: &str| {
+            Some(Unwatched {
+                folders: vec![folder.into()],
+                cause: cause(&watches()),
+            })
+        };
+        watch.tell(unwatched("/etc"));
+        let warned = watch.warned.clone();
+        watch.tell(unwatched("/srv"));
+        assert!(warned.is_some() && watch.warned == warned);
+        watch.tell(None);
+        assert!(watch.warned.is_none());
     }
 
     #[tokio::test]

@@ -119,7 +119,7 @@ async fn slow_heads(doors: Doors, time: Duration) {
         time,
         |mut stream, _| async move {
             stream
-                .write_all(b"POST /v1/logs HTTP/1.1\r\nhost: agent\r\nx-slow: ")
+                .write_all(b"POST /v1/logs HTTP/1.1\r\nhost: localhost\r\nx-slow: ")
                 .await?;
             trickle(&mut stream, b"a").await
         },
@@ -134,7 +134,7 @@ async fn slow_bodies(doors: Doors, time: Duration) {
             _ => "transfer-encoding: chunked",
         };
         let head = format!(
-            "POST /v1/logs HTTP/1.1\r\nhost: agent\r\ncontent-type: application/x-protobuf\r\n{head}\r\n\r\n"
+            "POST /v1/logs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-protobuf\r\n{head}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await?;
         trickle(&mut stream, b"1\r\n\n\r\n").await
@@ -145,7 +145,7 @@ async fn slow_bodies(doors: Doors, time: Duration) {
 async fn many_headers(doors: Doors, time: Duration) {
     each(&doors.plain_http(), 8, time, |mut stream, _| async move {
         stream
-            .write_all(b"GET / HTTP/1.1\r\nhost: agent\r\n")
+            .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n")
             .await?;
         flood(&mut stream, b"x-a: b\r\n").await
     })
@@ -155,7 +155,7 @@ async fn many_headers(doors: Doors, time: Duration) {
 async fn huge_header(doors: Doors, time: Duration) {
     each(&doors.plain_http(), 8, time, |mut stream, _| async move {
         stream
-            .write_all(b"GET / HTTP/1.1\r\nhost: agent\r\nx-huge: ")
+            .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nx-huge: ")
             .await?;
         flood(&mut stream, b"aaaaaaaaaaaaaaaa").await
     })
@@ -335,7 +335,7 @@ async fn guesses(doors: Doors, time: Duration) {
     each(&[doors.http_slow], 50, time, |mut stream, number| async move {
         loop {
             let request = format!(
-                "POST /v1/logs HTTP/1.1\r\nhost: agent\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\
+                "POST /v1/logs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\
                  authorization: Basic bWU6{}\r\n\r\n{{}}",
                 ["QQ==", "Qg==", "Qw==", "RA=="].get(number % 4).unwrap()
             );

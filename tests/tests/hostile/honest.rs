@@ -211,7 +211,7 @@ async fn connect_grpc(address: SocketAddr) -> http2::SendRequest<Full<Bytes>> {
 async fn post(sender: &mut http1::SendRequest<Full<Bytes>>, authorization: &str) {
     sender.ready().await.unwrap();
     let request = Request::post("/v1/logs")
-        .header("host", "agent")
+        .header("host", "localhost")
         .header("content-type", "application/x-protobuf")
         .header("authorization", authorization)
         .body(Full::from(records()))
@@ -245,7 +245,7 @@ async fn call(sender: &mut http2::SendRequest<Full<Bytes>>) {
 async fn page(address: SocketAddr, path: &str) {
     let mut sender = connect(address).await;
     let request = Request::get(path)
-        .header("host", "agent")
+        .header("host", "localhost")
         .body(Full::default())
         .unwrap();
     let response = sender.send_request(request).await.unwrap();

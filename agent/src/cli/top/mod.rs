@@ -25,7 +25,8 @@ pub(super) const TOP_HELP: &str = "\
 Keys: q quits, s sorts by something else, / filters by name, p pauses, arrows scroll, ? shows what the columns mean.
 
 Examples:
-  tidegate top --config /etc/tidegate/agent.toml
+  tidegate top                                          of the installed service
+  tidegate top --config agent.toml
   tidegate top --endpoint unix:/run/tidegate/admin.sock --interval 5s
   tidegate top -c agent.toml --once                     one table, with the rates of one interval
   tidegate top -c agent.toml --json | jq .exporters     a line of JSON for each interval
@@ -136,7 +137,7 @@ async fn view(agent: &mut Asker, interval: Duration) -> anyhow::Result<View> {
 async fn print_once(mut agent: Asker, interval: Duration) -> anyhow::Result<ExitCode> {
     let view = view(&mut agent, interval)
         .await
-        .with_context(|| format!("ask the agent at {}", agent.target.endpoint))?;
+        .with_context(|| format!("ask the agent at {}", agent.target))?;
     let mut text = String::new();
     for line in table::lines(&view, &table::Wish::default()) {
         text.push_str(line.text().trim_end());
@@ -152,13 +153,13 @@ async fn print_lines(mut agent: Asker, interval: Duration, once: bool) -> anyhow
     loop {
         match agent.ask().await {
             Err(problem) if once => {
-                return Err(problem.context(format!("ask the agent at {}", agent.target.endpoint)));
+                return Err(problem.context(format!("ask the agent at {}", agent.target)));
             }
             Err(problem) => {
                 if !away {
                     complain(&format!(
                         "tidegate: the agent at {} is away, trying again: {problem:#}\n",
-                        agent.target.endpoint
+                        agent.target
                     ));
                 }
                 away = true;

@@ -27,7 +27,7 @@ const FILTER_MAX: usize = 64;
 
 /// Runs until somebody leaves.
 pub(super) async fn run(mut agent: Asker, interval: Duration) -> anyhow::Result<ExitCode> {
-    let endpoint = agent.target.endpoint.to_string();
+    let endpoint = agent.target.to_string();
     let screen = Screen::enter().context("use the terminal")?;
     let mut state = State::new(endpoint, interval);
     let mut events = EventStream::new();
