@@ -67,7 +67,8 @@ fn row(suite: &str, group: &[&TestResult]) -> [String; HEAD.len()] {
         let values: Vec<f64> = group.iter().filter_map(|it| figure(it)).collect();
         median(&values)
     };
-    let shown = |figure: Option<f64>, show: fn(f64) -> String| figure.map_or(NONE.to_owned(), show);
+    let shown =
+        |figure: Option<f64>, show: fn(f64) -> String| figure.map_or_else(|| NONE.to_owned(), show);
     let ledgers = || group.iter().filter_map(|it| it.ledger.as_ref());
     let count = |sum: u64| match ledgers().next() {
         Some(_) => grouped(sum),
@@ -105,7 +106,7 @@ fn verdict(group: &[&TestResult]) -> &'static str {
 
 fn main_load(result: &TestResult) -> Option<&LoadResult> {
     let named = result.loads.iter().find(|it| it.label == MAIN);
-    named.or(result.loads.last())
+    named.or_else(|| result.loads.last())
 }
 
 /// Items that were accepted in a second of the load.

@@ -72,7 +72,7 @@ fn check_several(args: &Args) -> anyhow::Result<()> {
         ("--html", args.output.html.is_some()),
         ("--csv", args.output.csv.is_some()),
     ];
-    for (option, _) in of_one.iter().filter(|(_, given)| *given) {
+    if let Some((option, _)) = of_one.iter().find(|(_, given)| *given) {
         bail!("{option} is for one suite, and there are several");
     }
     Ok(())
