@@ -618,7 +618,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("admin.sock");
         let endpoint = listen::Endpoint::Unix(path.clone());
-        let endpoint = bind(&Sockets::default(), &endpoint, "test").unwrap();
+        let endpoint = bind(&Sockets::default(), &endpoint, "test", Keys::PLAIN).unwrap();
         let shutdown = Shutdown::default();
         let serving = tokio::spawn(endpoint.serve(respond, shutdown.clone()));
         let mut stream = tokio::net::UnixStream::connect(path).await.unwrap();

@@ -348,11 +348,6 @@ fn at_the_limits_of_inotify_reloads_work_when_asked_for() {
         writeln!(std::io::stderr(), "{why}").unwrap();
         return;
     }
-    reloads_at_the_limit(
-        "0",
-        "max_inotify_instances",
-        "fs.inotify.max_user_instances",
-    );
     reloads_at_the_limit("max_inotify_instances", "fs.inotify.max_user_instances");
     reloads_at_the_limit("max_inotify_watches", "fs.inotify.max_user_watches");
 }

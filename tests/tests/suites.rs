@@ -486,9 +486,8 @@ fn a_summary_may_ask_only_for_what_is_known_at_the_end() {
     }
 }
 
-#[test]
-fn several_suites_run_one_after_the_other_with_one_table_at_the_end() {
-    let folder = tempfile::tempdir().unwrap();
+/// Two suites, of which the first delivers more than it may; their paths, and the source of either.
+fn two_suites(folder: &Path) -> [String; 3] {
     let steps = r#"
 [[test.step]]
 action = "load"
@@ -502,9 +501,9 @@ action = "drain"
 action = "assert"
 that = ["ledger.delivered < most"]
 "#;
-    let source = fs::read_to_string(suite(folder.path(), steps)).unwrap();
+    let source = fs::read_to_string(suite(folder, steps)).unwrap();
     let write = |name: &str, most: u64| {
-        let path = folder.path().join(format!("{name}.toml"));
+        let path = folder.join(format!("{name}.toml"));
         let named = source
             .replace(
                 "name = \"small\"\ninclude",
@@ -514,16 +513,18 @@ that = ["ledger.delivered < most"]
         fs::write(&path, named).unwrap();
         path.display().to_string()
     };
-    let (first, second) = (write("first", 10), write("second", 5000));
+    [write("first", 10), write("second", 5000), source.clone()]
+}
+
+#[test]
+fn several_suites_run_one_after_the_other_with_one_table_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second, _] = two_suites(folder.path());
     let more = [&second, "--set", "rate=500"];
     let output = run(Path::new(&first), folder.path(), &more);
     let report = text(&output.stdout);
-    assert_eq!(
-        output.status.code(),
-        Some(99),
-        "{report}\n{}",
-        text(&output.stderr)
-    );
+    let told = format!("{report}\n{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(99), "{told}");
     let rows: Vec<Vec<&str>> = report
         .lines()
         .map(|line| line.split_whitespace().collect())
@@ -532,41 +533,35 @@ that = ["ledger.delivered < most"]
         panic!("{report}");
     };
     assert_eq!(head.first(), Some(&"suite"), "{report}");
-    assert_eq!(
-        (one[0], one.last()),
-        ("first", Some(&"crossed")),
-        "{report}"
-    );
-    assert_eq!(
-        (other[0], other.last()),
-        ("second", Some(&"passed")),
-        "{report}"
-    );
+    let ends = |row: &[&str]| (row[0].to_owned(), row[row.len() - 1].to_owned());
+    let expected = |suite: &str, verdict: &str| (suite.to_owned(), verdict.to_owned());
+    assert_eq!(ends(one), expected("first", "crossed"), "{report}");
+    assert_eq!(ends(other), expected("second", "passed"), "{report}");
     for name in ["first", "second"] {
         assert!(report.contains(&format!("\n{name}: ")), "{report}");
         let record = folder.path().join("out").join(name).join("record.json");
         assert!(record.exists(), "{}", record.display());
     }
     assert!(left_over(folder.path()).is_empty());
+}
 
-    // Mistakes of all are told before any of them starts, and what is for one suite is not for several.
-    fs::write(
-        &second,
-        source.replace("seconds = 1", "seconds = \"1\"\nunused = 2"),
-    )
-    .unwrap();
+#[test]
+fn mistakes_of_all_suites_are_told_before_any_of_them_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second, source] = two_suites(folder.path());
+    let wrong = source.replace("seconds = 1", "seconds = \"1\"\nunused = 2");
+    fs::write(&second, wrong).unwrap();
     for (options, expected) in [
         (&[][..], "nothing refers to it"),
         (&["--set", "absent=1"], "none of the suites has it"),
+        // What is for one suite is not for several.
         (&["--tests", "small"], "--tests is for one suite"),
     ] {
         let more = [&[second.as_str()], options].concat();
         let output = run(Path::new(&first), folder.path(), &more);
-        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
-        assert!(
-            text(&output.stderr).contains(expected),
-            "{}",
-            text(&output.stderr)
-        );
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(expected), "{told}");
     }
+    assert!(!folder.path().join("out").exists());
 }

@@ -207,6 +207,7 @@ impl Program {
         };
         Usage {
             memory_bytes: Process::new(child.id()).memory().unwrap_or(0),
+            held_bytes: 0,
             files: count("fd"),
             threads: count("task"),
             tasks: 0,

@@ -285,7 +285,7 @@ async fn kill_and_disturb(args: FaultArgs) -> anyhow::Result<ExitCode> {
         report.order = Some(stage.tables(&run).order().await?);
     }
     if !reloads.is_empty() {
-        report.reloads = Some(Reloads::new(&reloads, &records, usage));
+        report.reloads = Some(Reloads::new(&reloads, &records, usage, script.is_quiet()));
         // Nothing else happens that could be the reason.
         report.refuses_nothing = script.is_quiet();
     }

@@ -22,11 +22,39 @@ pub(super) struct Reloaded {
 /// What the agent uses.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(super) struct Usage {
+    /// Resident.
     pub(super) memory_bytes: u64,
+    /// Telemetry that it holds, as it says itself.
+    pub(super) held_bytes: u64,
     pub(super) files: u64,
     pub(super) threads: u64,
     /// Tasks of its runtime; 0 where it does not say.
     pub(super) tasks: u64,
+}
+
+impl Usage {
+    /// Without the telemetry, which grows with what the destination does not take.
+    fn own_memory_bytes(&self) -> u64 {
+        self.memory_bytes.saturating_sub(self.held_bytes)
+    }
+
+    /// The median of each figure over a part of the reloads, from one share of them to another.
+    fn median(reloads: &[Reloaded], (from, to): (f64, f64)) -> Self {
+        let at = |share: f64| (reloads.len() as f64 * share).round() as usize;
+        let part = reloads.get(at(from)..at(to)).unwrap_or_default();
+        let median = |figure: fn(&Self) -> u64| {
+            let mut figures: Vec<_> = part.iter().map(|reload| figure(&reload.usage)).collect();
+            figures.sort_unstable();
+            figures.get(figures.len() / 2).copied().unwrap_or_default()
+        };
+        Self {
+            memory_bytes: median(|usage| usage.memory_bytes),
+            held_bytes: median(|usage| usage.held_bytes),
+            files: median(|usage| usage.files),
+            threads: median(|usage| usage.threads),
+            tasks: median(|usage| usage.tasks),
+        }
+    }
 }
 
 /// What reloads did to clients and to the agent.
@@ -44,8 +72,13 @@ pub(super) struct Reloads {
     pub(super) protocols: Vec<Waits>,
     /// How long reloads took.
     pub(super) took: Times,
-    /// After the first tenth of the reloads, and when all was over.
+    /// Medians of what was used after each reload, early and late: what has grown shows in them, what comes and goes with load and
+    /// configuration does not.
     pub(super) usage: [Usage; 2],
+    /// When all was delivered.
+    pub(super) end: Usage,
+    /// Whether nothing else happened: then it must not have grown.
+    pub(super) alone: bool,
 }
 
 /// How long the requests of one protocol took.
@@ -84,14 +117,18 @@ impl Times {
     }
 }
 
-/// More than these between the first tenth and the end is growth.
-const MEMORY_GROWTH_MAX: u64 = 96 << 20;
-const FILES_GROWTH_MAX: u64 = 24;
-const THREADS_GROWTH_MAX: u64 = 24;
-const TASKS_GROWTH_MAX: u64 = 64;
+/// The reloads whose usage is compared. The first tenth warms up: caches and threads come to be.
+const EARLY: (f64, f64) = (0.1, 0.35);
+const LATE: (f64, f64) = (0.75, 1.0);
+
+/// More than these from early to late is growth.
+const MEMORY_GROWTH_MAX: u64 = 16 << 20;
+const FILES_GROWTH_MAX: u64 = 6;
+const THREADS_GROWTH_MAX: u64 = 4;
+const TASKS_GROWTH_MAX: u64 = 16;
 
 impl Reloads {
-    pub(super) fn new(reloads: &[Reloaded], records: &[Record], end: Usage) -> Self {
+    pub(super) fn new(reloads: &[Reloaded], records: &[Record], end: Usage, alone: bool) -> Self {
         let protocols = [Protocol::Http, Protocol::Grpc].map(|protocol| {
             let records = records.iter();
             let records = records.filter(|record| record.protocol == protocol);
@@ -105,7 +142,8 @@ impl Reloads {
         let bad = reloads.iter().filter(|reload| reload.flaw.is_some());
         let refused = bad.count();
         let surprises = reloads.iter().filter_map(|reload| reload.surprise.clone());
-        let first = reloads.get(reloads.len() / 10);
+        let early = Usage::median(reloads, EARLY);
+        let late = Usage::median(reloads, LATE);
         let took = reloads.iter().map(|reload| reload.ended - reload.began);
         Self {
             reloaded: reloads.len() - refused,
@@ -118,7 +156,9 @@ impl Reloads {
                 grpc.into_waits(Protocol::Grpc),
             ],
             took: Times::of(took.collect()),
-            usage: [first.map(|reload| reload.usage).unwrap_or_default(), end],
+            usage: [early, late],
+            end,
+            alone,
         }
     }
 
@@ -147,39 +187,45 @@ impl Reloads {
                 )?;
             }
         }
-        let [first, end] = self.usage;
-        writeln!(
-            f,
-            "           early and in the end: {} and {} MiB, {} and {} open files, {} and {} threads, {} and {} tasks",
-            first.memory_bytes >> 20,
-            end.memory_bytes >> 20,
-            first.files,
-            end.files,
-            first.threads,
-            end.threads,
-            first.tasks,
-            end.tasks
-        )
+        let [early, late] = self.usage;
+        for (when, usage) in [("early", early), ("late", late), ("in the end", self.end)] {
+            let Usage {
+                memory_bytes,
+                held_bytes,
+                files,
+                threads,
+                tasks,
+            } = usage;
+            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            let (memory, held) = (mib(memory_bytes), mib(held_bytes));
+            writeln!(
+                f,
+                "           {when}: {memory:.1} MiB, {held:.1} of them telemetry, {files} open files, {threads} threads, {tasks} tasks"
+            )?;
+        }
+        Ok(())
     }
 
     /// What breaks the promise.
     pub(super) fn violations(&self) -> Vec<String> {
-        let [first, end] = self.usage;
+        let [early, late] = self.usage;
         let grown = [
             (
-                "bytes of memory",
-                first.memory_bytes,
-                end.memory_bytes,
+                "bytes of memory, telemetry aside,",
+                early.own_memory_bytes(),
+                late.own_memory_bytes(),
                 MEMORY_GROWTH_MAX,
             ),
-            ("open files", first.files, end.files, FILES_GROWTH_MAX),
-            ("threads", first.threads, end.threads, THREADS_GROWTH_MAX),
-            ("tasks", first.tasks, end.tasks, TASKS_GROWTH_MAX),
+            ("open files", early.files, late.files, FILES_GROWTH_MAX),
+            ("threads", early.threads, late.threads, THREADS_GROWTH_MAX),
+            ("tasks", early.tasks, late.tasks, TASKS_GROWTH_MAX),
         ];
         let grown = grown
             .into_iter()
-            .filter(|(_, first, end, max)| *end > first + max)
-            .map(|(what, first, end, _)| format!("{what} grew from {first} to {end}"));
+            .filter(|(_, early, late, max)| self.alone && *late > early + max)
+            .map(|(what, early, late, max)| {
+                format!("{what} grew from {early} to {late}, by more than {max}")
+            });
         let surprises = self.surprises.iter().take(8);
         let surprises =
             surprises.map(|surprise| format!("a reload came out otherwise: {surprise}"));
@@ -237,6 +283,60 @@ impl Observed {
 mod tests {
     use super::*;
     use crate::prove::sender::Fate;
+
+    /// `usage` of each of 1,000 reloads; what is wrong with it.
+    fn judged(alone: bool, usage: impl Fn(u64) -> Usage) -> Vec<String> {
+        let reload = |number| Reloaded {
+            began: Duration::ZERO,
+            ended: Duration::ZERO,
+            flaw: None,
+            surprise: None,
+            usage: usage(number),
+        };
+        let reloads: Vec<_> = (0..1000).map(reload).collect();
+        Reloads::new(&reloads, &[], Usage::default(), alone).violations()
+    }
+
+    /// What comes and goes with load and configuration.
+    fn healthy(number: u64) -> Usage {
+        let swing = number * 7919 % 16;
+        Usage {
+            memory_bytes: (60 << 20) + (swing << 20),
+            held_bytes: swing << 19,
+            files: 50 + swing,
+            threads: 12 + swing / 4,
+            tasks: 80 + swing,
+        }
+    }
+
+    #[test]
+    fn what_each_reload_leaves_behind_is_growth() {
+        assert_eq!(judged(true, healthy), [""; 0]);
+        let check = |what: &str, leaves: fn(&mut Usage, u64)| {
+            let usage = |number| {
+                let mut usage = healthy(number);
+                leaves(&mut usage, number);
+                usage
+            };
+            let found = judged(true, usage);
+            assert!(found.len() == 1 && found[0].starts_with(what), "{found:?}");
+            assert_eq!(judged(false, usage), [""; 0]);
+        };
+        check("bytes of memory", |usage, number| {
+            usage.memory_bytes += number * (32 << 10);
+        });
+        check("open files", |usage, number| usage.files += number / 50);
+        check("threads", |usage, number| usage.threads += number / 50);
+        check("tasks", |usage, number| usage.tasks += number / 20);
+        // What waits for the destination is no growth.
+        let waits = |number| {
+            let mut usage = healthy(number);
+            usage.memory_bytes += number << 17;
+            usage.held_bytes += number << 17;
+            usage
+        };
+        assert_eq!(judged(true, waits), [""; 0]);
+    }
 
     #[test]
     fn requests_count_for_every_reload_that_they_overlap() {

@@ -230,9 +230,10 @@ impl Stage {
             .ok()
             .and_then(|body| serde_json::from_slice(&body).ok());
         let status: serde_json::Value = status.unwrap_or_default();
-        let tasks = status.pointer("/agent/tasks");
+        let figure = |name: &str| status.pointer(name).and_then(serde_json::Value::as_u64);
         Usage {
-            tasks: tasks.and_then(serde_json::Value::as_u64).unwrap_or(0),
+            held_bytes: figure("/agent/held_bytes").unwrap_or(0),
+            tasks: figure("/agent/tasks").unwrap_or(0),
             ..self.agent.usage()
         }
     }
