@@ -325,7 +325,7 @@ mod tests {
             assert_eq!(judged(false, usage), [""; 0]);
         };
         check("bytes of memory", |usage, number| {
-            usage.memory_bytes += number * (32 << 10);
+            usage.memory_bytes += number * (64 << 10);
         });
         check("open files", |usage, number| usage.files += number / 50);
         check("threads", |usage, number| usage.threads += number / 50);

@@ -55,6 +55,7 @@ use variables::{Variant, words};
 
 /// The counts of the last line when the suite does not say.
 const SUMMARY: &str = "sent={{ ledger.sent }} delivered={{ ledger.delivered }} lost={{ ledger.lost }} duplicated={{ ledger.duplicated }}";
+
 /// Run suites of tests over a whole pipeline and report what became of every item.
 ///
 /// The suite (docs/suites.md) names components (generators, agents, backends) and tests of ordered steps. Everything is
