@@ -174,7 +174,7 @@ impl Agent {
             let (loaded, world) = (Arc::clone(&loaded), world.clone());
             beside(move || loaded.plan(held_max).build(&world)).await
         };
-        let (built, ()) = both(built, prepared)
+        let (built, ()) = Failures::both(built, prepared)
             .map_err(|failures| NotBuilt(failures.locate(&loaded.configuration.tree)))?;
         let mut running = built.start();
         running.drain_timeout = loaded.settings().drain_timeout;
@@ -323,7 +323,7 @@ impl Agent {
         let builder = self.running.builder();
         let (old, new, held_max) = (Arc::clone(&self.loaded), Arc::clone(new), self.held_max);
         let built = beside(move || builder(&old.plan(held_max), &new.plan(held_max))).await;
-        both(built, prepared)
+        Failures::both(built, prepared)
     }
 
     /// From here on nothing can fail.
@@ -455,15 +455,6 @@ impl Agent {
             clean
         };
         extending(&notifier, limit, ending).await
-    }
-}
-
-/// Both, or everything that cannot be built of them.
-fn both<A, B>(a: Result<A, Failures>, b: Result<B, Failures>) -> Result<(A, B), Failures> {
-    match (a, b) {
-        (Ok(a), Ok(b)) => Ok((a, b)),
-        (Err(failures), Ok(_)) | (Ok(_), Err(failures)) => Err(failures),
-        (Err(failures), Err(others)) => Err(failures.and(others)),
     }
 }
 

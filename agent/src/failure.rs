@@ -44,10 +44,16 @@ impl Failures {
         self.0.is_empty()
     }
 
-    /// These and others.
-    pub(crate) fn and(mut self, others: Self) -> Self {
-        self.0.extend(others.0);
-        self
+    /// Both of two attempts, or everything that failed in them.
+    pub(crate) fn both<A, B>(a: Result<A, Self>, b: Result<B, Self>) -> Result<(A, B), Self> {
+        match (a, b) {
+            (Ok(a), Ok(b)) => Ok((a, b)),
+            (Err(failures), Ok(_)) | (Ok(_), Err(failures)) => Err(failures),
+            (Err(mut failures), Err(others)) => {
+                failures.0.extend(others.0);
+                Err(failures)
+            }
+        }
     }
 
     /// `built`, if everything could be.

@@ -94,7 +94,7 @@ pub(crate) enum Found {
 
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
-    /// Held while a few numbers are added.
+    /// Held while a few numbers are added, or the contents of a request that came before are looked for.
     inner: Mutex<Inner>,
     /// Held while pending inserts are counted, so that nobody reads between taking and adding.
     counting: Mutex<()>,

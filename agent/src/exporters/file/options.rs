@@ -119,7 +119,7 @@ pub struct FileOptions {
     /// `json` or `proto`.
     pub format: Format,
     /// Whether to keep what is in the file at start. The Collector truncates unless told otherwise; here a restart
-    /// deletes nothing unless told to.
+    /// deletes nothing unless told to, and then with the first record.
     pub append: bool,
     /// `none` or `zstd`.
     pub compression: Compression,

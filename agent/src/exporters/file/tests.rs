@@ -176,6 +176,23 @@ async fn a_restart_appends_unless_told_to_truncate() {
 }
 
 #[tokio::test]
+async fn a_file_is_as_it_was_until_there_is_something_to_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    for more in ["append = false", ""] {
+        let old = "{\"old\":1}\n{\"torn";
+        std::fs::write(&path, old).unwrap();
+        let running = start(&folder, "out.jsonl", more).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), old, "{more}");
+        deliver(&running, Signal::Traces, "checkout", 1).await;
+        running.stop().await;
+        let now = std::fs::read_to_string(&path).unwrap();
+        assert!(!now.contains("torn"), "{more}: {now}");
+        assert_eq!(now.contains("old"), more.is_empty(), "{more}: {now}");
+    }
+}
+
+#[tokio::test]
 async fn a_torn_end_is_cut_off_and_counted() {
     for (more, name) in [
         ("", "out.jsonl"),

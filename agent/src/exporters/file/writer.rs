@@ -116,7 +116,7 @@ pub(super) struct Writer {
     path: PathBuf,
     settings: WriterSettings,
     open: Option<Open>,
-    /// Whether the file was in use before, by this writer or by the one that it follows: only a file that nobody has
+    /// Whether the file was written to before, by this writer or by the one that it follows: only a file that nobody has
     /// written to since the start may be truncated.
     begun: bool,
 }
@@ -127,6 +127,9 @@ struct Open {
     identity: (u64, u64),
     /// Whether something was appended since the last sync.
     dirty: bool,
+    /// Whether what is not to stay in it has been taken away. Until there is something to write it is as it was: an exporter
+    /// that is built and never started, as for a dry run of a reload, changes nothing.
+    tidy: bool,
 }
 
 impl Writer {
@@ -139,7 +142,7 @@ impl Writer {
         }
     }
 
-    /// Opens the file and cuts off a torn tail, so that what prevents writing is known now.
+    /// Opens the file, so that what prevents writing is known now. What is in it stays.
     pub(super) fn open(&mut self) -> Result<(), WriteError> {
         self.opened().map(drop)
     }
@@ -148,6 +151,7 @@ impl Writer {
     pub(super) fn append(&mut self, parts: &[&[u8]]) -> Result<(), WriteError> {
         let record_len: u64 = parts.iter().map(|part| part.len() as u64).sum();
         self.reopen_if_moved()?;
+        self.tidy()?;
         let mut before = self.opened_len()?;
         if self.is_full(before, record_len) {
             self.rotate()?;
@@ -232,7 +236,7 @@ impl Writer {
     fn opened(&mut self) -> Result<&mut Open, WriteError> {
         if self.open.is_none() {
             let opened = self.open_now();
-            self.begun |= matches!(&opened, Ok(_) | Err(WriteError::Locked { .. }));
+            self.begun |= matches!(&opened, Err(WriteError::Locked { .. }));
             self.open = Some(opened?);
         }
         Ok(self.open.as_mut().expect("opened above"))
@@ -266,16 +270,14 @@ impl Writer {
         if metadata.len() == 0 && self.settings.sync_at_close {
             self.sync_folder()?;
         }
-        if self.settings.truncate_at_start && !self.begun {
-            file.set_len(0)
-                .map_err(WriteError::io("truncate", &self.path))?;
-        } else {
-            self.cut_torn_tail(&file)?;
+        if !self.truncates() {
+            self.torn_tail(&file)?;
         }
         Ok(Open {
             file: (self.settings.wrap)(file),
             identity: (metadata.dev(), metadata.ino()),
             dirty: false,
+            tidy: false,
         })
     }
 
@@ -312,23 +314,44 @@ impl Writer {
         }
     }
 
-    fn cut_torn_tail(&self, file: &File) -> Result<(), WriteError> {
+    /// Whether what is in the file is to go.
+    fn truncates(&self) -> bool {
+        self.settings.truncate_at_start && !self.begun
+    }
+
+    /// The end of the last whole record, if something follows it.
+    fn torn_tail(&self, file: &File) -> Result<Option<u64>, WriteError> {
         let tail = tail::inspect(file, self.settings.framing)
             .map_err(WriteError::io("read", &self.path))?;
         match tail {
-            Tail::Whole => Ok(()),
+            Tail::Whole => Ok(None),
             Tail::Foreign(offset) => Err(WriteError::Foreign {
                 path: self.path.display().to_string(),
                 offset,
             }),
-            Tail::Torn(good) => {
-                file.set_len(good)
-                    .map_err(WriteError::io("cut the torn end of", &self.path))?;
-                self.settings.torn_tails.inc();
-                warn!(path = %self.path.display(), good_bytes = good, "the last record was unfinished, as after a crash: cut off");
-                Ok(())
-            }
+            Tail::Torn(good) => Ok(Some(good)),
         }
+    }
+
+    /// Takes away what is not to stay in the file, before the first record.
+    fn tidy(&mut self) -> Result<(), WriteError> {
+        self.opened()?;
+        let Some(open) = self.open.as_ref().filter(|open| !open.tidy) else {
+            return Ok(());
+        };
+        let file = open.file.file();
+        if self.truncates() {
+            file.set_len(0)
+                .map_err(WriteError::io("truncate", &self.path))?;
+        } else if let Some(good) = self.torn_tail(file)? {
+            file.set_len(good)
+                .map_err(WriteError::io("cut the torn end of", &self.path))?;
+            self.settings.torn_tails.inc();
+            warn!(path = %self.path.display(), good_bytes = good, "the last record was unfinished, as after a crash: cut off");
+        }
+        self.opened()?.tidy = true;
+        self.begun = true;
+        Ok(())
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn count(
     let unpacked = unpack(body, packing)?;
     let body = unpacked.as_deref().unwrap_or(body);
     if format == "Native" {
-        return Cursor { bytes: body }.native();
+        return Cursor { bytes: body }.native(None);
     }
     let mut rows = 0;
     each_row(body, format, types, |_| rows += 1)?;
@@ -54,10 +54,11 @@ pub(crate) fn prints(
 ) -> Result<Vec<u64>, RowsError> {
     let unpacked = unpack(body, packing)?;
     let body = unpacked.as_deref().unwrap_or(body);
-    if format == "Native" {
-        return Cursor { bytes: body }.native_prints();
-    }
     let mut prints = Vec::new();
+    if format == "Native" {
+        Cursor { bytes: body }.native(Some(&mut prints))?;
+        return Ok(prints);
+    }
     each_row(body, format, types, |row| prints.push(print_of(row)))?;
     Ok(prints)
 }
@@ -270,43 +271,35 @@ impl<'a> Cursor<'a> {
 
     // === Column by column ===
 
-    fn native(mut self) -> Result<u64, RowsError> {
+    /// The number of rows, and the content of each into `prints`.
+    fn native(mut self, mut prints: Option<&mut Vec<u64>>) -> Result<u64, RowsError> {
         let mut total = 0;
-        while !self.bytes.is_empty() {
-            let (columns, rows) = (self.varint()?, self.varint()?);
-            for _ in 0..columns {
-                self.text()?;
-                let of = Type::parse(self.text()?)?;
-                if rows > 0 {
-                    self.state(&of)?;
-                    self.column(&of, rows)?;
-                }
-            }
-            total += rows as u64;
-        }
-        Ok(total)
-    }
-
-    fn native_prints(mut self) -> Result<Vec<u64>, RowsError> {
-        let mut all = Vec::new();
         while !self.bytes.is_empty() {
             let (columns, rows) = (self.varint()?, self.varint()?);
             let mut block: Option<Vec<u64>> = None;
             for _ in 0..columns {
                 self.text()?;
                 let of = Type::parse(self.text()?)?;
-                if rows > 0 {
-                    self.state(&of)?;
-                    let column = self.column_prints(&of, rows)?;
-                    block = Some(match block {
-                        None => column,
-                        Some(block) => beside(block, &column),
-                    });
+                if rows == 0 {
+                    continue;
                 }
+                self.state(&of)?;
+                if prints.is_none() {
+                    self.column(&of, rows)?;
+                    continue;
+                }
+                let column = self.column_prints(&of, rows)?;
+                block = Some(match block {
+                    None => column,
+                    Some(block) => beside(block, &column),
+                });
             }
-            all.extend(block.unwrap_or_default());
+            if let Some(prints) = &mut prints {
+                prints.extend(block.unwrap_or_default());
+            }
+            total += rows as u64;
         }
-        Ok(all)
+        Ok(total)
     }
 
     /// What a column has before all of its data: dictionaries' version numbers.
