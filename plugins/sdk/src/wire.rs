@@ -120,27 +120,36 @@ pub(crate) struct Passed {
 }
 
 /// Passes over fields in the usual form that are not attributes with a key of this length. It calls nothing, so that compilers
-/// of WebAssembly keep all of it in registers.
+/// of WebAssembly keep all of it in registers, and reads several bytes at a time.
 #[inline(never)]
 pub(crate) fn pass_over(bytes: &[u8], from: usize, number: u32, key_length: usize) -> Passed {
     let tag = number << 3 | 2;
     let mut at = from;
     let mut attributes_end = 0;
-    while let Some([key, length @ 0..0x80, rest @ ..]) = bytes.get(at..) {
-        let length = usize::from(*length);
-        if u32::from(*key) == tag {
-            if !is_other(rest, length, key_length) {
+    while let Some(head) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let head = u32::from_le_bytes(*head);
+        let length = (head >> 8 & 0xff) as usize;
+        // The tag of an attribute and the tag of its key, each with a length below 128.
+        if head & 0x80ff_80ff == KEY_TAG << 16 | tag {
+            let of_key = (head >> 24) as usize;
+            // Behind the key the value, and nothing else.
+            let Some([VALUE_TAG, of_value @ 0..0x80]) = bytes.get(at + 4 + of_key..at + 6 + of_key)
+            else {
+                break;
+            };
+            if of_key == key_length || of_key + usize::from(*of_value) + 4 != length {
                 break;
             }
             at += 2 + length;
             attributes_end = at as u32;
         } else {
-            let kind = key & 0x87;
-            if kind > 2 {
+            let kind = head & 0x87;
+            let is_long = head & 0x8000 != 0 && kind != 1;
+            if kind > 2 || is_long || head & 0xff == tag {
                 break;
             }
             // Without a branch: which kind comes next is hard to foretell.
-            let kind = usize::from(kind);
+            let kind = kind as usize;
             at += 2 + (kind >> 1) * length + (kind & 1) * 7;
         }
     }
@@ -150,25 +159,9 @@ pub(crate) fn pass_over(bytes: &[u8], from: usize, number: u32, key_length: usiz
     }
 }
 
-/// Whether what starts here, of this length, is a `KeyValue` in its usual form (key, value, both shorter than 128 bytes, nothing
-/// else) with a key of another length.
-#[inline(always)]
-fn is_other(pair: &[u8], length: usize, key_length: usize) -> bool {
-    let [0x0a, of_key @ 0..0x80, rest @ ..] = pair else {
-        return false;
-    };
-    let of_key = usize::from(*of_key);
-    if of_key == key_length {
-        return false;
-    }
-    match rest.get(of_key..) {
-        Some([0x12, of_value @ 0..0x80, value @ ..]) => {
-            let of_value = usize::from(*of_value);
-            of_value <= value.len() && of_key + of_value + 4 == length
-        }
-        _ => false,
-    }
-}
+/// In a `KeyValue`.
+const KEY_TAG: u32 = 0x0a;
+const VALUE_TAG: u8 = 0x12;
 
 impl Iterator for Fields<'_> {
     type Item = Field;

@@ -3,6 +3,7 @@
 use super::super::reader::{Fields, WireError};
 use super::common::{self, key_value};
 use super::key::*;
+use super::usual::Usual;
 use super::{Depth, Walk, known, skip, span_id, trace_id};
 
 /// The members of a metric's `data`, and what else it has: all field numbers but 4, 6 and 8.
@@ -97,8 +98,8 @@ fn points_of(
 }
 
 fn number_point(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
-    let mut values = 0;
-    let mut fields = Fields::new(message);
+    let (mut values, rest) = behind_the_usual(message, depth);
+    let mut fields = Fields::new(rest);
     while !fields.is_empty() {
         match fields.key()? {
             LEN_7 => key_value(walk, fields.delimited()?, depth.enter()?)?,
@@ -116,6 +117,17 @@ fn number_point(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), Wir
     Ok(())
 }
 
+/// How many values there are before the rest, and what is left of a point behind the fields that stand where they usually do.
+#[inline]
+fn behind_the_usual(message: &[u8], depth: Depth) -> (u32, &[u8]) {
+    let mut point = Usual(message);
+    point.fixed::<8>(FIXED64_2);
+    point.fixed::<8>(FIXED64_3);
+    let values = point.fixed::<8>(FIXED64_4) || point.fixed::<8>(FIXED64_6);
+    point.attributes(LEN_7, depth);
+    (u32::from(values), point.0)
+}
+
 fn histogram_point(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
     let mut fields = Fields::new(message);
     while !fields.is_empty() {
@@ -123,7 +135,13 @@ fn histogram_point(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), 
             LEN_9 => key_value(walk, fields.delimited()?, depth.enter()?)?,
             FIXED64_2 | FIXED64_3 | FIXED64_4 | FIXED64_5 | FIXED64_6 | FIXED64_7 | FIXED64_11
             | FIXED64_12 => drop(fields.fixed64()?),
-            LEN_6 | LEN_7 => packed_fixed64(fields.delimited()?)?,
+            LEN_6 => packed_fixed64(fields.delimited()?)?,
+            LEN_7 => {
+                packed_fixed64(fields.delimited()?)?;
+                let mut rest = Usual(fields.rest());
+                rest.attributes(LEN_9, depth);
+                fields = Fields::new(rest.0);
+            }
             LEN_8 => exemplar(walk, fields.delimited()?, depth.enter()?)?,
             VARINT_10 => drop(fields.varint()?),
             key => skip(&mut fields, key, HISTOGRAM_POINT, depth)?,

@@ -94,19 +94,42 @@ impl Walk {
     }
 }
 
-/// Like `[u8]::is_ascii`, but made for strings of 10 to 100 bytes: 79 ns per span instead of 90 (`benches/wire.rs`).
+/// Like `[u8]::is_ascii`, but with few branches whose way depends on the length: 71 ns per span instead of 78 with a loop
+/// over words (`benches/wire.rs`).
 #[inline]
 fn is_ascii(bytes: &[u8]) -> bool {
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    let high = chunks
-        .iter()
-        .fold(0, |high, chunk| high | u64::from_ne_bytes(*chunk));
-    let last = match bytes.last_chunk() {
-        Some(last) => u64::from_ne_bytes(*last),
-        None => rest.iter().fold(0, |high, byte| high | u64::from(*byte)),
+    let (chunks, _) = bytes.as_chunks::<32>();
+    let Some(last) = bytes.last_chunk::<32>() else {
+        return is_short_ascii(bytes);
     };
-    (high | last) & HIGH == 0
+    chunks
+        .iter()
+        .fold(high(last), |all, chunk| all | high(chunk))
+        & HIGH
+        == 0
+}
+
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+#[inline]
+fn high<const N: usize>(chunk: &[u8; N]) -> u64 {
+    chunk
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .fold(0, |high, word| high | u64::from_ne_bytes(*word))
+}
+
+#[inline]
+fn is_short_ascii(bytes: &[u8]) -> bool {
+    let high = match (bytes.first_chunk::<16>(), bytes.last_chunk::<16>()) {
+        (Some(first), Some(last)) => high(first) | high(last),
+        _ => match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            (Some(first), Some(last)) => high(first) | high(last),
+            _ => bytes.iter().fold(0, |high, byte| high | u64::from(*byte)),
+        },
+    };
+    high & HIGH == 0
 }
 
 /// How many more messages may be nested in the current one.

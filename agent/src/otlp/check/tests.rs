@@ -225,3 +225,44 @@ fn attributes_near_the_plain_ones_are_judged_as_prost_does() {
         }
     }
 }
+
+#[test]
+fn runs_of_attributes_are_judged_as_prost_does() {
+    let pairs: [&[u8]; 5] = [
+        b"\x0a\x01k\x12\x05\x0a\x03get",
+        &[0x0a, 1, b'n', 0x12, 3, 0x18, 0xf7, 3],
+        b"\x0a\x04host\x12\x16\x0a\x14shop.eu.example.com.",
+        &[
+            0x0a, 1, b'd', 0x12, 9, 0x21, 255, 255, 255, 255, 255, 255, 255, 255,
+        ],
+        b"\x0a\x01z\x12\x02\x10\x01",
+    ];
+    let of = |number: u8| -> Vec<u8> {
+        let pairs = pairs.iter().flat_map(|pair| field(number, pair));
+        pairs.collect()
+    };
+    let status_and_flags = [0x7a, 2, 0x18, 1, 0x85, 1, 1, 1, 0, 0];
+    let span = [&of(9)[..], &status_and_flags].concat();
+    let number = [&[0x31][..], &[0xff; 8], &of(7)].concat();
+    let buckets = [&field(6, &[1; 16])[..], &field(7, &[1; 8]), &of(9)].concat();
+    let point =
+        |kind: u8, point: &[u8]| field(1, &field(2, &field(2, &field(kind, &field(1, point)))));
+    for (signal, request) in [
+        (Signal::Logs, log(&of(6))),
+        (Signal::Traces, log(&span)),
+        (Signal::Metrics, point(5, &number)),
+        (Signal::Metrics, point(9, &buckets)),
+    ] {
+        assert_eq!(run(signal, &request).unwrap().items, 1, "{signal}");
+        for at in 0..request.len() {
+            for byte in (0..=0x20)
+                .chain(0x78..=0x86)
+                .chain([0x0a, 0x4a, 0xc3, 0xff])
+            {
+                let mut odd = request.clone();
+                odd[at] = byte;
+                fuzz_check(signal, &odd);
+            }
+        }
+    }
+}

@@ -12,8 +12,8 @@ pub(super) fn request(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(
 
 fn span(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
     walk.items += 1;
-    let mut statuses = 0;
-    let mut fields = Fields::new(behind_the_usual(walk, message, depth));
+    let (mut statuses, rest) = behind_the_usual(walk, message, depth);
+    let mut fields = Fields::new(rest);
     while !fields.is_empty() {
         match fields.key()? {
             LEN_9 => key_value(walk, fields.delimited()?, depth.enter()?)?,
@@ -36,9 +36,9 @@ fn span(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> 
     Ok(())
 }
 
-/// What is left of a span behind the fields that stand where they usually do.
+/// How many statuses there are before the rest, and what is left of a span behind the fields that stand where they usually do.
 #[inline]
-fn behind_the_usual<'a>(walk: &mut Walk, message: &'a [u8], depth: Depth) -> &'a [u8] {
+fn behind_the_usual<'a>(walk: &mut Walk, message: &'a [u8], depth: Depth) -> (u32, &'a [u8]) {
     let mut span = Usual(message);
     span.id::<16>(LEN_1);
     span.id::<8>(LEN_2);
@@ -49,7 +49,9 @@ fn behind_the_usual<'a>(walk: &mut Walk, message: &'a [u8], depth: Depth) -> &'a
     span.fixed::<8>(FIXED64_7);
     span.fixed::<8>(FIXED64_8);
     span.attributes(LEN_9, depth);
-    span.0
+    let statuses = u32::from(depth.0 > 0 && span.small_code(LEN_15, VARINT_3));
+    span.flags();
+    (statuses, span.0)
 }
 
 fn event(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
