@@ -68,6 +68,8 @@ pub(crate) struct Document {
     /// Where each line begins.
     lines: Vec<usize>,
     source: String,
+    /// What is no TOML.
+    syntax: RefCell<Vec<Mistake>>,
     mistakes: RefCell<Vec<Mistake>>,
 }
 
@@ -78,6 +80,7 @@ impl Document {
             file: file.into(),
             lines: std::iter::once(0).chain(newlines).collect(),
             source,
+            syntax: RefCell::default(),
             mistakes: RefCell::default(),
         })
     }
@@ -87,7 +90,10 @@ impl Document {
         let (table, errors) = DeTable::parse_recoverable(&self.source);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
-            self.wrong(self.place(&span, ""), error.message().to_owned());
+            self.syntax.borrow_mut().push(Mistake {
+                place: self.place(&span, ""),
+                message: error.message().to_owned(),
+            });
         }
         Table::new(
             Rc::clone(self),
@@ -101,9 +107,13 @@ impl Document {
         self.mistakes.borrow_mut().push(Mistake { place, message });
     }
 
-    /// Everything that was wrong, in the order of the text.
+    /// Everything that was wrong, in the order of the text. Where that is no TOML, only that: what follows from it says little.
     pub(crate) fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = self.mistakes.take();
+        let syntax = self.syntax.take();
+        let mut mistakes = match syntax.is_empty() {
+            true => self.mistakes.take(),
+            false => syntax,
+        };
         mistakes.sort();
         mistakes.dedup();
         mistakes
@@ -338,6 +348,14 @@ impl Item {
     pub(crate) fn peek(&self) -> Option<&str> {
         match &self.value {
             Tree::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The number, if it is a whole one.
+    pub(crate) fn integer(&self) -> Option<i64> {
+        match &self.value {
+            Tree::Number(text) => text.parse().ok(),
             _ => None,
         }
     }

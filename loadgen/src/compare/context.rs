@@ -1,6 +1,6 @@
 //! What else differs between two runs than their figures: machine, inputs, disturbance.
 
-use crate::record::{Input, Record};
+use crate::record::{Input, Metric, Record, titled};
 use crate::text::bytes;
 
 /// Lines of difference shown of one input.
@@ -9,6 +9,8 @@ const LINES_MAX: usize = 20;
 const STOLEN_MAX: f64 = 0.02;
 /// Percent of the machine's CPU by which the use by others may differ before it is worth a word.
 const COMPANY_MAX: f64 = 10.0;
+/// Percent of the machine's CPU that others, the service among them, may use before they wait for each other.
+const FULL: f64 = 85.0;
 /// Options that say where results go, and so nothing about the run.
 const PLACES: [&str; 9] = [
     "--record",
@@ -34,18 +36,48 @@ pub(super) fn differences(first: &Record, second: &Record) -> Vec<String> {
     lines
 }
 
-/// How much of the machine others used, if that was not the same.
+/// Metrics that are in one of the runs only: nothing can be said of them.
+pub(super) fn missing(first: &Record, second: &Record, names: &[String]) -> Vec<String> {
+    let only_in = |which: &str, one: &Record, other: &Record| {
+        let is_there = |metric: &Metric| {
+            let mut others = other.metrics.iter();
+            others.any(|it| it.name == metric.name && it.labels == metric.labels)
+        };
+        let wanted = one
+            .metrics
+            .iter()
+            .filter(|it| names.is_empty() || names.contains(&it.name));
+        let alone: Vec<_> = wanted.filter(|it| !is_there(it)).collect();
+        let example = alone.first()?;
+        let title = titled(&example.name, &example.labels);
+        let count = alone.len();
+        Some(format!(
+            "only in the {which} run: {count} metrics, such as {title}"
+        ))
+    };
+    let lines = [
+        only_in("first", first, second),
+        only_in("second", second, first),
+    ];
+    lines.into_iter().flatten().collect()
+}
+
+/// How much of the machine others used, if that was not the same or was nearly all of it.
 fn company(first: &Record, second: &Record) -> Option<String> {
     let share = |record: &Record| {
         let used = record.environment.disturbed?.others_cpu_seconds;
         Some(used / (record.seconds * record.environment.cores as f64) * 100.0)
     };
     let (one, two) = (share(first)?, share(second)?);
-    ((one - two).abs() > COMPANY_MAX).then(|| {
-        format!(
-            "other processes used {one:.0} % of the CPU during the first run, {two:.0} % during the second"
-        )
-    })
+    let used = format!(
+        "other processes used {one:.0} % of the CPU during the first run, {two:.0} % during the second"
+    );
+    if one.max(two) > FULL {
+        return Some(format!(
+            "{used}: the machine was full, and what differs may be its doing"
+        ));
+    }
+    ((one - two).abs() > COMPANY_MAX).then_some(used)
 }
 
 fn environment(first: &Record, second: &Record) -> Vec<String> {

@@ -25,7 +25,7 @@ pub(crate) use report::Comparison;
 /// Welch; from one run each, for percentiles from the order statistics of their histograms, and for rates from
 /// blocks of consecutive seconds. Where the interval holds zero, no difference is shown.
 ///
-/// The exit status is 99 if a metric is worse by more than --max-regression.
+/// The exit status is 99 if a metric is worse by more than --max-regression, and 2 if nothing can be held to it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The runs, the one to compare with first
@@ -61,6 +61,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         if comparison.differences.is_empty() {
             let problem = anyhow::anyhow!("the runs have no metric in common that was asked for");
             return Err(WrongUsage::of(problem));
+        }
+        if args.max_regression.is_some() && !comparison.tells_of_what_was_measured() {
+            let problem = anyhow::anyhow!(
+                "the runs have no figure in common but loadgen's own: nothing was held to --max-regression"
+            );
+            return Err(WrongUsage::of(problem.context(comparison.to_string())));
         }
         crossed |= comparison.has_crossed();
         comparisons.push(comparison);

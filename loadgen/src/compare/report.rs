@@ -75,10 +75,19 @@ impl Comparison {
         Self {
             first: Side::of(first),
             second: Side::of(second),
-            notes: context::differences(first, second),
+            notes: context::differences(first, second)
+                .into_iter()
+                .chain(context::missing(first, second, names))
+                .collect(),
             differences: differences.collect(),
             max_regression_percent: limit.map(|it| it.percent),
         }
+    }
+
+    /// Whether there is anything besides what loadgen itself used.
+    pub(super) fn tells_of_what_was_measured(&self) -> bool {
+        let own = |it: &Difference| it.labels.get("process").is_some_and(|it| it == "loadgen");
+        self.differences.iter().any(|it| !own(it))
     }
 
     pub(crate) fn has_crossed(&self) -> bool {

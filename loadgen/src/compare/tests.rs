@@ -1,6 +1,6 @@
 use super::*;
 use crate::record::tests::record;
-use crate::record::{Better, Kind, Metric, Series};
+use crate::record::{Better, Kind, Labels, Metric, Series};
 
 fn with_rate(values: &[f64]) -> Record {
     let mut record = record();
@@ -25,6 +25,27 @@ fn repetitions_of_a_run_are_merged() {
         .collect();
     assert_eq!(rates.len(), 1);
     assert_eq!(rates[0].values, [1.0, 2.0, 3.0]);
+}
+
+#[test]
+fn what_one_run_lacks_is_told() {
+    let first = with_rate(&[1.0]);
+    let mut second = record();
+    let own = Labels::from([("process".to_owned(), "loadgen".to_owned())]);
+    let rss = Metric::new("rss_max", "bytes", Better::Neither);
+    second.metrics.push(rss.labels(&own).value(1.0));
+    let of_all = Comparison::new(&first, &second, &[], Some(5.0));
+    assert!(of_all.tells_of_what_was_measured());
+    let shown = of_all.to_string();
+    for line in [
+        "only in the first run: 1 metrics, such as items_per_second",
+        "only in the second run: 1 metrics, such as rss_max{process=\"loadgen\"}",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    second.metrics.retain(|it| it.name == "rss_max");
+    let of_itself = Comparison::new(&second, &second, &[], Some(5.0));
+    assert!(!of_itself.tells_of_what_was_measured());
 }
 
 #[test]
@@ -69,7 +90,7 @@ fn one_run_each_is_judged_by_histograms_and_seconds() {
         let second = |it: u32| f64::from(it * 7919 % 100) - 49.5 + 1000.0 + shift;
         record.series.push(Series {
             name: "items".to_owned(),
-            labels: crate::record::Labels::new(),
+            labels: Labels::new(),
             unit: "1/s".to_owned(),
             points: (0..60).map(|it| (f64::from(it), second(it))).collect(),
         });
@@ -105,7 +126,7 @@ fn slow_seconds_that_come_together_widen_the_intervals() {
     let wave = |record: &mut Record| {
         record.series.push(Series {
             name: "latency_p50".to_owned(),
-            labels: crate::record::Labels::new(),
+            labels: Labels::new(),
             unit: "ms".to_owned(),
             points: (0..60_u32)
                 .map(|it| (f64::from(it), if it / 15 % 2 == 0 { 300.0 } else { 700.0 }))

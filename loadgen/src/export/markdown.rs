@@ -21,11 +21,7 @@ pub(super) fn render(records: &[Record]) -> String {
 
 fn write_head(text: &mut String, record: &Record) {
     let environment = &record.environment;
-    let result = match (record.interrupted, record.passed) {
-        (true, _) => "interrupted",
-        (false, true) => "passed",
-        (false, false) => "failed",
-    };
+    let result = record.verdict();
     writeln!(
         text,
         "## {}\n\n{} run `{}`, {result}: {} UTC, {}, on {} ({}, {} cores, {}, Linux {}), loadgen {}.\n",

@@ -11,19 +11,17 @@ use tokio::time::Instant;
 use super::options::{Load, Mode};
 use super::progress::{Progress, View, Watched};
 use super::run::{Control, Outcome, Work, measure};
-use super::scenario::search::{Limits, Search};
+use super::scenario::search::{Limits, Search, Trial};
 use super::scenario::threshold::Threshold;
 use super::scenario::{Plan, Scenario};
+use super::usage::{Meter, Usage};
 use super::value::{Part, value};
+use super::verdict::Verdict;
 use super::worker::Executor;
-use crate::process::Process;
 use crate::record::ThresholdResult;
-use crate::stats::Latencies;
 
-/// A generator that is later than this for one request in a hundred measures itself.
-const LATENESS_MAX_MS: f64 = 10.0;
-/// With this share of all cores in use by it, more load was not to be had from this generator.
-const CPU_SHARE_MAX: f64 = 0.9;
+/// Why a run says nothing that was interrupted.
+pub(super) const CUT_SHORT: &str = "interrupted before its end";
 /// How often thresholds that end the run are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -54,17 +52,43 @@ pub(crate) struct Round {
     /// The threshold that ended the round.
     pub(crate) aborted: Option<String>,
     pub(crate) interrupted: bool,
-    /// Why its figures are the generator's and not the service's.
+    /// Why its figures are not the service's.
     pub(crate) bottleneck: Option<String>,
-    pub(crate) cpu: Duration,
-    pub(crate) wall: Duration,
+    pub(crate) usage: Usage,
 }
 
 /// Everything that was run.
 pub(crate) struct Results {
     /// The round that counts: the last that held, of a search.
     pub(crate) round: Round,
-    pub(crate) search: Option<(Search, Vec<Vec<ThresholdResult>>)>,
+    pub(crate) search: Option<(Search, Vec<Tried>)>,
+}
+
+/// What came of a rate that was tried.
+pub(crate) struct Tried {
+    pub(crate) verdict: Verdict,
+    pub(crate) thresholds: Vec<ThresholdResult>,
+}
+
+impl Tried {
+    pub(crate) fn name(&self) -> &'static str {
+        match self.verdict {
+            Verdict::Passed => "held",
+            Verdict::Failed => "crossed",
+            Verdict::None(_) => "no verdict",
+        }
+    }
+
+    /// The thresholds that were crossed, or why it says nothing.
+    pub(crate) fn why(&self) -> String {
+        let crossed = self.thresholds.iter().filter(|it| !it.passed);
+        let crossed: Vec<_> = crossed.map(|it| it.expression.as_str()).collect();
+        match &self.verdict {
+            Verdict::None(why) => why.clone(),
+            Verdict::Failed if crossed.is_empty() => "no request succeeded".to_owned(),
+            _ => crossed.join(", "),
+        }
+    }
 }
 
 /// Ends a run early: by a signal, or by a threshold.
@@ -76,6 +100,16 @@ impl Round {
     pub(crate) fn held(&self) -> bool {
         let succeeded = |it: &Finished| it.outcome.total.requests > it.outcome.total.errors;
         self.thresholds.iter().all(|it| it.passed) && self.finished.iter().any(succeeded)
+    }
+
+    /// An interruption from outside, so that not all was sent that was to be.
+    pub(crate) fn was_cut_short(&self) -> bool {
+        self.interrupted && self.aborted.is_none()
+    }
+
+    pub(crate) fn verdict(&self) -> Verdict {
+        let cut_short = self.was_cut_short().then_some(CUT_SHORT);
+        Verdict::of(self.held(), cut_short.or(self.bottleneck.as_deref()))
     }
 }
 
@@ -118,16 +152,18 @@ async fn search<E: Executor>(
         let tried = round(plan, vec![load], view, &own_stop, make_executor.clone()).await;
         forward.abort();
         let tried = tried?;
-        if tried.interrupted && tried.aborted.is_none() {
+        if tried.was_cut_short() {
             last = Some(tried);
             break;
         }
-        let held = tried.held() && tried.bottleneck.is_none();
+        let verdict = tried.verdict();
+        let held = verdict == Verdict::Passed;
         tracing::info!(rate, held, "tried a rate");
-        search
-            .tried
-            .push(super::scenario::search::Trial { rate, held });
-        details.push(tried.thresholds.clone());
+        search.tried.push(Trial { rate, held });
+        details.push(Tried {
+            verdict,
+            thresholds: tried.thresholds.clone(),
+        });
         match held {
             true => best = Some(tried),
             false => last = Some(tried),
@@ -135,9 +171,7 @@ async fn search<E: Executor>(
         let mut stopped = stop.0.subscribe();
         drop(tokio::time::timeout(limits.pause, stopped.wait_for(|it| *it)).await);
     }
-    let interrupted = last
-        .as_ref()
-        .is_some_and(|it: &Round| it.interrupted && it.aborted.is_none());
+    let interrupted = last.as_ref().is_some_and(Round::was_cut_short);
     let bottleneck = last.as_ref().and_then(|it| it.bottleneck.clone());
     let mut round = best.or(last).context("no rate was tried")?;
     round.interrupted |= interrupted;
@@ -182,8 +216,8 @@ async fn round<E: Executor>(
         board: Arc::clone(&work.board),
     });
     let progress = Progress::start(watched.collect(), view);
-    let (start, cpu) = (Instant::now(), Process::own().cpu().unwrap_or_default());
-    let guard = Guard::start(plan, &works, stop.clone(), start);
+    let meter = Meter::start();
+    let guard = Guard::start(plan, &works, stop.clone(), meter.instant());
     let mut tasks = JoinSet::new();
     for (number, (scenario, load)) in plan.scenarios.iter().zip(&loads).enumerate() {
         let Some(work) = works.get(number).cloned() else {
@@ -215,8 +249,7 @@ async fn round<E: Executor>(
         .zip(plan.scenarios.iter().zip(loads).zip(works))
         .map(|((_, outcome), ((scenario, load), work))| finish(scenario, load, work, outcome))
         .collect();
-    let used = Process::own().cpu().unwrap_or_default().saturating_sub(cpu);
-    let wall = start.elapsed();
+    let usage = meter.stop();
     Ok(Round {
         thresholds: plan
             .thresholds
@@ -225,10 +258,9 @@ async fn round<E: Executor>(
             .collect(),
         interrupted: *stop.0.borrow(),
         aborted,
-        bottleneck: bottleneck(&finished, used, wall),
+        bottleneck: usage.bottleneck(&finished),
         finished,
-        cpu: used,
-        wall,
+        usage,
     })
 }
 
@@ -267,23 +299,6 @@ fn judge(threshold: &Threshold, finished: &[Finished]) -> ThresholdResult {
         value,
         passed: threshold.holds(value),
     }
-}
-
-pub(super) fn bottleneck(finished: &[Finished], cpu: Duration, wall: Duration) -> Option<String> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-    let used = cpu.as_secs_f64() / wall.as_secs_f64().max(1e-9);
-    if used > cores * CPU_SHARE_MAX {
-        return Some(format!("it used {used:.1} of {cores} cores"));
-    }
-    let mut lateness = Latencies::new();
-    for it in finished
-        .iter()
-        .filter_map(|it| it.outcome.lateness.as_ref())
-    {
-        lateness.merge(it);
-    }
-    let p99 = lateness.summary().p99;
-    (p99 > LATENESS_MAX_MS).then(|| format!("its own clock was {p99:.1} ms late (p99)"))
 }
 
 /// Ends the round when a threshold is crossed that says so.

@@ -17,7 +17,9 @@ mod stages;
 mod summary;
 mod tally;
 mod template;
+mod usage;
 mod value;
+mod verdict;
 mod waves;
 mod worker;
 
@@ -30,17 +32,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use http::Uri;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use self::connection::{Connection, Shared, Wire};
-use self::drive::{Finished, Stop};
+use self::drive::{CUT_SHORT, Finished, Stop};
 use self::journey::Journey;
 pub(crate) use self::options::Args;
 use self::options::{Settings, Task};
 use self::progress::{Progress, View, Watched};
 use self::report::Report;
 use self::run::{Control, Work};
-use crate::cli::{EXIT_FAILED, EXIT_LIMIT_CROSSED, WrongUsage};
+use self::usage::{Meter, Usage};
+use self::verdict::Verdict;
+use crate::cli::WrongUsage;
 use crate::process::Process;
 use crate::record::{Output, Record, Sampler, Start, ThresholdResult};
 use crate::results::Results;
@@ -48,6 +51,7 @@ use crate::signals::Interruptions;
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (output, view) = args.view();
+    args.check_outputs().map_err(WrongUsage::of)?;
     match args.into_task().map_err(WrongUsage::of)? {
         Task::Single(settings) => single(&settings, &output, view).await,
         Task::File { path, target, save } => {
@@ -71,7 +75,9 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
         start_after: Duration::ZERO,
         stop: stop.0.subscribe(),
     };
-    let label = format!("{} {}", settings.request.method, settings.request.uri);
+    let Settings { request, .. } = settings;
+    // Without the host: one service is compared with another by it.
+    let label = format!("{} {}", request.method, request.uri.path());
     let journey = Journey::single(label.clone(), settings.request.outgoing());
     let work = Work::new(
         Arc::new(journey),
@@ -80,7 +86,7 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
         rand::random(),
     );
     let start = Start::now();
-    let (began, cpu) = (Instant::now(), Process::own().cpu().unwrap_or_default());
+    let meter = Meter::start();
     let sampler = Sampler::start(Process::own(), "loadgen", start.instant());
     let watched = Watched {
         name: String::new(),
@@ -93,7 +99,7 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
     if let Some(progress) = progress {
         progress.finish().await;
     }
-    let cpu = Process::own().cpu().unwrap_or_default().saturating_sub(cpu);
+    let usage = meter.stop();
     let report = Report::new(settings, &outcome);
     print(&report.render())?;
     let finished = Finished {
@@ -105,24 +111,34 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
         recovery: None,
         outcome,
     };
-    let mut record = record::of_single(&finished, &start, (cpu, began.elapsed()));
+    // Late requests say nothing against the share of failed ones, which is all that is judged here.
+    let cut_short = finished.outcome.interrupted.then_some(CUT_SHORT);
+    let verdict = Verdict::of(report.passed(), cut_short);
+    let name = format!("{} {}", request.method, request.uri);
+    let mut record = record::of_single(&name, &finished, &start, (usage, &verdict));
+    print(&conclusion(&record, usage, &verdict))?;
     record.series.extend(sampler.stop().await);
     record.thresholds.push(ThresholdResult {
         expression: format!("failed and unsent requests <= {}", settings.error_rate_max),
         value: Some(report.error_rate()),
         passed: report.passed(),
     });
-    record.passed = report.passed();
     // One run, whichever table it is looked up in.
     report.run_id().clone_into(&mut record.run_id);
     let kept = keep(settings, &report, &record, database.as_ref()).await;
     output.write(&record)?;
     kept?;
-    Ok(if report.passed() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(EXIT_LIMIT_CROSSED)
-    })
+    Ok(verdict.exit_code())
+}
+
+/// What comes below the figures.
+fn conclusion(record: &Record, usage: Usage, verdict: &Verdict) -> String {
+    let mut lines = vec![format!("\n{}", usage.shown())];
+    lines.extend(record.notes.iter().map(|note| format!("note: {note}")));
+    if let Verdict::None(_) = verdict {
+        lines.push(verdict.shown());
+    }
+    lines.join("\n") + "\n"
 }
 
 /// The scenarios of a file.
@@ -165,12 +181,7 @@ async fn file(
         database.save(&record).await?;
     }
     written?;
-    Ok(match (record.passed, results.round.held()) {
-        (true, _) => ExitCode::SUCCESS,
-        (false, false) => ExitCode::from(EXIT_LIMIT_CROSSED),
-        // Nothing was crossed, but it was the generator that was measured.
-        (false, true) => ExitCode::from(EXIT_FAILED),
-    })
+    Ok(results.round.verdict().exit_code())
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

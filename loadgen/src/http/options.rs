@@ -12,7 +12,7 @@ use super::journey::Outgoing;
 use super::progress::View;
 use super::stages::Stage;
 use crate::cli::{parse_duration, parse_share};
-use crate::record::Output;
+use crate::record::{Output, check_writable};
 use crate::results::Save;
 
 /// Workers own a connection and two histograms (about 0.2 MB each), so this bounds memory below 2 GB.
@@ -224,6 +224,14 @@ impl Args {
             plain: self.no_tui,
         };
         (self.output.clone(), view)
+    }
+
+    /// # Errors
+    ///
+    /// A result could not be written.
+    pub(crate) fn check_outputs(&self) -> anyhow::Result<()> {
+        self.json.as_deref().map_or(Ok(()), check_writable)?;
+        self.output.check()
     }
 
     /// # Errors

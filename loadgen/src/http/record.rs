@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::drive::{Finished, Results, bottleneck};
-use super::summary::{notes, verdict};
+use super::drive::{Finished, Results};
+use super::summary::notes;
 use super::tally::Tally;
+use super::usage::Usage;
 use super::value::share;
+use super::verdict::Verdict;
 use crate::process::Process;
 use crate::record::{Better, Event, Input, Kind, Labels, Metric, Record, Start, Window};
 
@@ -35,6 +37,10 @@ fn add(record: &mut Record, start: &Start, it: &Finished) {
                 .value(dropped),
         );
         record.add_latencies("lateness", &labels, lateness);
+        // The generator's clock, and nothing of the service.
+        let own = record.metrics.iter_mut().rev();
+        own.take_while(|it| it.name.starts_with("lateness_"))
+            .for_each(|it| it.better = Better::Neither);
     }
     if let Some(took) = it.recovery.and_then(|it| it.took) {
         let metric = Metric::new("recovery", "s", Better::Lower);
@@ -114,6 +120,18 @@ fn tally(record: &mut Record, labels: &Labels, tally: &Tally, time: Duration) {
     if let Some(checks) = share(passed, passed + failed) {
         push("checks", "", Better::Higher, checks);
     }
+    for (name, check) in &tally.checks {
+        let mut labels = labels.clone();
+        labels.insert("check".to_owned(), name.clone());
+        let mut push = |name: &str, better, count: u64| {
+            let metric = Metric::new(name, "", better);
+            record
+                .metrics
+                .push(metric.labels(&labels).value(count as f64));
+        };
+        push("checks_held", Better::Neither, check.passed);
+        push("checks_failed", Better::Lower, check.failed);
+    }
     for (status, count) in &tally.statuses {
         let mut labels = labels.clone();
         labels.insert("status".to_owned(), status.to_string());
@@ -137,48 +155,60 @@ pub(crate) fn of_plan(name: &str, source: &str, start: &Start, results: &Results
     for it in &round.finished {
         add(&mut record, start, it);
     }
-    if let Some((search, _)) = &results.search {
+    if let Some((search, details)) = &results.search {
         let metric = Metric::new("breakpoint", "1/s", Better::Higher);
         record
             .metrics
             .push(metric.value(search.highest().unwrap_or(0.0)));
-        for trial in &search.tried {
-            let result = if trial.held { "held" } else { "crossed" };
-            record
-                .notes
-                .push(format!("tried {:.1}/s: {result}", trial.rate));
+        for (trial, tried) in search.tried.iter().zip(details) {
+            let why = tried.why();
+            let why = if why.is_empty() {
+                why
+            } else {
+                format!(": {why}")
+            };
+            let note = format!("tried {:.1}/s: {}{why}", trial.rate, tried.name());
+            record.notes.push(note);
         }
     }
-    own(&mut record, round.cpu, round.wall);
+    own(&mut record, round.usage);
     record.thresholds.clone_from(&round.thresholds);
-    record.passed = verdict(round).0;
+    judge(&mut record, &round.verdict());
     record.interrupted = round.interrupted;
     record.notes.extend(notes(results));
     record
 }
 
-/// The record of one request sent again and again; whether it passed is for the caller to say.
+/// The record of one request sent again and again, to `name`.
 pub(crate) fn of_single(
+    name: &str,
     finished: &Finished,
     start: &Start,
-    (cpu, wall): (Duration, Duration),
+    (usage, verdict): (Usage, &Verdict),
 ) -> Record {
-    let mut record = Record::new(Kind::Http, finished.name.clone(), start);
+    let mut record = Record::new(Kind::Http, name, start);
     add(&mut record, start, finished);
-    own(&mut record, cpu, wall);
+    own(&mut record, usage);
+    judge(&mut record, verdict);
     record.interrupted = finished.outcome.interrupted;
-    if let Some(why) = bottleneck(std::slice::from_ref(finished), cpu, wall) {
-        record
-            .notes
-            .push(format!("the generator was the bottleneck: {why}"));
-    }
+    record
+        .notes
+        .extend(usage.bottleneck(std::slice::from_ref(finished)));
     record
 }
 
+fn judge(record: &mut Record, verdict: &Verdict) {
+    record.passed = *verdict == Verdict::Passed;
+    if let Verdict::None(why) = verdict {
+        record.no_verdict = Some(why.clone());
+    }
+}
+
 /// What the generator itself used.
-fn own(record: &mut Record, cpu: Duration, wall: Duration) {
+fn own(record: &mut Record, usage: Usage) {
     let labels = labelled("process", "loadgen");
-    let (cpu, wall) = (cpu.as_secs_f64(), wall.as_secs_f64().max(1e-9));
+    let cpu = usage.cpu.as_secs_f64();
+    let wall = usage.wall.as_secs_f64().max(1e-9);
     let mut push = |name: &str, unit: &str, value: f64| {
         let metric = Metric::new(name, unit, Better::Neither);
         record.metrics.push(metric.labels(&labels).value(value));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::drive::{Finished, Results, Round};
+use super::drive::{CUT_SHORT, Finished, Results, Round};
 use super::scenario::Plan;
 use super::tally::Tally;
 use super::value::share;
@@ -24,16 +24,11 @@ pub(crate) fn render(plan: &Plan, results: &Results) -> String {
     text.push_str(&checks(round));
     text.push_str(&trials(results));
     text.push_str(&thresholds(plan, round));
-    let cpu = round.cpu.as_secs_f64();
-    let wall = round.wall.as_secs_f64().max(1e-9);
-    line(
-        &mut text,
-        &format!("\ngenerator: {cpu:.2} s CPU, {:.2} cores", cpu / wall),
-    );
+    line(&mut text, &format!("\n{}", round.usage.shown()));
     for note in notes(results) {
         line(&mut text, &format!("note: {note}"));
     }
-    line(&mut text, verdict(round).1);
+    line(&mut text, &round.verdict().shown());
     text
 }
 
@@ -41,27 +36,16 @@ fn line(text: &mut String, line: &str) {
     writeln!(text, "{line}").expect("a String takes any text");
 }
 
-/// Whether everything held, and how to say it.
-pub(crate) fn verdict(round: &Round) -> (bool, &'static str) {
-    match (round.held(), &round.bottleneck) {
-        (false, _) => (false, "FAILED"),
-        (true, Some(_)) => (false, "NO VERDICT: the generator was the bottleneck"),
-        (true, None) => (true, "passed"),
-    }
-}
-
 /// What a reader must know.
 pub(crate) fn notes(results: &Results) -> Vec<String> {
     let round = &results.round;
     let mut notes = Vec::new();
     if let Some(why) = &round.bottleneck {
-        notes.push(format!(
-            "the generator was the bottleneck: {why}; the service may do better than this shows"
-        ));
+        notes.push(format!("{why}; the service may do better than this shows"));
     }
     match &round.aborted {
         Some(threshold) => notes.push(format!("ended early by the threshold `{threshold}`")),
-        None if round.interrupted => notes.push("interrupted before its end".to_owned()),
+        None if round.interrupted => notes.push(CUT_SHORT.to_owned()),
         None => {}
     }
     for it in &round.finished {
@@ -262,15 +246,12 @@ fn trials(results: &Results) -> String {
     let Some((search, details)) = &results.search else {
         return String::new();
     };
-    let mut table = Table::new(&["rate tried", "result", "crossed"]);
-    for (trial, details) in search.tried.iter().zip(details) {
-        let crossed = details.iter().filter(|it| !it.passed);
-        let crossed: Vec<_> = crossed.map(|it| it.expression.as_str()).collect();
-        let result = if trial.held { "held" } else { "crossed" };
+    let mut table = Table::new(&["rate tried", "result", "why"]);
+    for (trial, tried) in search.tried.iter().zip(details) {
         table.push(vec![
             format!("{:.1}", trial.rate),
-            result.to_owned(),
-            crossed.join(", "),
+            tried.name().to_owned(),
+            tried.why(),
         ]);
     }
     let highest = match search.highest() {

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::cli::{EXIT_FAILED, WrongUsage, parse_duration};
 use crate::process::Process;
-use crate::record::{Output, Record, Sampler, Start, Window};
+use crate::record::{Output, Record, Sampler, Start, Window, check_writable};
 use crate::results::Save;
 use crate::signals::Interruptions;
 use client::{Protocol, Target};
@@ -185,6 +185,9 @@ impl Args {
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.check_unique().map_err(WrongUsage::of)?;
+    let json = args.json.as_deref().map_or(Ok(()), check_writable);
+    json.and_then(|()| args.output.check())
+        .map_err(WrongUsage::of)?;
     let shape = args.shape();
     let load = args.load(&shape.run).map_err(WrongUsage::of)?;
     let database = args.save.open().map_err(WrongUsage::of)?;

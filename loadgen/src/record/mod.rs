@@ -23,7 +23,7 @@ use crate::text::utc_time;
 use environment::Counters;
 pub(crate) use environment::Environment;
 pub(crate) use input::Input;
-pub(crate) use output::Output;
+pub(crate) use output::{Output, check_writable};
 pub(crate) use sampler::Sampler;
 pub(crate) use timeline::Timeline;
 
@@ -83,6 +83,9 @@ pub(crate) struct Record {
     /// Everything that was to hold did hold.
     pub(crate) passed: bool,
     pub(crate) interrupted: bool,
+    /// Why it cannot be said whether everything held: something else was measured than was to be, or not all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) no_verdict: Option<String>,
     /// What the reader must know, such as that the generator was the bottleneck.
     pub(crate) notes: Vec<String>,
 }
@@ -207,6 +210,7 @@ impl Record {
             thresholds: Vec::new(),
             passed: true,
             interrupted: false,
+            no_verdict: None,
             notes: Vec::new(),
         }
     }
@@ -275,6 +279,7 @@ impl Record {
         self.environment.disturbed = other.environment.disturbed;
         self.passed &= other.passed;
         self.interrupted |= other.interrupted;
+        self.no_verdict = self.no_verdict.take().or(other.no_verdict);
     }
 
     /// Reads a record back from JSON.
@@ -303,6 +308,16 @@ impl Record {
             "it has schema {schema}, and this loadgen reads {SCHEMA}"
         );
         Ok(serde_json::from_str(text)?)
+    }
+
+    /// What came of it, in a word or two.
+    pub(crate) fn verdict(&self) -> &'static str {
+        match (self.passed, self.interrupted, &self.no_verdict) {
+            (_, true, _) => "interrupted",
+            (true, ..) => "passed",
+            (false, _, Some(_)) => "no verdict",
+            (false, _, None) => "failed",
+        }
     }
 
     pub(crate) fn json(&self) -> anyhow::Result<String> {

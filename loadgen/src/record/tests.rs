@@ -37,6 +37,38 @@ fn a_record_is_read_as_it_was_written() {
 }
 
 #[test]
+fn where_nothing_can_be_written_is_told_before_and_what_is_there_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = |path: &Path| Output {
+        html: Some(path.to_owned()),
+        ..Output::default()
+    };
+    let old = dir.path().join("old.html");
+    std::fs::write(&old, "old").unwrap();
+    output(&old).check().unwrap();
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), "old");
+    let new = dir.path().join("new.html");
+    output(&new).check().unwrap();
+    assert!(!new.exists());
+    for wrong in [dir.path().to_owned(), dir.path().join("none/new.html")] {
+        let error = output(&wrong).check().unwrap_err().to_string();
+        assert_eq!(error, format!("cannot write {}", wrong.display()));
+    }
+}
+
+#[test]
+fn a_verdict_is_one_of_four() {
+    let mut record = record();
+    assert_eq!(record.verdict(), "passed");
+    record.passed = false;
+    assert_eq!(record.verdict(), "failed");
+    record.no_verdict = Some("the machine was busy".to_owned());
+    assert_eq!(record.verdict(), "no verdict");
+    record.interrupted = true;
+    assert_eq!(record.verdict(), "interrupted");
+}
+
+#[test]
 fn what_is_no_record_is_refused() {
     let check = |text: &str, expected: &str| {
         let error = Record::parse(text).unwrap_err().to_string();

@@ -195,6 +195,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let baseline = args.baseline.as_deref().map(read).transpose();
     let baseline = baseline.map_err(WrongUsage::of)?;
     let database = args.save.open().map_err(WrongUsage::of)?;
+    args.output.check().map_err(WrongUsage::of)?;
     if args.check {
         for plan in &plans {
             print(&plan.words())?;

@@ -32,12 +32,16 @@ impl Executor for Failing {
     fn abandon(&mut self) {}
 }
 
-async fn run_plan(thresholds: &str) -> Round {
+fn plan(thresholds: &str) -> Plan {
     let text = format!(
         "target = 'http://h'\n[[scenario]]\nname = 'a'\nexecutor = 'closed'\nworkers = 2\nduration = '60s'\n\
          [[scenario.request]]\nname = 'x'\npath = '/'\nchecks = {{ status = 200 }}\n[thresholds]\n{thresholds}"
     );
-    let plan = read(Path::new("s.toml"), &text, None).unwrap();
+    read(Path::new("s.toml"), &text, None).unwrap()
+}
+
+async fn run_plan(thresholds: &str) -> Round {
+    let plan = plan(thresholds);
     let stop = Stop(Arc::new(watch::channel(false).0));
     let service = Failing(Instant::now());
     let results = run(&plan, View::default(), &stop, move |_, _| service.clone()).await;
@@ -60,12 +64,37 @@ async fn thresholds_are_held_against_the_whole_run() {
 async fn a_threshold_ends_the_run_early_but_not_before_its_delay() {
     let round = run_plan("limits = ['error_rate < 1%']\nabort_on_fail = true").await;
     assert_eq!(round.aborted.as_deref(), Some("error_rate < 1%"));
-    assert!(round.wall < Duration::from_secs(5), "{:?}", round.wall);
+    assert!(
+        round.usage.wall < Duration::from_secs(5),
+        "{:?}",
+        round.usage.wall
+    );
 
     let delayed =
         run_plan("limits = ['error_rate < 1%']\nabort_on_fail = true\ndelay_abort = '30s'").await;
-    let wall = delayed.wall.as_secs();
+    let wall = delayed.usage.wall.as_secs();
     assert!((29..=32).contains(&wall), "{wall}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cut_short_has_no_verdict_unless_a_limit_was_crossed() {
+    for (limit, crossed) in [("error_rate < 100%", false), ("error_rate < 1%", true)] {
+        let plan = plan(&format!("limits = ['{limit}']"));
+        let stop = Stop(Arc::new(watch::channel(false).0));
+        let service = Failing(Instant::now());
+        let stopper = stop.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            stopper.0.send_replace(true);
+        });
+        let results = run(&plan, View::default(), &stop, move |_, _| service.clone()).await;
+        let round = results.unwrap().round;
+        let expected = match crossed {
+            true => Verdict::Failed,
+            false => Verdict::None(CUT_SHORT.to_owned()),
+        };
+        assert_eq!(round.verdict(), expected, "{limit}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -217,7 +217,8 @@ fn steps(table: &mut Table, context: &Context) -> (Vec<Step>, Course) {
         (true, true) => {
             let place = table.place.clone();
             table.wrong(&place, "either `request` (by weight) or `step` (in order)");
-            drop(table.take("step"));
+            // Looked at all the same, for what is wrong in them.
+            read_steps(table.tables("step"), Course::InOrder, context);
             ("request", Course::Weighted)
         }
         (_, false) => ("request", Course::Weighted),
@@ -235,6 +236,10 @@ fn steps(table: &mut Table, context: &Context) -> (Vec<Step>, Course) {
         let place = table.place.clone();
         table.wrong(&place, format!("a scenario may have {STEPS_MAX} requests"));
     }
+    (read_steps(tables, course, context), course)
+}
+
+fn read_steps(tables: Vec<Table>, course: Course, context: &Context) -> Vec<Step> {
     let mut extracted = Vec::new();
     let mut steps: Vec<Step> = Vec::new();
     for mut table in tables {
@@ -250,7 +255,7 @@ fn steps(table: &mut Table, context: &Context) -> (Vec<Step>, Course) {
         steps.push(step);
         table.finish();
     }
-    (steps, course)
+    steps
 }
 
 fn thresholds(mut table: Table, scenarios: &[Scenario]) -> Vec<Threshold> {

@@ -45,7 +45,7 @@ limits = ["latncy_p99 < 1s", "dropped{scenario=c} < 1%"]
         "s.toml:7:18: data.users.file: cannot read nowhere.csv",
         "s.toml:10:12: scenario[0].executor: there is no executor `constant_rte`; did you mean `constant_rate`?",
         "s.toml:13:8: scenario[0].request[0].path: a path begins with `/`",
-        "s.toml:14:21: scenario[0].request[0].checks.status: whole numbers are expected",
+        "s.toml:14:21: scenario[0].request[0].checks.status: write a status from 100 to 599",
         "scenario[1]: a `retry_storm` needs `retry`",
         "s.toml:18:8: scenario[1].rate: write a number from",
         "there is no `${user.id}`",
@@ -57,6 +57,45 @@ limits = ["latncy_p99 < 1s", "dropped{scenario=c} < 1%"]
             "{expected} is not in\n{mistakes}"
         );
     }
+}
+
+#[test]
+fn what_cannot_be_a_status_is_no_check() {
+    for status in ["-1", "70000", "99", "600", "[]", "'200'", "[200, 4]", "2.5"] {
+        let text = format!(
+            "target = 'http://a'\n[[scenario]]\nexecutor = 'closed'\nrequests = 1\nrequest = {{ path = '/', checks = {{ status = {status} }} }}"
+        );
+        let mistakes = read_text(&text).unwrap_err();
+        assert!(
+            mistakes.contains("1 mistake, nothing was sent"),
+            "{mistakes}"
+        );
+        assert!(mistakes.contains("checks.status"), "{mistakes}");
+    }
+}
+
+#[test]
+fn mistakes_hide_no_others_but_those_that_follow() {
+    let text = "target = 'http://a'\n[[scenario]]\nexecutor = 'constant-vus'\nrequest = { path = 'a' }\nstep = { path = 'b', extract = { id = 'c' }, weight = 2 }";
+    let mistakes = read_text(text).unwrap_err();
+    for expected in [
+        "there is no executor `constant-vus`; did you mean `closed`?",
+        "either `request` (by weight) or `step` (in order)",
+        "scenario[0].request.path: a path begins with `/`",
+        "scenario[0].step.path: a path begins with `/`",
+        "scenario[0].step.extract.id: a JSON pointer begins with `/`",
+        "scenario[0].step.weight: unknown key",
+    ] {
+        assert!(
+            mistakes.contains(expected),
+            "{expected} is not in\n{mistakes}"
+        );
+    }
+    let mistakes = read_text("target = 'http://a\nsede = 1\n[[scenario]]\n").unwrap_err();
+    assert!(
+        mistakes.starts_with("1 mistake, nothing was sent\ns.toml:1:19: "),
+        "{mistakes}"
+    );
 }
 
 #[test]

@@ -20,6 +20,15 @@ const EXECUTORS: [&str; 8] = [
     "retry_storm",
     "breakpoint",
 ];
+/// What k6 calls them.
+const EXECUTORS_OF_K6: [(&str, &str); 6] = [
+    ("constant_vus", "closed"),
+    ("per_vu_iterations", "closed"),
+    ("shared_iterations", "closed"),
+    ("ramping_vus", "ramping_workers"),
+    ("constant_arrival_rate", "constant_rate"),
+    ("ramping_arrival_rate", "ramping_rate"),
+];
 /// The keys of all executors.
 const LOAD_KEYS: [&str; 16] = [
     "warm_up",
@@ -101,7 +110,10 @@ fn executor(table: &mut Table) -> Option<&'static str> {
         return Some(known);
     }
     if !written.text.is_empty() {
-        let help = match nearest(&written.text, EXECUTORS) {
+        let name = written.text.replace('-', "_");
+        let mut of_k6 = EXECUTORS_OF_K6.iter().filter(|(k6, _)| *k6 == name);
+        let known = of_k6.next().map(|(_, ours)| *ours);
+        let help = match known.or_else(|| nearest(&name, EXECUTORS)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("there are {}", EXECUTORS.join(", ")),
         };

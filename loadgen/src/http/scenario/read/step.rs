@@ -165,11 +165,7 @@ fn template(table: &Table, text: &Text, context: &Context, known: &[String]) -> 
 fn checks(mut table: Table) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut add = |name: String, what| checks.push(Check { name, what });
-    let statuses: Vec<u16> = table
-        .integers("status")
-        .into_iter()
-        .filter_map(|it| u16::try_from(it).ok())
-        .collect();
+    let statuses = statuses(&mut table);
     if !statuses.is_empty() {
         let names: Vec<_> = statuses.iter().map(ToString::to_string).collect();
         add(
@@ -213,6 +209,27 @@ fn checks(mut table: Table) -> Vec<Check> {
     }
     table.finish();
     checks
+}
+
+/// Statuses of which one has to come.
+fn statuses(table: &mut Table) -> Vec<u16> {
+    let Some(item) = table.take("status") else {
+        return Vec::new();
+    };
+    let mut statuses = Vec::new();
+    let place = item.place.clone();
+    let items = item.items();
+    if items.is_empty() {
+        table.wrong(&place, "an empty list holds for no answer: write a status");
+    }
+    for item in items {
+        let written = item.integer().and_then(|it| u16::try_from(it).ok());
+        match written.filter(|it| (100..=599).contains(it)) {
+            Some(status) => statuses.push(status),
+            None => item.wrong("write a status from 100 to 599, such as `200`"),
+        }
+    }
+    statuses
 }
 
 fn pointer(table: &Table, text: &Text) {
