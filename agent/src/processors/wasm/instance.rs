@@ -14,6 +14,7 @@ use super::limits::Limits;
 use super::load::Plugin;
 use super::wasi::Grants;
 use crate::signal::Signal;
+use crate::units::ByteSize;
 
 /// How many times as long as a call the start of a plugin may take, and how long at least: it may have tables to build.
 const STARTS_TIMES: u32 = 10;
@@ -43,7 +44,7 @@ pub(super) struct Setting {
 pub(super) enum Failure {
     #[error("it took longer than {0:?}")]
     Timeout(Duration),
-    #[error("it wanted more memory than `memory_limit`: {0}")]
+    #[error("it wanted more memory than `memory_limit`, {0}")]
     Memory(String),
     #[error("{0}")]
     Trap(String),
@@ -68,6 +69,19 @@ impl Failure {
             Self::InvalidOutput(_) => "invalid_output",
             Self::OutputLimit(_) => "output_limit",
             Self::Skipped => "skipped",
+        }
+    }
+
+    /// What happened, without a word of the plugin's own.
+    pub(super) const fn outline(&self) -> &'static str {
+        match self {
+            Self::Timeout(_) => "it took too long",
+            Self::Memory(_) => "it wanted more memory than it may have",
+            Self::Trap(_) => "it trapped",
+            Self::Error(_) => "it gave an error",
+            Self::InvalidOutput(_) => "its output is not valid",
+            Self::OutputLimit(_) => "its output is too large",
+            Self::Skipped => "it is not called after repeated failures",
         }
     }
 }
@@ -206,7 +220,8 @@ fn failure(error: &wasmtime::Error, state: &mut State) -> Failure {
         None => error.root_cause().to_string(),
     };
     if state.limits.was_denied() {
-        return Failure::Memory(cause);
+        let limit = ByteSize(state.limits.memory_max() as u64);
+        return Failure::Memory(format!("{limit}: {cause}"));
     }
     // There is no type for it in wasmtime.
     if cause.contains(FUEL_IS_OUT) {

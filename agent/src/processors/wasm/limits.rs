@@ -26,6 +26,11 @@ impl Limits {
         self.memory
     }
 
+    /// Bytes that it may have.
+    pub(super) fn memory_max(&self) -> usize {
+        self.memory_max
+    }
+
     /// Whether it wanted more than it may have; asking forgets it.
     pub(super) fn was_denied(&mut self) -> bool {
         std::mem::take(&mut self.denied)

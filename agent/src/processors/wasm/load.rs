@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ring::digest::{SHA256, digest};
+use tracing::info;
 use wasmtime::component::{Component, Linker};
 
 use super::bindings::{self, PACKAGE, ProcessorPre, VERSION};
@@ -95,6 +96,11 @@ pub(super) fn prepare(
     let component = match cached {
         Some(component) => component,
         None => {
+            info!(
+                sha256 = hex(digest),
+                bytes = content.len(),
+                "compiling a plugin, which is not in the cache"
+            );
             let component = Component::new(engine, content)
                 .map_err(|error| format!("it cannot be compiled: {error:#}"))?;
             if let Some(cache) = cache {

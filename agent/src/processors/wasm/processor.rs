@@ -56,7 +56,11 @@ impl Wasm {
                 Failure::Timeout(_) => "timeout",
                 _ => "path",
             };
-            ComponentError::new("start the plugin", failure).at(key)
+            let what = match failure {
+                Failure::Timeout(_) => "start the plugin, for which it has ten times its `timeout`",
+                _ => "start the plugin",
+            };
+            ComponentError::new(what, failure).at(key)
         })?;
         metrics.memory.set(gauge(instance.memory()));
         metrics.breaker_open.set(0);
@@ -191,8 +195,10 @@ impl Wasm {
         }
     }
 
+    /// Without the plugin's own words, in which there may be something of the telemetry of others: these are in the log.
     fn refusal(&self, failure: &Failure, after: Duration) -> Refusal {
-        let message = format!("the plugin of processor `{}` failed: {failure}", self.id);
+        let outline = failure.outline();
+        let message = format!("the plugin of processor `{}` failed: {outline}", self.id);
         Refusal::retry(RefusalReason::Plugin, message, after)
     }
 }

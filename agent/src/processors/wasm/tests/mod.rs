@@ -243,7 +243,7 @@ async fn an_error_follows_on_error() {
     let Answer::Refused(refusal) = answered.await else {
         panic!("the batch is to be refused");
     };
-    let told = "the plugin of processor `wasm/test` failed: it gave an error: x";
+    let told = "the plugin of processor `wasm/test` failed: it gave an error";
     assert_eq!(refusal.message, told);
     assert!(refusal.retry_after.is_some());
     // Where nobody waits any more, what is refused is lost, and counted.
