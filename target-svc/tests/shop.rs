@@ -452,3 +452,30 @@ async fn failures_happen_on_demand_only() {
         answer.text
     );
 }
+
+#[tokio::test]
+async fn a_clean_stop_leaves_everything_in_the_database_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shop.db");
+    let args = ["--database", file.to_str().unwrap()];
+    // Without telemetry there is nothing else that the end would wait for.
+    let disabled = [("OTEL_SDK_DISABLED", "true")];
+    for number in 1..=5 {
+        let service = Service::start(NOWHERE, &args, &disabled).await;
+        let answer = service
+            .client()
+            .await
+            .order(&format!("{number}"), 1, 1)
+            .await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        assert!(service.stop().await.success);
+        let files: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|it| it.unwrap().file_name())
+            .collect();
+        assert_eq!(files, ["shop.db"]);
+        let reader = rusqlite::Connection::open(&file).unwrap();
+        let kept = reader.query_row("SELECT count(*) FROM orders", [], |row| row.get(0));
+        assert_eq!(kept, Ok(number));
+    }
+}
