@@ -44,7 +44,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 enum Job {
     Work(Box<dyn FnOnce(&mut Connection) + Send>),
-    /// The last one: whoever waits for it is answered when the connection is closed.
+    /// The last one. What it holds is dropped when the connection is closed.
     Close(oneshot::Sender<()>),
 }
 
@@ -135,7 +135,7 @@ impl Database {
         let (closed, closes) = oneshot::channel();
         let close = async {
             if self.jobs.send(Job::Close(closed)).await.is_ok() {
-                // An error says that the thread has ended, and with it the connection.
+                // Nothing is sent: the other half is dropped after the connection.
                 drop(closes.await);
             }
         };
@@ -155,7 +155,7 @@ fn work_off(mut connection: Connection, mut waiting: mpsc::Receiver<Job>) {
             Job::Work(work) => work(&mut connection),
             Job::Close(closed) => {
                 drop(connection);
-                drop(closed.send(()));
+                drop(closed);
                 return;
             }
         }

@@ -8,6 +8,7 @@ mod measure;
 mod observe;
 mod openapi;
 mod order;
+mod page;
 mod problem;
 mod query;
 mod roles;
