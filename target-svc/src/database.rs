@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use opentelemetry::KeyValue;
 use rusqlite::{Connection, ErrorCode, Params, Row, Transaction, TransactionBehavior};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Span, field};
 
@@ -38,9 +39,16 @@ pub(crate) enum DatabaseError {
     Failed(String),
 }
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+/// How long the work that is already waiting may take at the end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Hands work to the thread that has the connection. The thread ends with the last handle.
+enum Job {
+    Work(Box<dyn FnOnce(&mut Connection) + Send>),
+    /// The last one. What it holds is dropped when the connection is closed.
+    Close(oneshot::Sender<()>),
+}
+
+/// Hands work to the thread that has the connection. The thread ends with the last handle, or when one is told to close.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     jobs: mpsc::Sender<Job>,
@@ -67,16 +75,12 @@ impl Database {
         prepare: impl Fn(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> anyhow::Result<Self> {
         let namespace = file.map_or_else(|| ":memory:".to_owned(), |it| it.display().to_string());
-        let mut connection = connect(file, &prepare)
+        let connection = connect(file, &prepare)
             .with_context(|| format!("cannot open the database {namespace}"))?;
-        let (jobs, mut waiting) = mpsc::channel::<Job>(WAITING_MAX);
+        let (jobs, waiting) = mpsc::channel::<Job>(WAITING_MAX);
         std::thread::Builder::new()
             .name("database".to_owned())
-            .spawn(move || {
-                while let Some(job) = waiting.blocking_recv() {
-                    job(&mut connection);
-                }
-            })
+            .spawn(move || work_off(connection, waiting))
             .context("cannot start the thread of the database")?;
         Ok(Self {
             jobs,
@@ -109,18 +113,51 @@ impl Database {
         let (answer, answered) = oneshot::channel();
         let (namespace, durations) = (self.namespace.clone(), self.durations.clone());
         let span = Span::current();
-        let job: Job = Box::new(move |connection| {
+        let job = Job::Work(Box::new(move |connection| {
             let result =
                 span.in_scope(|| transact(connection, behavior, namespace, durations, work));
             // Whoever asked may have gone away; the work is done either way.
             drop(answer.send(result));
-        });
-        self.jobs
-            .try_send(job)
-            .map_err(|_full| DatabaseError::Overloaded)?;
+        }));
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => DatabaseError::Overloaded,
+            TrySendError::Closed(_) => DatabaseError::Failed("it is closed".to_owned()),
+        })?;
         match answered.await {
             Ok(result) => result.map_err(|error| DatabaseError::Failed(error.to_string())),
             Err(_) => Err(DatabaseError::Failed("its thread has ended".to_owned())),
+        }
+    }
+
+    /// Ends the work that waits and closes the connection. The last connection to a file moves all of the write-ahead log
+    /// into it; while other replicas have it open, the log stays with them.
+    pub(crate) async fn close(&self) {
+        let (closed, closes) = oneshot::channel();
+        let close = async {
+            if self.jobs.send(Job::Close(closed)).await.is_ok() {
+                // Nothing is sent: the other half is dropped after the connection.
+                drop(closes.await);
+            }
+        };
+        if tokio::time::timeout(CLOSE_TIMEOUT, close).await.is_err() {
+            tracing::warn!(
+                db.namespace = self.namespace,
+                "the database is not closed in time"
+            );
+        }
+    }
+}
+
+/// The thread of the database.
+fn work_off(mut connection: Connection, mut waiting: mpsc::Receiver<Job>) {
+    while let Some(job) = waiting.blocking_recv() {
+        match job {
+            Job::Work(work) => work(&mut connection),
+            Job::Close(closed) => {
+                drop(connection);
+                drop(closed);
+                return;
+            }
         }
     }
 }

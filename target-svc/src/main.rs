@@ -8,6 +8,7 @@ mod measure;
 mod observe;
 mod openapi;
 mod order;
+mod page;
 mod problem;
 mod query;
 mod roles;
@@ -29,6 +30,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::cli::Args;
+use crate::roles::Server;
 use crate::telemetry::Telemetry;
 
 fn main() -> ExitCode {
@@ -63,7 +65,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let telemetry = Telemetry::start(&args.telemetry, roles::service_name(args.role))?;
-    let served = serve(&args, &telemetry, &mut stop).await;
+    let served = run_role(&args, &telemetry, &mut stop).await;
     let counts = telemetry
         .shutdown(Duration::from_millis(args.shutdown_timeout_ms))
         .await;
@@ -74,13 +76,27 @@ async fn run(args: Args) -> anyhow::Result<()> {
     served
 }
 
-/// Serves until the stop signal, then lets requests under way end within the drain time.
-async fn serve(
+/// Opens what the role needs, serves, and closes the databases.
+async fn run_role(
     args: &Args,
     telemetry: &Telemetry,
     stop: &mut watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let servers = roles::bind(args, telemetry).await?;
+    let databases: Vec<_> = servers.iter().map(|it| it.database.clone()).collect();
+    let served = serve(args, servers, stop).await;
+    for database in databases {
+        database.close().await;
+    }
+    served
+}
+
+/// Serves until the stop signal, then lets requests under way end within the drain time.
+async fn serve(
+    args: &Args,
+    servers: Vec<Server>,
+    stop: &mut watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let header_timeout = Duration::from_millis(args.header_timeout_ms);
     let mut running = JoinSet::new();
     let mut caller: Option<oneshot::Receiver<()>> = None;

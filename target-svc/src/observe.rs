@@ -50,6 +50,11 @@ impl Observer {
             local,
         }
     }
+
+    /// Where the service listens.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local
+    }
 }
 
 /// Runs a request within its server span and measures it.

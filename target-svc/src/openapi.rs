@@ -1,4 +1,4 @@
-//! The OpenAPI document and the page for people, both from the table of routes.
+//! The OpenAPI document, from the table of routes.
 
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -6,6 +6,11 @@ use serde_json::{Map, Value, json};
 
 use crate::problem::ProblemText;
 use crate::routes::{Parameter, Route};
+
+/// What the routes do not say.
+pub(crate) const ABOUT: &str = "Errors are problems (RFC 9457), application/problem+json: 404 for other paths and 405 for other \
+     methods, too. Only what is no valid HTTP is answered with an empty body: 400, 414 for a URI that is too long, 431 for headers \
+     that are too large.";
 
 pub(crate) fn document(service: &str, routes: &[Route]) -> Value {
     let mut settings = SchemaSettings::draft2020_12();
@@ -22,7 +27,12 @@ pub(crate) fn document(service: &str, routes: &[Route]) -> Value {
     let components = schemas.take_definitions(true);
     json!({
         "openapi": "3.1.0",
-        "info": { "title": service, "version": env!("CARGO_PKG_VERSION"), "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" } },
+        "info": {
+            "title": service,
+            "description": ABOUT,
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
         "servers": [{ "url": "/" }],
         "paths": paths,
         "components": { "schemas": components },
@@ -31,34 +41,43 @@ pub(crate) fn document(service: &str, routes: &[Route]) -> Value {
 
 fn operation(route: &Route, schemas: &mut SchemaGenerator) -> Value {
     let mut answers = Map::new();
-    for (status, description) in route.answers {
-        let mut answer = json!({ "description": description });
-        if *status >= 400 {
-            let schema = schemas.subschema_for::<ProblemText>();
-            answer["content"] = json!({ "application/problem+json": { "schema": schema } });
-        } else if let Some(schema) = route.answer {
-            answer["content"] = json!({ "application/json": { "schema": schema(schemas) } });
-        } else {
-            answer["content"] = json!({ route.kind: {} });
-        }
-        answers.insert(status.to_string(), answer);
+    for (status, about) in route.answers {
+        answers.insert((*status).to_owned(), answer(route, status, about, schemas));
     }
-    let id = format!(
-        "{}{}",
-        route.method.to_ascii_lowercase(),
-        route.path.replace('/', "-")
-    );
+    let method = route.method.to_ascii_lowercase();
     let mut operation = json!({
-        "operationId": id,
+        "operationId": format!("{method}{}", route.path.replace(['/', '.'], "-")),
         "summary": route.summary,
         "parameters": route.parameters.iter().map(parameter).collect::<Vec<_>>(),
         "responses": answers,
     });
-    if let Some(schema) = route.request {
-        let content = json!({ "application/json": { "schema": schema(schemas) } });
-        operation["requestBody"] = json!({ "required": true, "content": content });
+    if let Some(body) = &route.request {
+        let example: Value = serde_json::from_str(body.example).expect("examples are JSON");
+        let media = json!({ "schema": (body.schema)(schemas), "example": example });
+        operation["requestBody"] =
+            json!({ "required": true, "content": { "application/json": media } });
     }
     operation
+}
+
+fn answer(route: &Route, status: &str, about: &str, schemas: &mut SchemaGenerator) -> Value {
+    let is_problem = status.starts_with(['4', '5']);
+    let (kinds, schema) = if is_problem {
+        let schema = schemas.subschema_for::<ProblemText>();
+        (&["application/problem+json"][..], schema)
+    } else {
+        (route.kinds, (route.answer)(schemas))
+    };
+    let content = kinds
+        .iter()
+        .map(|kind| ((*kind).to_owned(), json!({ "schema": schema })));
+    let mut answer =
+        json!({ "description": about, "content": content.collect::<Map<String, Value>>() });
+    if status == "503" {
+        let seconds = json!({ "type": "integer", "minimum": 1 });
+        answer["headers"] = json!({ "Retry-After": { "schema": seconds } });
+    }
+    answer
 }
 
 fn parameter(parameter: &Parameter) -> Value {
@@ -67,60 +86,6 @@ fn parameter(parameter: &Parameter) -> Value {
         "in": parameter.place,
         "required": false,
         "description": parameter.about,
-        "schema": { "type": "string" },
+        "schema": parameter.schema,
     })
-}
-
-/// A page that needs nothing from elsewhere, scripts included.
-pub(crate) fn page(service: &str, routes: &[Route]) -> String {
-    let mut sections = String::new();
-    for route in routes {
-        let list = |rows: Vec<String>| rows.concat();
-        let parameters = list(
-            route
-                .parameters
-                .iter()
-                .map(|it| {
-                    format!(
-                        "<tr><td>{} <code>{}</code></td><td>{}</td></tr>",
-                        it.place,
-                        it.name,
-                        escape(it.about)
-                    )
-                })
-                .collect(),
-        );
-        let answers = list(
-            route
-                .answers
-                .iter()
-                .map(|(status, about)| {
-                    format!(
-                        "<tr><td><b>{status}</b></td><td>{}</td></tr>",
-                        escape(about)
-                    )
-                })
-                .collect(),
-        );
-        sections.push_str(&format!(
-            "<section><h2><code>{} {}</code></h2><p>{}</p><table>{parameters}{answers}</table></section>\n",
-            route.method, route.path, escape(route.summary),
-        ));
-    }
-    format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{service}</title><style>{STYLE}</style>\n\
-         <h1>{service}</h1><p>Version {}. <a href=\"/openapi.json\">OpenAPI document</a> with the schemas of all bodies; \
-         <a href=\"/metrics\">metrics</a>. Errors are <code>application/problem+json</code> (RFC 9457).</p>\n{sections}</html>\n",
-        env!("CARGO_PKG_VERSION"),
-    )
-}
-
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}\
-    section{border-top:1px solid #ccc}h2{font-size:1.1rem}td{padding:0 1rem .2rem 0;vertical-align:top}\
-    @media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}a{color:#8bf}}";
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }

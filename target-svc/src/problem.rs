@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::database::DatabaseError;
+use crate::inventory::{ORDER_ID_CHARACTERS_MAX, ORDER_ID_PATTERN};
 use crate::work::WorkError;
 
 /// A request that was refused, or failed: the status, and what the client should know about it.
@@ -13,6 +14,7 @@ use crate::work::WorkError;
 pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
+    order_id: Option<String>,
 }
 
 /// The body of a problem.
@@ -22,8 +24,13 @@ pub(crate) struct ProblemText {
     /// `about:blank`: nothing beyond the status code's own meaning.
     pub(crate) r#type: String,
     pub(crate) title: String,
+    #[schemars(range(min = 400, max = 599))]
     pub(crate) status: u16,
     pub(crate) detail: String,
+    /// The order it is about: sent again with this id, it is the same order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = ORDER_ID_CHARACTERS_MAX), regex(pattern = ORDER_ID_PATTERN))]
+    pub(crate) order_id: Option<String>,
 }
 
 impl Problem {
@@ -31,7 +38,17 @@ impl Problem {
         Self {
             status,
             detail: detail.into(),
+            order_id: None,
         }
+    }
+
+    /// Names the order, so that it can be sent again as the same one.
+    pub(crate) fn about_order(mut self, id: String) -> Self {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            self.detail += &format!("; try again with the same id, `{id}`");
+        }
+        self.order_id = Some(id);
+        self
     }
 
     /// What may go well later.
@@ -45,13 +62,18 @@ impl Problem {
         // serde_json calls this a syntax error, but 1e999 is well-formed JSON.
         let out_of_range = text.starts_with("number out of range");
         if error.is_data() || out_of_range {
-            let detail = format!("the body must be {shape}: {text}");
-            return Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+            return Self::of_shape(shape, &text);
         }
         Self::new(
             StatusCode::BAD_REQUEST,
             format!("the body is not valid JSON: {text}"),
         )
+    }
+
+    /// JSON of another shape.
+    pub(crate) fn of_shape(shape: &str, reason: &str) -> Self {
+        let detail = format!("the body must be {shape}: {reason}");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     }
 }
 
@@ -91,6 +113,7 @@ impl IntoResponse for Problem {
             title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
             status: self.status.as_u16(),
             detail: self.detail,
+            order_id: self.order_id,
         };
         let body = serde_json::to_string(&body).expect("strings and a number have a JSON form");
         let kind = HeaderValue::from_static("application/problem+json");

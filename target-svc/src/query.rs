@@ -5,8 +5,36 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use axum::http::{StatusCode, Uri};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::Serialize;
+use serde_json::json;
 
 use crate::problem::Problem;
+use crate::routes::Parameter;
+
+/// A number in the query: what is documented of it, and what is taken.
+#[derive(Debug)]
+pub(crate) struct NumberParameter<T> {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) range: RangeInclusive<T>,
+    pub(crate) default: T,
+}
+
+impl<T: JsonSchema + Serialize> NumberParameter<T> {
+    pub(crate) fn documented(&self) -> Parameter {
+        let mut schema = SchemaGenerator::default().subschema_for::<T>();
+        schema.insert("minimum".to_owned(), json!(self.range.start()));
+        schema.insert("maximum".to_owned(), json!(self.range.end()));
+        schema.insert("default".to_owned(), json!(self.default));
+        Parameter {
+            place: "query",
+            name: self.name,
+            about: self.about,
+            schema,
+        }
+    }
+}
 
 /// The parameters of a request.
 #[derive(Debug)]
@@ -30,18 +58,14 @@ impl Query {
         Ok(Self(all))
     }
 
-    /// A number within `range`, or `default`.
-    pub(crate) fn number<T>(
-        &self,
-        name: &str,
-        default: T,
-        range: RangeInclusive<T>,
-    ) -> Result<T, Problem>
+    /// A number within its range, or its default.
+    pub(crate) fn number<T>(&self, parameter: &NumberParameter<T>) -> Result<T, Problem>
     where
         T: FromStr + PartialOrd + std::fmt::Display + Copy,
     {
-        let Some(text) = self.0.get(name) else {
-            return Ok(default);
+        let NumberParameter { name, range, .. } = parameter;
+        let Some(text) = self.0.get(*name) else {
+            return Ok(parameter.default);
         };
         let number = text.parse().ok().filter(|it| range.contains(it));
         number.ok_or_else(|| {
@@ -63,9 +87,15 @@ mod tests {
 
     #[test]
     fn parameters_are_known_once_and_in_range() {
+        let n = NumberParameter {
+            name: "n",
+            about: "",
+            range: 1..=10,
+            default: 7_u16,
+        };
         let check = |query: &str, expected: Option<u16>| {
             let uri = format!("/x{query}").parse().unwrap();
-            let number = Query::parse(&uri, &["n"]).and_then(|it| it.number("n", 7_u16, 1..=10));
+            let number = Query::parse(&uri, &["n"]).and_then(|it| it.number(&n));
             assert_eq!(number.ok(), expected, "{query}");
         };
         check("", Some(7));

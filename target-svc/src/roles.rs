@@ -28,6 +28,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) listener: TcpListener,
     pub(crate) app: Router,
+    /// To be closed when the server has ended.
+    pub(crate) database: Database,
 }
 
 /// The name of the service in its telemetry, unless the environment says another.
@@ -81,10 +83,11 @@ impl Builder<'_> {
         let stock = i64::try_from(stock).context("the stock is too large")?;
         let database = self.database(|it| inventory::prepare(it, stock))?;
         let service = Arc::new(InventoryService {
-            database,
+            database: database.clone(),
             body_bytes_max: self.args.max_body_bytes,
         });
-        self.server(listen, name, "inventory", inventory::routes(&service))
+        let routes = inventory::routes(&service);
+        self.server(listen, name, "inventory", routes, database)
             .await
     }
 
@@ -110,14 +113,15 @@ impl Builder<'_> {
             .with_unit("{order}")
             .with_description("Orders that the inventory decided on.")
             .build();
+        let database = self.database(order::prepare)?;
         let service = Arc::new(OrderService {
-            database: self.database(order::prepare)?,
+            database: database.clone(),
             inventory: InventoryClient::new(settings, durations),
             orders,
             body_bytes_max: self.args.max_body_bytes,
         });
-        self.server(listen, None, "order", order::routes(&service))
-            .await
+        let routes = order::routes(&service);
+        self.server(listen, None, "order", routes, database).await
     }
 
     fn database(
@@ -140,6 +144,7 @@ impl Builder<'_> {
         name: Option<&'static str>,
         role: &str,
         routes: Vec<Route>,
+        database: Database,
     ) -> anyhow::Result<Server> {
         let listener = TcpListener::bind(listen)
             .await
@@ -154,6 +159,7 @@ impl Builder<'_> {
             address,
             listener,
             app,
+            database,
         })
     }
 }

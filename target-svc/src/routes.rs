@@ -2,36 +2,41 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post};
-use schemars::{Schema, SchemaGenerator};
-use serde_json::json;
+use axum::{Json, Router};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::observe::{Observer, observe};
 use crate::openapi;
+use crate::page;
 use crate::problem::Problem;
 use crate::simulate;
 use crate::telemetry::{Format, Scrape, render};
 use crate::work::{Addends, Sum, add};
+
+/// Makes the schema of a body.
+pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// One route, with what its users should know about it.
 pub(crate) struct Route {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
     pub(crate) summary: &'static str,
-    pub(crate) parameters: &'static [Parameter],
-    /// The schema of the request's body, if it has one.
-    pub(crate) request: Option<fn(&mut SchemaGenerator) -> Schema>,
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) request: Option<RequestBody>,
+    /// Statuses, or ranges of them such as `4XX`, and when they are answered. Those from 400 on are problems.
+    pub(crate) answers: &'static [(&'static str, &'static str)],
     /// The schema of a good answer's body.
-    pub(crate) answer: Option<fn(&mut SchemaGenerator) -> Schema>,
-    /// The media type of a good answer.
-    pub(crate) kind: &'static str,
-    pub(crate) answers: &'static [(u16, &'static str)],
+    pub(crate) answer: SchemaOf,
+    /// The media types of a good answer.
+    pub(crate) kinds: &'static [&'static str],
     pub(crate) handler: MethodRouter,
 }
 
@@ -40,10 +45,32 @@ pub(crate) struct Parameter {
     pub(crate) place: &'static str,
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
+    pub(crate) schema: Schema,
 }
 
+/// A body of JSON.
+pub(crate) struct RequestBody {
+    pub(crate) schema: SchemaOf,
+    pub(crate) example: &'static str,
+}
+
+impl RequestBody {
+    pub(crate) fn new<T: JsonSchema>(example: &'static str) -> Self {
+        Self {
+            schema: SchemaGenerator::subschema_for::<T>,
+            example,
+        }
+    }
+}
+
+/// How every body is refused that is not even JSON.
+pub(crate) const NO_JSON: (&str, &str) = ("400", "The body is no JSON");
+pub(crate) const TOO_LARGE: (&str, &str) = ("413", "The body is too large");
+pub(crate) const NOT_SAID_TO_BE_JSON: (&str, &str) = ("415", "The body is not said to be JSON");
+
 impl Route {
-    pub(crate) fn new(
+    /// A route that answers 200 with `T` as JSON, unless it is said otherwise.
+    pub(crate) fn new<T: JsonSchema>(
         method: &'static str,
         path: &'static str,
         summary: &'static str,
@@ -53,11 +80,11 @@ impl Route {
             method,
             path,
             summary,
-            parameters: &[],
+            parameters: Vec::new(),
             request: None,
-            answer: None,
-            kind: "application/json",
-            answers: &[(200, "The answer")],
+            answers: &[("200", "The answer")],
+            answer: SchemaGenerator::subschema_for::<T>,
+            kinds: &["application/json"],
             handler,
         }
     }
@@ -79,15 +106,15 @@ pub(crate) fn router(
     let mut routes = of_role;
     routes.extend(common(Limits { body_bytes_max }, scrape));
     routes.extend(simulate::routes());
-    routes.push(Route::new(
+    routes.push(Route::new::<Map<String, Value>>(
         "GET",
         "/openapi.json",
         "This document",
         MethodRouter::new(),
     ));
     routes.push(Route {
-        kind: "text/html",
-        ..Route::new(
+        kinds: &["text/html"],
+        ..Route::new::<String>(
             "GET",
             "/docs",
             "The routes, for people",
@@ -95,7 +122,7 @@ pub(crate) fn router(
         )
     });
     let document: Arc<str> = openapi::document(service, &routes).to_string().into();
-    let page: Arc<str> = openapi::page(service, &routes).into();
+    let page: Arc<str> = page::render(service, observer.local(), &routes).into();
     let mut router = Router::new();
     for route in routes {
         let handler = match route.path {
@@ -115,20 +142,22 @@ pub(crate) fn router(
 fn common(limits: Limits, scrape: Scrape) -> Vec<Route> {
     vec![
         Route {
-            answers: &[(200, "The service answers")],
-            ..Route::new("GET", "/health", "Whether the service answers", get(health))
+            answers: &[("200", "The service answers")],
+            ..Route::new::<Health>("GET", "/health", "Whether the service answers", get(health))
         },
         Route {
-            request: Some(SchemaGenerator::subschema_for::<Addends>),
-            answer: Some(SchemaGenerator::subschema_for::<Sum>),
+            request: Some(RequestBody::new::<Addends>(r#"{"a":[1,2],"b":[3,4.5]}"#)),
             answers: &[
-                (200, "The sum"),
-                (400, "The body is no JSON"),
-                (413, "The body is too large"),
-                (415, "The body is not said to be JSON"),
-                (422, "The vectors have no sum"),
+                ("200", "The sum"),
+                NO_JSON,
+                TOO_LARGE,
+                NOT_SAID_TO_BE_JSON,
+                (
+                    "422",
+                    "The body is of another shape, or the vectors have no sum",
+                ),
             ],
-            ..Route::new(
+            ..Route::new::<Sum>(
                 "POST",
                 "/api/vector/add",
                 "Add two vectors",
@@ -136,12 +165,12 @@ fn common(limits: Limits, scrape: Scrape) -> Vec<Route> {
             )
         },
         Route {
-            kind: "application/openmetrics-text",
+            kinds: &["application/openmetrics-text", "text/plain"],
             answers: &[(
-                200,
-                "OpenMetrics with exemplars, or Prometheus text if only that is accepted",
+                "200",
+                "OpenMetrics with exemplars; Prometheus text for browsers, and for whom accepts text/plain only",
             )],
-            ..Route::new(
+            ..Route::new::<String>(
                 "GET",
                 "/metrics",
                 "Metrics to scrape",
@@ -160,11 +189,17 @@ async fn vector_add(
     let addends: Addends = read_json(&headers, body, limits.body_bytes_max, shape).await?;
     let sum: Sum = add(&addends)?;
     tracing::info!(vector.length = sum.result.len() as i64, "vectors added");
-    Ok(axum::Json(sum).into_response())
+    Ok(Json(sum).into_response())
 }
 
-async fn health() -> Response {
-    axum::Json(json!({ "status": "ok" })).into_response()
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Health {
+    /// Always `ok`: otherwise there is no answer.
+    status: &'static str,
+}
+
+async fn health() -> Json<Health> {
+    Json(Health { status: "ok" })
 }
 
 async fn metrics(State(scrape): State<Scrape>, headers: HeaderMap) -> Response {
@@ -221,7 +256,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     ))
 }
 
-/// The whole body as JSON of `shape`.
+/// The whole body as a JSON object of `shape`.
 pub(crate) async fn read_json<T: serde::de::DeserializeOwned>(
     headers: &HeaderMap,
     body: Body,
@@ -230,7 +265,13 @@ pub(crate) async fn read_json<T: serde::de::DeserializeOwned>(
 ) -> Result<T, Problem> {
     require_json(headers)?;
     let body = read_body(body, limit).await?;
-    serde_json::from_slice(&body).map_err(|error| Problem::of_json(&error, shape))
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    match serde_json::from_slice(&body) {
+        Ok(value) if is_object => Ok(value),
+        Err(error) if is_object || !error.is_data() => Err(Problem::of_json(&error, shape)),
+        // It is JSON. An array of the right values is one of them: serde would take it for a struct.
+        Ok(_) | Err(_) => Err(Problem::of_shape(shape, "it is no object")),
+    }
 }
 
 async fn read_body(body: Body, limit: usize) -> Result<axum::body::Bytes, Problem> {

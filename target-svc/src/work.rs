@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Two vectors to be added element by element.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Addends {
     pub(crate) a: Vec<f64>,
     pub(crate) b: Vec<f64>,

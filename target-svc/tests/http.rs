@@ -121,6 +121,30 @@ async fn refused_requests_say_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn what_is_no_valid_http_is_answered_without_a_body() {
+    let collector = Collector::start().await;
+    let service = Service::start(&collector.endpoint, &[], &[]).await;
+    let long = "x".repeat(70_000);
+    let many = "x: y\r\n".repeat(200);
+    for (sent, status) in [
+        ("NONSENSE\r\n\r\n".to_owned(), 400),
+        (format!("GET /{long} HTTP/1.1\r\nhost: x\r\n\r\n"), 414),
+        (
+            format!("GET /health HTTP/1.1\r\nhost: x\r\n{many}\r\n"),
+            431,
+        ),
+    ] {
+        let mut stream = TcpStream::connect(service.address()).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut received = String::new();
+        within(stream.read_to_string(&mut received)).await.unwrap();
+        let first = format!("HTTP/1.1 {status} ");
+        assert!(received.starts_with(&first), "{received}");
+        assert!(received.ends_with("\r\n\r\n"), "{received}");
+    }
+}
+
+#[tokio::test]
 async fn who_does_not_send_a_whole_head_is_left_alone_with_it() {
     let collector = Collector::start().await;
     let arguments = ["--header-timeout-ms", "200"];

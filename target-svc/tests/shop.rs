@@ -210,18 +210,55 @@ async fn without_an_inventory_an_order_is_pending_and_the_answer_says_so() {
     gone.stop_by("KILL").await;
     let mut client = order.client().await;
     let answer = client.order("a", 1, 1).await;
-    assert_eq!(
-        (answer.status, answer.kind.as_str()),
-        (503, "application/problem+json")
-    );
-    assert!(
-        answer.text.contains("try again with the same id"),
-        "{}",
-        answer.text
-    );
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.body["order_id"], "a");
     assert_eq!(client.get("/list-products").await.status, 503);
     let listed = client.get("/list-orders").await.body;
     assert_eq!(listed["orders"][0]["status"], "pending");
+}
+
+#[tokio::test]
+async fn an_order_without_an_id_is_sent_again_with_the_id_of_the_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("stock.db");
+    let args = ["--stock", "10", "--database", file.to_str().unwrap()];
+    let inventory = inventory(NOWHERE, &args).await;
+    let order = order(NOWHERE, &[&inventory], &["--call-retry-delay-ms", "1"]).await;
+    let mut client = order.client().await;
+    let stock = rusqlite::Connection::open(&file).unwrap();
+
+    stock
+        .execute_batch("ALTER TABLE products RENAME TO gone")
+        .unwrap();
+    let headers = [("content-type", "application/json")];
+    let body = r#"{"product_id":1,"quantity":2}"#;
+    let away = client.send("POST", "/order-product", &headers, body).await;
+    assert_eq!(
+        (away.status, away.kind.as_str()),
+        (503, "application/problem+json")
+    );
+    let id = away.body["order_id"].as_str().unwrap();
+    let sentence = format!("try again with the same id, `{id}`");
+    assert!(away.text.contains(&sentence), "{}", away.text);
+    let products = client.get("/list-products").await;
+    assert_eq!(products.status, 503);
+    assert!(!products.text.contains("same id"), "{}", products.text);
+    let pending = client.get("/list-orders").await.body["orders"][0].clone();
+    assert_eq!(
+        (&pending["order_id"], &pending["status"]),
+        (&json!(id), &json!("pending"))
+    );
+
+    stock
+        .execute_batch("ALTER TABLE gone RENAME TO products")
+        .unwrap();
+    for status in [201, 200, 200] {
+        let answer = client.order(id, 1, 2).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+    }
+    assert_eq!(stock_of(&mut client, 1).await, 8);
+    let orders = client.get("/list-orders").await.body["orders"].clone();
+    assert_eq!(orders.as_array().unwrap().len(), 1, "{orders}");
 }
 
 fn named<'a>(spans: &'a [Span], name: &str, port: Option<u16>) -> Vec<&'a Span> {
@@ -380,6 +417,9 @@ async fn check_route(client: &mut Client, path: &str, methods: &Json) {
             "",
             "{",
             "[]",
+            "[1,1]",
+            "[[1],[1]]",
+            "[\"x\",1,1]",
             "null",
             "{}",
             "7",
@@ -451,4 +491,31 @@ async fn failures_happen_on_demand_only() {
         "without a role it is both: {}",
         answer.text
     );
+}
+
+#[tokio::test]
+async fn a_clean_stop_leaves_everything_in_the_database_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shop.db");
+    let args = ["--database", file.to_str().unwrap()];
+    // Without telemetry there is nothing else that the end would wait for.
+    let disabled = [("OTEL_SDK_DISABLED", "true")];
+    for number in 1..=5 {
+        let service = Service::start(NOWHERE, &args, &disabled).await;
+        let answer = service
+            .client()
+            .await
+            .order(&format!("{number}"), 1, 1)
+            .await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        assert!(service.stop().await.success);
+        let files: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|it| it.unwrap().file_name())
+            .collect();
+        assert_eq!(files, ["shop.db"]);
+        let reader = rusqlite::Connection::open(&file).unwrap();
+        let kept = reader.query_row("SELECT count(*) FROM orders", [], |row| row.get(0));
+        assert_eq!(kept, Ok(number));
+    }
 }

@@ -10,23 +10,26 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 
 use self::store::{Outcome, Product};
 use crate::database::Database;
 use crate::problem::Problem;
-use crate::routes::{Route, read_json};
+use crate::routes::{NO_JSON, NOT_SAID_TO_BE_JSON, RequestBody, Route, TOO_LARGE, read_json};
 
 pub(crate) use self::store::{Reduction, prepare};
 
 pub(crate) const REDUCE_STOCK: &str = "/reduce-stock";
 
 /// A single order is never for more; sums of such orders stay far from the limits of 64 bits.
-const QUANTITY_MAX: i64 = 1_000_000;
+pub(crate) const QUANTITY_MAX: i64 = 1_000_000;
 
 /// Long enough for a UUID or a ULID with a prefix; ids are kept in the database for good.
-const ORDER_ID_CHARACTERS_MAX: usize = 64;
+pub(crate) const ORDER_ID_CHARACTERS_MAX: usize = 64;
+pub(crate) const ORDER_ID_PATTERN: &str = "^[A-Za-z0-9._:-]+$";
+
+pub(crate) const DATABASE_AWAY: (&str, &str) = ("503", "The database fails or has too much to do");
 
 /// What the handlers share.
 pub(crate) struct InventoryService {
@@ -41,6 +44,7 @@ pub(crate) struct Products {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Reduced {
+    #[schemars(length(min = 1, max = ORDER_ID_CHARACTERS_MAX), regex(pattern = ORDER_ID_PATTERN))]
     pub(crate) order_id: String,
     /// What was left after this reduction.
     pub(crate) stock_left: i64,
@@ -51,9 +55,8 @@ pub(crate) struct Reduced {
 pub(crate) fn routes(service: &Arc<InventoryService>) -> Vec<Route> {
     vec![
         Route {
-            answers: &[(200, "All products")],
-            answer: Some(schemars::SchemaGenerator::subschema_for::<Products>),
-            ..Route::new(
+            answers: &[("200", "All products"), DATABASE_AWAY],
+            ..Route::new::<Products>(
                 "GET",
                 "/list-products",
                 "Products and their stock",
@@ -61,17 +64,25 @@ pub(crate) fn routes(service: &Arc<InventoryService>) -> Vec<Route> {
             )
         },
         Route {
-            request: Some(schemars::SchemaGenerator::subschema_for::<Reduction>),
+            request: Some(RequestBody::new::<Reduction>(
+                r#"{"order_id":"a1","product_id":1,"quantity":2}"#,
+            )),
             answers: &[
-                (200, "The stock is reduced, now or by the same order before"),
-                (409, "There is not enough in stock; nothing has changed"),
                 (
-                    422,
+                    "200",
+                    "The stock is reduced, now or by the same order before",
+                ),
+                NO_JSON,
+                ("409", "There is not enough in stock; nothing has changed"),
+                TOO_LARGE,
+                NOT_SAID_TO_BE_JSON,
+                (
+                    "422",
                     "The body is of another shape, there is no such product, or the order's id was used otherwise",
                 ),
+                DATABASE_AWAY,
             ],
-            answer: Some(schemars::SchemaGenerator::subschema_for::<Reduced>),
-            ..Route::new(
+            ..Route::new::<Reduced>(
                 "POST",
                 REDUCE_STOCK,
                 "Take from the stock",
@@ -144,6 +155,16 @@ pub(crate) fn check_quantity(quantity: i64) -> Result<(), Problem> {
     }
     let detail = format!("`quantity` is a number from 1 to {QUANTITY_MAX}, not {quantity}");
     Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
+}
+
+/// What [`check_order_id`] allows.
+pub(crate) fn order_id_schema() -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": ORDER_ID_CHARACTERS_MAX,
+        "pattern": ORDER_ID_PATTERN,
+    })
 }
 
 pub(crate) fn check_order_id(id: &str) -> Result<(), Problem> {

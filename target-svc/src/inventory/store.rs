@@ -4,6 +4,7 @@ use rusqlite::{Transaction, params};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{ORDER_ID_CHARACTERS_MAX, ORDER_ID_PATTERN, QUANTITY_MAX};
 use crate::database::{Database, DatabaseError, Session, Statement};
 
 /// What the shop sells: name and price in cents.
@@ -48,6 +49,7 @@ pub(crate) struct Product {
     pub(crate) name: String,
     pub(crate) price_cents: i64,
     /// Never below zero.
+    #[schemars(range(min = 0))]
     pub(crate) stock: i64,
 }
 
@@ -56,9 +58,10 @@ pub(crate) struct Product {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Reduction {
     /// The same order reduces the stock once, however often it is sent: 1 to 64 letters, digits, `.`, `_`, `:` or `-`.
+    #[schemars(length(min = 1, max = ORDER_ID_CHARACTERS_MAX), regex(pattern = ORDER_ID_PATTERN))]
     pub(crate) order_id: String,
     pub(crate) product_id: i64,
-    /// From 1 to 1,000,000.
+    #[schemars(range(min = 1, max = QUANTITY_MAX))]
     pub(crate) quantity: i64,
 }
 

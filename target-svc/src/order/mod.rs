@@ -16,21 +16,28 @@ use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::store::{Order, Placed, Status};
+use self::store::{Order, Status};
 use crate::client::{Answer, InventoryClient};
 use crate::database::Database;
 use crate::inventory::{
-    Products, REDUCE_STOCK, Reduced, Reduction, check_order_id, check_quantity,
+    DATABASE_AWAY, ORDER_ID_CHARACTERS_MAX, ORDER_ID_PATTERN, Products, QUANTITY_MAX, REDUCE_STOCK,
+    Reduced, Reduction, check_order_id, check_quantity, order_id_schema,
 };
 use crate::problem::{Problem, ProblemText};
-use crate::query::Query;
-use crate::routes::{Parameter, Route, read_json};
+use crate::query::{NumberParameter, Query};
+use crate::routes::{NOT_SAID_TO_BE_JSON, Parameter, RequestBody, Route, TOO_LARGE, read_json};
 
 pub(crate) use self::store::prepare;
 
-const ORDERS_LISTED_DEFAULT: i64 = 100;
-/// About 200 kB of JSON.
-const ORDERS_LISTED_MAX: i64 = 1_000;
+/// A thousand orders are about 200 kB of JSON.
+const LIMIT: NumberParameter<i64> = NumberParameter {
+    name: "limit",
+    about: "How many orders at most",
+    range: 1..=1_000,
+    default: 100,
+};
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// What the handlers share.
 pub(crate) struct OrderService {
@@ -45,10 +52,10 @@ pub(crate) struct OrderService {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wanted {
     product_id: i64,
-    /// From 1 to 1,000,000.
+    #[schemars(range(min = 1, max = QUANTITY_MAX))]
     quantity: i64,
     /// Makes the order idempotent, as the header `Idempotency-Key` does; a new id if neither is given.
-    #[serde(default)]
+    #[schemars(length(min = 1, max = ORDER_ID_CHARACTERS_MAX), regex(pattern = ORDER_ID_PATTERN))]
     order_id: Option<String>,
 }
 
@@ -60,17 +67,13 @@ pub(crate) struct Orders {
 pub(crate) fn routes(service: &Arc<OrderService>) -> Vec<Route> {
     vec![
         Route {
-            parameters: &[Parameter {
-                place: "query",
-                name: "limit",
-                about: "How many orders at most, from 1 to 1,000; 100 if it is not given.",
-            }],
+            parameters: vec![LIMIT.documented()],
             answers: &[
-                (200, "The latest orders, the newest first"),
-                (400, "A parameter is wrong"),
+                ("200", "The latest orders, the newest first"),
+                ("400", "A parameter is wrong"),
+                DATABASE_AWAY,
             ],
-            answer: Some(schemars::SchemaGenerator::subschema_for::<Orders>),
-            ..Route::new(
+            ..Route::new::<Orders>(
                 "GET",
                 "/list-orders",
                 "Latest orders",
@@ -79,46 +82,63 @@ pub(crate) fn routes(service: &Arc<OrderService>) -> Vec<Route> {
         },
         Route {
             answers: &[
-                (200, "All products"),
-                (503, "The inventory does not answer"),
+                ("200", "All products"),
+                ("503", "The inventory does not answer"),
             ],
-            answer: Some(schemars::SchemaGenerator::subschema_for::<Products>),
-            ..Route::new(
+            ..Route::new::<Products>(
                 "GET",
                 "/list-products",
                 "Products and their stock, from the inventory",
                 get(list_products).with_state(Arc::clone(service)),
             )
         },
-        Route {
-            request: Some(schemars::SchemaGenerator::subschema_for::<Wanted>),
-            parameters: &[Parameter {
-                place: "header",
-                name: "Idempotency-Key",
-                about: "The order's id: sent again, it is the same order.",
-            }],
-            answers: &[
-                (200, "The order had been confirmed before"),
-                (201, "The order is confirmed and the stock reduced"),
-                (409, "There is not enough in stock"),
-                (
-                    422,
-                    "The body is of another shape, there is no such product, or the id was used for another order",
-                ),
-                (
-                    503,
-                    "The inventory does not answer: send the order again with its id",
-                ),
-            ],
-            answer: Some(schemars::SchemaGenerator::subschema_for::<Order>),
-            ..Route::new(
-                "POST",
-                "/order-product",
-                "Order a product",
-                post(order_product).with_state(Arc::clone(service)),
-            )
-        },
+        order_route(service),
     ]
+}
+
+fn order_route(service: &Arc<OrderService>) -> Route {
+    Route {
+        request: Some(RequestBody::new::<Wanted>(
+            r#"{"product_id":1,"quantity":2}"#,
+        )),
+        parameters: vec![Parameter {
+            place: "header",
+            name: "Idempotency-Key",
+            about: "The order's id, with quotes or without: sent again, it is the same order",
+            schema: order_id_schema(),
+        }],
+        answers: &[
+            (
+                "200",
+                "The order had been confirmed before, and nothing is taken from the stock by this request",
+            ),
+            (
+                "201",
+                "The order is confirmed by this request, and the stock is reduced",
+            ),
+            (
+                "400",
+                "The body is no JSON, or the order's id is given twice and differs",
+            ),
+            ("409", "There is not enough in stock"),
+            TOO_LARGE,
+            NOT_SAID_TO_BE_JSON,
+            (
+                "422",
+                "The body is of another shape, there is no such product, or the id was used for another order",
+            ),
+            (
+                "503",
+                "The inventory or the database does not answer: send the order again with the problem's `order_id`",
+            ),
+        ],
+        ..Route::new::<Order>(
+            "POST",
+            "/order-product",
+            "Order a product",
+            post(order_product).with_state(Arc::clone(service)),
+        )
+    }
 }
 
 async fn list_orders(
@@ -126,7 +146,7 @@ async fn list_orders(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let query = Query::parse(&uri, &["limit"])?;
-    let limit = query.number("limit", ORDERS_LISTED_DEFAULT, 1..=ORDERS_LISTED_MAX)?;
+    let limit = query.number(&LIMIT)?;
     let orders = store::list(&service.database, limit).await?;
     Ok(Json(Orders { orders }).into_response())
 }
@@ -153,8 +173,16 @@ async fn order_product(
     let wanted: Wanted = read_json(&headers, body, service.body_bytes_max, shape).await?;
     check_quantity(wanted.quantity)?;
     let id = order_id(&headers, wanted.order_id.as_deref())?;
-    let Placed { order, earlier } =
-        store::place(&service.database, id, wanted.product_id, wanted.quantity).await?;
+    let ordered = place_and_fulfil(&service, id.clone(), &wanted).await;
+    ordered.map_err(|problem| problem.about_order(id))
+}
+
+async fn place_and_fulfil(
+    service: &OrderService,
+    id: String,
+    wanted: &Wanted,
+) -> Result<Response, Problem> {
+    let order = store::place(&service.database, id, wanted.product_id, wanted.quantity).await?;
     if (order.product_id, order.quantity) != (wanted.product_id, wanted.quantity) {
         let detail = format!(
             "the id `{}` belongs to an order of something else",
@@ -162,15 +190,16 @@ async fn order_product(
         );
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
-    let order = match order.status {
-        Status::Pending => fulfil(&service, order).await?,
-        Status::Confirmed | Status::Rejected | Status::Invalid => order,
+    let (order, by_this) = match order.status {
+        Status::Pending => fulfil(service, order).await?,
+        Status::Confirmed | Status::Rejected | Status::Invalid => (order, false),
     };
-    answer(order, earlier)
+    answer(order, by_this)
 }
 
-/// Has the inventory reduce the stock, and keeps its decision. Without one, the order stays pending.
-async fn fulfil(service: &OrderService, order: Order) -> Result<Order, Problem> {
+/// Has the inventory reduce the stock, and keeps its decision. Without one, the order stays pending. Whether the order ended
+/// by this is returned with it: the same order may have been sent twice at once.
+async fn fulfil(service: &OrderService, order: Order) -> Result<(Order, bool), Problem> {
     let reduction = Reduction {
         order_id: order.order_id.clone(),
         product_id: order.product_id,
@@ -212,10 +241,10 @@ async fn fulfil(service: &OrderService, order: Order) -> Result<Order, Problem> 
         let status = KeyValue::new("order.status", order.status.name());
         service.orders.add(1, &[status]);
     }
-    Ok(order)
+    Ok((order, by_this))
 }
 
-fn answer(order: Order, earlier: bool) -> Result<Response, Problem> {
+fn answer(order: Order, by_this: bool) -> Result<Response, Problem> {
     let refused = |status| {
         Err(Problem::new(
             status,
@@ -223,8 +252,8 @@ fn answer(order: Order, earlier: bool) -> Result<Response, Problem> {
         ))
     };
     match order.status {
-        Status::Confirmed if earlier => Ok(Json(order).into_response()),
-        Status::Confirmed => Ok((StatusCode::CREATED, Json(order)).into_response()),
+        Status::Confirmed if by_this => Ok((StatusCode::CREATED, Json(order)).into_response()),
+        Status::Confirmed => Ok(Json(order).into_response()),
         Status::Rejected => refused(StatusCode::CONFLICT),
         Status::Invalid => refused(StatusCode::UNPROCESSABLE_ENTITY),
         Status::Pending => Err(inventory_away("it has not decided")),
@@ -232,9 +261,7 @@ fn answer(order: Order, earlier: bool) -> Result<Response, Problem> {
 }
 
 fn inventory_away(reason: &str) -> Problem {
-    Problem::unavailable(format!(
-        "the inventory is not available, try again with the same id: {reason}"
-    ))
+    Problem::unavailable(format!("the inventory is not available: {reason}"))
 }
 
 /// What the inventory says must be what this version understands; anything else is as good as no answer.
@@ -246,9 +273,15 @@ fn parse<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, Problem> 
 /// The id of the order: from the header, from the body, or a new one.
 fn order_id(headers: &HeaderMap, in_body: Option<&str>) -> Result<String, Problem> {
     // The draft of the header writes it as a quoted string; most clients do not.
-    let in_header = headers
-        .get("idempotency-key")
+    let mut in_headers = headers
+        .get_all(IDEMPOTENCY_KEY)
+        .iter()
         .map(|it| it.to_str().unwrap_or_default().trim_matches('"'));
+    let in_header = in_headers.next();
+    if in_headers.any(|it| Some(it) != in_header) {
+        let detail = "there are two headers `Idempotency-Key` that differ: give one of them";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+    }
     let id = match (in_header, in_body) {
         (Some(header), Some(body)) if header != body => {
             let detail =
@@ -268,22 +301,26 @@ mod tests {
 
     #[test]
     fn the_id_comes_from_the_header_or_the_body() {
-        let check = |header: Option<&str>, body: Option<&str>, expected: Option<&str>| {
+        let check = |in_headers: &[&str], body: Option<&str>, expected: Option<&str>| {
             let mut headers = HeaderMap::new();
-            if let Some(text) = header {
-                headers.insert("idempotency-key", text.parse().unwrap());
+            for text in in_headers {
+                headers.append(IDEMPOTENCY_KEY, text.parse().unwrap());
             }
             let id = order_id(&headers, body).ok();
-            assert_eq!(id.as_deref(), expected, "{header:?} {body:?}");
+            assert_eq!(id.as_deref(), expected, "{in_headers:?} {body:?}");
         };
-        check(Some("a"), None, Some("a"));
-        check(Some("\"a\""), None, Some("a"));
-        check(None, Some("b-1:2_3.x"), Some("b-1:2_3.x"));
-        check(Some("a"), Some("a"), Some("a"));
-        check(Some("a"), Some("b"), None);
-        check(Some(""), None, None);
-        check(None, Some("with space"), None);
-        check(None, Some(&"x".repeat(65)), None);
+        check(&["a"], None, Some("a"));
+        check(&["\"a\""], None, Some("a"));
+        check(&["a", "\"a\""], None, Some("a"));
+        check(&["a", "b"], None, None);
+        check(&["a", "b"], Some("a"), None);
+        check(&["a", ""], None, None);
+        check(&[], Some("b-1:2_3.x"), Some("b-1:2_3.x"));
+        check(&["a"], Some("a"), Some("a"));
+        check(&["a"], Some("b"), None);
+        check(&[""], None, None);
+        check(&[], Some("with space"), None);
+        check(&[], Some(&"x".repeat(65)), None);
         let new = || order_id(&HeaderMap::new(), None).unwrap();
         assert_ne!(new(), new());
     }

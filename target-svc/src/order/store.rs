@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::database::{Database, DatabaseError, Session, Statement};
+use crate::inventory::{ORDER_ID_CHARACTERS_MAX, ORDER_ID_PATTERN, QUANTITY_MAX};
 
 const PLACE: Statement = Statement {
     operation: "INSERT",
@@ -43,8 +44,10 @@ pub(crate) enum Status {
 /// An order as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Order {
+    #[schemars(length(min = 1, max = ORDER_ID_CHARACTERS_MAX), regex(pattern = ORDER_ID_PATTERN))]
     pub(crate) order_id: String,
     pub(crate) product_id: i64,
+    #[schemars(range(min = 1, max = QUANTITY_MAX))]
     pub(crate) quantity: i64,
     pub(crate) status: Status,
     /// Why it was rejected, or is invalid.
@@ -52,13 +55,6 @@ pub(crate) struct Order {
     pub(crate) reason: Option<String>,
     /// RFC 3339, in UTC.
     pub(crate) created_at: String,
-}
-
-/// An order that is kept now, and whether it had been before.
-#[derive(Debug)]
-pub(crate) struct Placed {
-    pub(crate) order: Order,
-    pub(crate) earlier: bool,
 }
 
 pub(crate) fn prepare(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
@@ -77,21 +73,14 @@ pub(crate) async fn place(
     id: String,
     product_id: i64,
     quantity: i64,
-) -> Result<Placed, DatabaseError> {
+) -> Result<Order, DatabaseError> {
     let work = move |session: &Session<'_>| {
         let earlier = session.query(&FIND, [&id], order_of)?;
         if let Some(order) = earlier.into_iter().next() {
-            return Ok(Placed {
-                order,
-                earlier: true,
-            });
+            return Ok(order);
         }
         session.query(&PLACE, params![id, product_id, quantity], |_| Ok(()))?;
-        let order = found(session, &id)?;
-        Ok(Placed {
-            order,
-            earlier: false,
-        })
+        found(session, &id)
     };
     database.write(work).await
 }
@@ -168,12 +157,8 @@ mod tests {
         let database = Database::open(None, nowhere(), prepare).unwrap();
         let place = |quantity| place(&database, "a".to_owned(), 1, quantity);
         let placed = place(2).await.unwrap();
-        assert_eq!(
-            (placed.earlier, placed.order.status),
-            (false, Status::Pending)
-        );
-        let again = place(3).await.unwrap();
-        assert_eq!((again.earlier, again.order.quantity), (true, 2));
+        assert_eq!((placed.quantity, placed.status), (2, Status::Pending));
+        assert_eq!(place(3).await, Ok(placed));
         let settle = |status| settle(&database, "a".to_owned(), status, None);
         for (status, by_this) in [(Status::Confirmed, true), (Status::Rejected, false)] {
             let (order, settled) = settle(status).await.unwrap();

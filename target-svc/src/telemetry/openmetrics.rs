@@ -21,10 +21,11 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// OpenMetrics, unless the `Accept` header wants plain text and does not mention it.
+    /// OpenMetrics, unless the `Accept` header wants text and does not mention it. Browsers want HTML: they show plain text,
+    /// and save OpenMetrics to a file.
     pub(crate) fn of(accept: &str) -> Self {
-        let plain = accept.contains("text/plain") && !accept.contains("openmetrics-text");
-        if plain {
+        let text = accept.contains("text/plain") || accept.contains("text/html");
+        if text && !accept.contains("openmetrics-text") {
             Self::Prometheus
         } else {
             Self::OpenMetrics
@@ -235,6 +236,10 @@ mod tests {
                 Format::OpenMetrics,
             ),
             ("text/plain;version=0.0.4", Format::Prometheus),
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+                Format::Prometheus,
+            ),
         ] {
             assert_eq!(Format::of(accept), expected, "{accept}");
         }

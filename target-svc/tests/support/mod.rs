@@ -6,6 +6,8 @@
     reason = "each test file uses its own part of this module"
 )]
 
+pub mod schema;
+
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -180,6 +182,10 @@ impl Client {
             .unwrap();
         tokio::spawn(driver);
         Self { sender, address }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub async fn send(
