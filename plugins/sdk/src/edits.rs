@@ -50,6 +50,7 @@ impl Edits {
     }
 
     /// Puts what `write` writes in the place of `range`.
+    #[inline]
     pub(crate) fn replace(&mut self, range: Range<usize>, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.inserted.len();
         write(&mut self.inserted);
@@ -66,6 +67,7 @@ impl Edits {
     }
 
     /// Writes the new length of a message that grows by `grown`.
+    #[inline]
     pub(crate) fn resize(&mut self, field: &Field, grown: isize) {
         if grown == 0 {
             return;

@@ -83,7 +83,7 @@ impl Draft {
         self.touched.clear();
         self.added = 0;
         self.attributes_end = None;
-        self.places.take();
+        self.places = OnceCell::new();
         self.fields.clear();
         self.written.clear();
         self.loss = None;
@@ -164,6 +164,7 @@ impl Draft {
     }
 
     /// Writes changes as edits.
+    #[inline]
     pub(crate) fn push(&self, changes: &[Change], edits: &mut Edits) {
         for change in changes {
             edits.replace(change.range.clone(), |to| self.write(change, to));

@@ -196,6 +196,7 @@ pub(crate) fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
 }
 
 /// Writes a number of variable length.
+#[inline]
 pub(crate) fn put_varint(to: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         to.push(number as u8 | 0x80);
@@ -211,6 +212,7 @@ pub(crate) fn varint_length(number: u64) -> usize {
 }
 
 /// Writes the key and the length of a field of bytes.
+#[inline]
 pub(crate) fn put_head(to: &mut Vec<u8>, number: u32, length: usize) {
     if number < 16 && length < 0x80 {
         to.extend_from_slice(&[(number << 3 | 2) as u8, length as u8]);
@@ -221,6 +223,7 @@ pub(crate) fn put_head(to: &mut Vec<u8>, number: u32, length: usize) {
 }
 
 /// How many bytes [`put_head`] writes.
+#[inline]
 pub(crate) fn head_length(number: u32, length: usize) -> usize {
     if number < 16 && length < 0x80 {
         return 2;
