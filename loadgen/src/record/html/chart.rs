@@ -50,7 +50,9 @@ pub(super) struct Line {
 /// A window or an event on a plot over time.
 #[derive(Debug, Clone)]
 pub(super) struct Mark {
+    /// Short enough to stand above a plot.
     pub(super) name: String,
+    pub(super) whole_name: String,
     pub(super) from: f64,
     /// `None` is a moment.
     pub(super) to: Option<f64>,
@@ -163,10 +165,10 @@ impl Chart {
         };
         let class = if width.is_some() { "window" } else { "event" };
         html! {
-            div class=(class) style=(place) title=(mark.name) {}
+            div class=(class) style=(place) title=(mark.whole_name) {}
             @if let Some(Lane { number, at_end }) = lane {
                 @let side = if at_end { "right:0".to_owned() } else { format!("left:{}", percent(from)) };
-                span.mark.(class) style={ (side) ";--lane:" (number) } title=(mark.name) { (mark.name) }
+                span.mark.(class) style={ (side) ";--lane:" (number) } title=(mark.whole_name) { (mark.name) }
             }
         }
     }
@@ -271,6 +273,7 @@ mod tests {
                 .iter()
                 .map(|(name, from)| Mark {
                     name: (*name).to_owned(),
+                    whole_name: String::new(),
                     from: *from,
                     to: None,
                 })

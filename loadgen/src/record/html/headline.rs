@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(
             texts(&http_run(&["customers"])),
             [
-                "Requests per second",
+                "Requests",
                 "100/s",
                 "Latency p99",
                 "12.5 ms",
@@ -189,12 +189,12 @@ mod tests {
             texts(&http_run(&["customers", "readers"])),
             [
                 "All scenarios",
-                "Requests per second",
+                "Requests",
                 "100/s",
                 "Error rate",
                 "0.5 %",
                 "customers",
-                "Requests per second",
+                "Requests",
                 "100/s",
                 "Latency p99",
                 "12.5 ms",
@@ -203,7 +203,7 @@ mod tests {
                 "Checks passed",
                 "99.5 %",
                 "readers",
-                "Requests per second",
+                "Requests",
                 "50/s",
                 "Latency p99",
                 "13.5 ms",

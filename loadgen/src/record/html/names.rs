@@ -15,11 +15,13 @@ pub(super) const FIGURES: [(&str, &str); 8] = [
     ("p999", "p99.9"),
     ("max", "max"),
 ];
-/// Metrics whose names say too little to somebody who sees them for the first time.
-const TITLES: [(&str, &str); 4] = [
+/// Metrics whose names say too little to somebody who sees them for the first time, or what the unit says too.
+const TITLES: [(&str, &str); 6] = [
     ("breakpoint", "Highest rate held"),
     ("checks", "Checks passed"),
     ("dropped", "Requests dropped"),
+    ("items_per_second", "Items"),
+    ("requests_per_second", "Requests"),
     ("rss_max", "Memory max"),
 ];
 /// Left out where they have one value only: it is said of everything on the page.
@@ -124,7 +126,7 @@ pub(super) fn spaced(name: &str) -> String {
     text
 }
 
-/// [`spaced`], and plainer where the name alone says too little.
+/// [`spaced`], or what [`TITLES`] say, beside a value with its unit.
 pub(super) fn title(name: &str) -> String {
     let known = TITLES.iter().find(|(known, _)| *known == name);
     known.map_or_else(|| spaced(name), |(_, title)| (*title).to_owned())

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::axis::{Axis, spectrum_value};
 use super::chart::{Across, Chart, Line, Mark};
 use super::names::{Names, figure, short, spaced};
-use crate::record::{Distribution, Labels, Record, Series};
+use crate::record::{Distribution, Kind, Record, Series};
 
 /// Lines in one plot: more cannot be told apart by colour; further ones get a plot of their own.
 pub(super) const LINES_MAX: usize = 6;
@@ -48,6 +48,7 @@ pub(super) fn distributions(record: &Record, names: &Names) -> Plots {
             None => groups.push((key, vec![distribution])),
         }
     }
+    groups.sort_by_key(|((_, of_endpoints), _)| *of_endpoints);
     let mut plots = Plots::default();
     for ((name, of_endpoints), group) in &groups {
         let by = if *of_endpoints { " by endpoint" } else { "" };
@@ -277,13 +278,9 @@ fn times(lines: &[Line], end: f64) -> (f64, f64) {
     let times = || lines.iter().flat_map(|it| &it.points).map(|it| it.0);
     let last = times().fold(0.0, f64::max);
     let first = times().fold(last, f64::min);
-    // A point is of the time before it.
-    let pairs = lines.iter().filter_map(|it| it.points.get(..2));
-    let step = pairs.map(|pair| pair[1].0 - pair[0].0).fold(0.0, f64::max);
-    let from = (first - step).max(0.0);
-    match last - from > end * FILLED {
+    match last - first > end * FILLED {
         true => (0.0, end),
-        false => (from, last),
+        false => (first, last),
     }
 }
 
@@ -295,26 +292,28 @@ fn marks(record: &Record, from: f64, to: f64) -> Vec<Mark> {
         let is_all = it.from <= from + margin && it.to >= to - margin;
         is_seen && !is_all
     });
-    let windows = windows.map(|it| Mark {
-        name: short(&it.name),
-        from: it.from,
-        to: Some(it.to),
-    });
+    let windows = windows.map(|it| (&it.name, it.from, Some(it.to)));
     let events = record.events.iter();
     let events = events.filter(|it| (from..=to).contains(&it.at));
-    let events = events.map(|it| Mark {
-        name: it.name.clone(),
-        from: it.at,
-        to: None,
+    let events = events.map(|it| (&it.name, it.at, None));
+    let marks = windows.chain(events).map(|(name, from, to)| Mark {
+        name: match record.kind {
+            // Of `test #1: ready`; the test would leave no room for what happened.
+            Kind::Suite => name.rsplit(": ").next().unwrap_or(name).to_owned(),
+            Kind::Http | Kind::Otlp => short(name),
+        },
+        whole_name: name.clone(),
+        from,
+        to,
     });
-    windows.chain(events).collect()
+    marks.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Window;
     use crate::record::tests::record;
+    use crate::record::{Labels, Window};
     use crate::stats::Latencies;
     use std::time::Duration;
 
@@ -439,7 +438,7 @@ mod tests {
             .collect();
         assert_eq!(
             seen,
-            [(Axis::time(24.0, 29.0), 0), (Axis::time(0.0, 60.0), 1)]
+            [(Axis::time(25.0, 29.0), 0), (Axis::time(0.0, 60.0), 1)]
         );
     }
 }

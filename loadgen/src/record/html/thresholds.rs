@@ -23,12 +23,22 @@ pub(super) fn section(record: &Record) -> Markup {
                 tr { th { "Expression" } th.value { "Measured" } th { "Result" } }
                 @for threshold in &record.thresholds {
                     tr {
-                        td { (threshold.expression) }
+                        td { (expression(&threshold.expression)) }
                         td.value { (measured(record, threshold)) }
                         @if threshold.passed { td.good { "held" } } @else { td.bad { "crossed" } }
                     }
                 }
             }))
+        }
+    }
+}
+
+/// It may be broken before its labels: on a phone it would push the result off the screen.
+fn expression(text: &str) -> Markup {
+    html! {
+        @for (index, part) in text.split('{').enumerate() {
+            @if index > 0 { wbr; "{" }
+            (part)
         }
     }
 }
