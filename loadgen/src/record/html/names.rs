@@ -19,10 +19,10 @@ pub(super) const FIGURES: [(&str, &str); 8] = [
 const TITLES: [(&str, &str); 6] = [
     ("breakpoint", "Highest rate held"),
     ("checks", "Checks passed"),
-    ("dropped", "Requests dropped"),
+    ("dropped", "Dropped"),
     ("items_per_second", "Items"),
     ("requests_per_second", "Requests"),
-    ("rss_max", "Memory max"),
+    ("rss_max", "Memory"),
 ];
 /// Left out where they have one value only: it is said of everything on the page.
 const OF_WHOLE_RUN: [&str; 3] = ["scenario", "test", "repetition"];

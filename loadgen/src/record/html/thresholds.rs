@@ -7,12 +7,11 @@ use crate::record::figures::shown;
 use crate::record::{Better, Metric, Record, ThresholdResult};
 
 /// Subjects of thresholds that are no metrics of the record by that name, with the metrics that are read alike.
-const ALIKE: [(&str, &str, &str); 4] = [
+const ALIKE: [(&str, &str, &str); 3] = [
     ("throughput", "requests_per_second", "1/s"),
     ("failed and unsent requests", "error_rate", ""),
     // The metric is in seconds, and the threshold's value in milliseconds.
     ("recovery", "recovery", "ms"),
-    ("cpu", "cpu", "cores"),
 ];
 
 pub(super) fn section(record: &Record) -> Markup {
@@ -56,20 +55,18 @@ fn measured(record: &Record, threshold: &ThresholdResult) -> String {
 /// The metric that the left side of a threshold names, with or without labels: `latency_p99{endpoint=order} < 1s`, or
 /// with what it is of before it: `outage #1: load.main.latency_p99 < 50`, `window.load.agent.rss.max < 9`.
 fn metric(record: &Record, expression: &str) -> Option<Metric> {
-    let (_, expression) = expression.rsplit_once(": ").unwrap_or(("", expression));
-    let left = expression.split(['<', '>', '=', '!', '{']).next()?.trim();
-    let parts: Vec<_> = left.rsplit('.').collect();
-    let of_window = |name: &str| parts.get(1).map(|it| format!("{it}_{name}"));
-    let names = parts
-        .first()
-        .into_iter()
-        .flat_map(|it| [Some((*it).to_owned()), of_window(it)]);
-    let known = names.flatten().find_map(|name| {
+    let (left, _) = expression.split_once('{').unwrap_or((expression, ""));
+    let (_, left) = left.rsplit_once(": ").unwrap_or(("", left));
+    let left = left.split(['<', '>', '=', '!']).next()?.trim();
+    let mut parts = left.rsplit('.');
+    let last = parts.next()?;
+    let of_window = parts.next().map(|it| format!("{it}_{last}"));
+    let mut names = [Some(last.to_owned()), of_window].into_iter().flatten();
+    names.find_map(|name| {
         let alike = ALIKE.iter().find(|(known, ..)| *known == name);
         let alike = alike.map(|(_, name, unit)| Metric::new(*name, unit, Better::Neither));
         alike.or_else(|| record.metrics.iter().find(|it| it.name == name).cloned())
-    });
-    known
+    })
 }
 
 #[cfg(test)]
@@ -100,6 +97,7 @@ mod tests {
         };
         check("latency_p99{scenario=readers} < 250ms", 25.231, "25.23 ms");
         check("latency_p99{scenario=GET http://a:1/b} < 1s", 2.5, "2.5 ms");
+        check("latency_p99{scenario=first: a} < 1s", 2.5, "2.5 ms");
         check("checks > 99%", 1.0, "100 %");
         check("error_rate<1%", 0.0125, "1.25 %");
         check("throughput >= 100", 123.456, "123.5/s");
