@@ -50,22 +50,19 @@ impl Axis {
         Self::with(scale, ticks, |value| shown(value, unit))
     }
 
-    /// Seconds from the start to the end of the run.
-    pub(super) fn time(end: f64) -> Self {
-        let end = end.max(1e-3);
-        let step = time_step(end / TICKS);
-        let ticks = (0..=(end / step) as u32).map(|index| f64::from(index) * step);
-        Self::with(
-            Scale::Linear { from: 0.0, to: end },
-            ticks,
-            |seconds| match seconds {
-                seconds if seconds < 120.0 || seconds % 60.0 != 0.0 => {
-                    format!("{} s", number(seconds))
-                }
-                seconds if seconds < 7200.0 => format!("{} min", number(seconds / 60.0)),
-                seconds => format!("{} h", number(seconds / 3600.0)),
-            },
-        )
+    /// Seconds since the start of the run.
+    pub(super) fn time(from: f64, to: f64) -> Self {
+        let to = to.max(from + 1e-3);
+        let step = time_step((to - from) / TICKS);
+        let steps = (from / step).ceil() as u32..=(to / step) as u32;
+        let ticks = steps.map(|index| f64::from(index) * step);
+        Self::with(Scale::Linear { from, to }, ticks, |seconds| match seconds {
+            seconds if seconds < 120.0 || seconds % 60.0 != 0.0 => {
+                format!("{} s", number(seconds))
+            }
+            seconds if seconds < 7200.0 => format!("{} min", number(seconds / 60.0)),
+            seconds => format!("{} h", number(seconds / 3600.0)),
+        })
     }
 
     /// From the least to the greatest value; powers of ten are named, and steps between them if they are few.
@@ -176,10 +173,14 @@ mod tests {
             ],
         );
         check(
-            Axis::time(10.0),
+            Axis::time(0.0, 10.0),
             &["0 s", "2 s", "4 s", "6 s", "8 s", "10 s"],
         );
-        check(Axis::time(700.0), &["0 s", "5 min", "10 min"]);
+        check(Axis::time(0.0, 700.0), &["0 s", "5 min", "10 min"]);
+        check(
+            Axis::time(24.1, 29.1),
+            &["25 s", "26 s", "27 s", "28 s", "29 s"],
+        );
         check(
             Axis::log(0.5, 200.0, "ms"),
             &["1 ms", "3 ms", "10 ms", "30 ms", "100 ms"],
@@ -200,6 +201,6 @@ mod tests {
             [0.0, 1.0, 10.0, 100.0, 1000.0].map(|it| log.place(it)),
             [0.0, 0.0, 0.5, 1.0, 1.0]
         );
-        assert_eq!(Axis::time(10.0).scale.place(2.5), 0.25);
+        assert_eq!(Axis::time(0.0, 10.0).scale.place(2.5), 0.25);
     }
 }

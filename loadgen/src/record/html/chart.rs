@@ -8,9 +8,15 @@ use serde::Serialize;
 use super::axis::Axis;
 
 /// More points than this are not seen: each chunk of a longer line is drawn from its least to its greatest.
-const POINTS_DRAWN_MAX: usize = 1_000;
+const POINTS_DRAWN_MAX: usize = 500;
 /// Width and height of the SVG's own coordinates.
 const SIZE: f64 = 1_000.0;
+/// Rows of the names of windows and events above a plot; further names are in the table.
+const LANES_MAX: usize = 3;
+/// Width of a plot on a phone, and of a letter and of the longest name above it, as the style has them.
+const PLOT_WIDTH: f64 = 260.0;
+const LETTER_WIDTH: f64 = 6.5;
+const NAME_WIDTH_MAX: f64 = 110.0;
 
 /// What the script needs to name the values under the pointer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -44,10 +50,20 @@ pub(super) struct Line {
 /// A window or an event on a plot over time.
 #[derive(Debug, Clone)]
 pub(super) struct Mark {
+    /// Short enough to stand above a plot.
     pub(super) name: String,
+    pub(super) whole_name: String,
     pub(super) from: f64,
     /// `None` is a moment.
     pub(super) to: Option<f64>,
+}
+
+/// A row above the plot, counted from below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lane {
+    number: usize,
+    /// The name ends where the plot does: it would not fit otherwise.
+    at_end: bool,
 }
 
 /// As the script reads it: (place from 0 to 1, value across, value upwards).
@@ -70,19 +86,26 @@ impl Chart {
                 points: thinned(&line.points),
             })
             .collect();
+        let lanes = self.lanes();
+        let count = lanes
+            .iter()
+            .flatten()
+            .map(|it| it.number + 1)
+            .max()
+            .unwrap_or(0);
         html! {
             figure.chart data-chart=(self.data(&lines)) {
                 figcaption {
                     strong { (self.title) }
                     @if !self.note.is_empty() { " " span.note { (self.note) } }
                 }
-                @if lines.len() > 1 { (legend(&lines)) }
-                div.frame {
+                @if lines.iter().any(|it| !it.name.is_empty()) { (legend(&lines)) }
+                div.frame style={ "--lanes:" (count) } {
                     div.plot {
                         @for (place, text) in &self.y.ticks {
                             span.tick.y style={ "bottom:" (percent(*place)) } { (text) }
                         }
-                        @for mark in &self.marks { (self.mark(mark)) }
+                        @for (mark, lane) in self.marks.iter().zip(lanes) { (self.mark(mark, lane)) }
                         (self.svg(&lines))
                         @for (index, (place, text)) in self.x.ticks.iter().enumerate() {
                             span.tick.x.odd[index % 2 == 1] style={ "left:" (percent(*place)) } { (text) }
@@ -133,7 +156,7 @@ impl Chart {
         path
     }
 
-    fn mark(&self, mark: &Mark) -> Markup {
+    fn mark(&self, mark: &Mark, lane: Option<Lane>) -> Markup {
         let from = self.x.scale.place(mark.from);
         let width = mark.to.map(|to| self.x.scale.place(to) - from);
         let place = match width {
@@ -141,11 +164,36 @@ impl Chart {
             None => format!("left:{}", percent(from)),
         };
         let class = if width.is_some() { "window" } else { "event" };
-        html! { div class=(class) style=(place) title=(mark.name) { span { (mark.name) } } }
+        html! {
+            div class=(class) style=(place) title=(mark.whole_name) {}
+            @if let Some(Lane { number, at_end }) = lane {
+                @let side = if at_end { "right:0".to_owned() } else { format!("left:{}", percent(from)) };
+                span.mark.(class) style={ (side) ";--lane:" (number) } title=(mark.whole_name) { (mark.name) }
+            }
+        }
+    }
+
+    /// Where the name of each mark stands so that none lies on another; `None` of those that find no room.
+    fn lanes(&self) -> Vec<Option<Lane>> {
+        let mut ends = [0.0; LANES_MAX];
+        let mut order: Vec<_> = self.marks.iter().enumerate().collect();
+        order.sort_by(|a, b| a.1.from.total_cmp(&b.1.from));
+        let mut lanes = vec![None; self.marks.len()];
+        for (index, mark) in order {
+            let width = mark.name.chars().count() as f64 * LETTER_WIDTH;
+            let width = (width.min(NAME_WIDTH_MAX) + LETTER_WIDTH) / PLOT_WIDTH;
+            let from = self.x.scale.place(mark.from).min(1.0 - width);
+            if let Some(number) = ends.iter().position(|end| *end <= from) {
+                ends[number] = from + width;
+                let at_end = self.x.scale.place(mark.from) > from;
+                lanes[index] = Some(Lane { number, at_end });
+            }
+        }
+        lanes
     }
 
     fn data(&self, lines: &[Line]) -> String {
-        let rounded = |value: f64| (value * 1e5).round() / 1e5;
+        let rounded = |value: f64| (value * 1e4).round() / 1e4;
         let lines = lines.iter().map(|line| {
             let points = line.points.iter();
             let points =
@@ -208,5 +256,42 @@ mod tests {
         assert!(drawn.len() <= POINTS_DRAWN_MAX, "{}", drawn.len());
         assert!(drawn.contains(&(1234.0, 99.0)));
         assert!(drawn.is_sorted_by(|a, b| a.0 <= b.0));
+    }
+
+    #[test]
+    fn names_of_marks_do_not_lie_on_each_other() {
+        let chart = |marks: &[(&str, f64)]| Chart {
+            title: String::new(),
+            note: "",
+            across: Across::Time,
+            x: Axis::time(0.0, 100.0),
+            y: Axis::from_zero(1.0, ""),
+            unit: "",
+            is_area: false,
+            lines: Vec::new(),
+            marks: marks
+                .iter()
+                .map(|(name, from)| Mark {
+                    name: (*name).to_owned(),
+                    whole_name: String::new(),
+                    from: *from,
+                    to: None,
+                })
+                .collect(),
+        };
+        let check = |marks: &[(&str, f64)], expected: &[Option<(usize, bool)>]| {
+            let lanes = chart(marks).lanes().into_iter();
+            let lanes = lanes.map(|it| it.map(|it| (it.number, it.at_end)));
+            assert_eq!(lanes.collect::<Vec<_>>(), expected);
+        };
+        check(
+            &[("customers", 1.0), ("readers", 2.0), ("far", 60.0)],
+            &[Some((0, false)), Some((1, false)), Some((0, false))],
+        );
+        check(&[("customers", 95.0)], &[Some((0, true))]);
+        check(
+            &[("one", 3.0), ("two", 2.0), ("three", 1.0), ("four", 4.0)],
+            &[Some((2, false)), Some((1, false)), Some((0, false)), None],
+        );
     }
 }

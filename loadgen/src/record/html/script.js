@@ -32,7 +32,7 @@ for (const chart of document.querySelectorAll("[data-chart]")) {
     for (const [name, point, index] of found) {
       const row = box.appendChild(document.createElement("div"));
       row.appendChild(document.createElement("i")).className = "c" + index;
-      row.append(name + "  " + shown(point[2], data.unit));
+      row.append((name && name + "  ") + shown(point[2], data.unit));
     }
     line.style.left = first[0] * 100 + "%";
     box.style.left = first[0] > 0.5 ? "auto" : first[0] * 100 + "%";
