@@ -197,6 +197,7 @@ fn only_in<'a>(one: &'a [String], two: &[String]) -> Vec<&'a String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::environment::Disturbance;
 
     #[test]
     fn changed_lines_are_shown() {
@@ -229,7 +230,9 @@ mod tests {
 
     #[test]
     fn other_machines_and_disturbances_are_told() {
-        let first = crate::record::tests::record();
+        let mut first = crate::record::tests::record();
+        // Of this test's machine.
+        first.environment.disturbed = None;
         let mut second = first.clone();
         assert_eq!(differences(&first, &second), Vec::<String>::new());
         second.environment.kernel = "7.0".to_owned();
@@ -240,5 +243,33 @@ mod tests {
             "{lines:?}"
         );
         assert_eq!(lines[1], "second run: slow");
+    }
+
+    #[test]
+    fn a_machine_that_was_full_is_told_also_if_it_was_in_both() {
+        let with_others = |percent: f64| {
+            let mut record = crate::record::tests::record();
+            record.seconds = 10.0;
+            record.environment.disturbed = Some(Disturbance {
+                stolen_seconds: 0.0,
+                others_cpu_seconds: percent / 10.0 * record.environment.cores as f64,
+            });
+            record
+        };
+        let check = |one: f64, two: f64, expected: Option<&str>| {
+            let told = company(&with_others(one), &with_others(two));
+            assert_eq!(told.is_some(), expected.is_some(), "{told:?}");
+            assert!(
+                told.unwrap_or_default()
+                    .ends_with(expected.unwrap_or_default())
+            );
+        };
+        check(50.0, 55.0, None);
+        check(50.0, 65.0, Some("65 % during the second"));
+        check(
+            95.0,
+            96.0,
+            Some("the machine was full, and what differs may be its doing"),
+        );
     }
 }

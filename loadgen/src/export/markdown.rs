@@ -41,6 +41,18 @@ fn write_head(text: &mut String, record: &Record) {
     for note in &record.notes {
         writeln!(text, "**Note:** {}\n", escaped(note)).expect(STRING);
     }
+    for trial in &record.trials {
+        let rate = shown(trial.rate, "1/s");
+        let line = format!(
+            "- tried {rate}: {} {}",
+            trial.result.name(),
+            escaped(&trial.why)
+        );
+        writeln!(text, "{}", line.trim_end()).expect(STRING);
+    }
+    if !record.trials.is_empty() {
+        text.push('\n');
+    }
 }
 
 fn write_metrics(text: &mut String, records: &[Record]) {

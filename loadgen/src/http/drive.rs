@@ -18,7 +18,7 @@ use super::usage::{Meter, Usage};
 use super::value::{Part, value};
 use super::verdict::Verdict;
 use super::worker::Executor;
-use crate::record::ThresholdResult;
+use crate::record::{ThresholdResult, TrialResult};
 
 /// Why a run says nothing that was interrupted.
 pub(super) const CUT_SHORT: &str = "interrupted before its end";
@@ -71,11 +71,11 @@ pub(crate) struct Tried {
 }
 
 impl Tried {
-    pub(crate) fn name(&self) -> &'static str {
+    pub(crate) fn result(&self) -> TrialResult {
         match self.verdict {
-            Verdict::Passed => "held",
-            Verdict::Failed => "crossed",
-            Verdict::None(_) => "no verdict",
+            Verdict::Passed => TrialResult::Held,
+            Verdict::Failed => TrialResult::Crossed,
+            Verdict::None(_) => TrialResult::NoVerdict,
         }
     }
 

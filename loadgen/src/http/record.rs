@@ -9,7 +9,7 @@ use super::usage::Usage;
 use super::value::share;
 use super::verdict::Verdict;
 use crate::process::Process;
-use crate::record::{Better, Event, Input, Kind, Labels, Metric, Record, Start, Window};
+use crate::record::{Better, Event, Input, Kind, Labels, Metric, Record, Start, Trial, Window};
 
 /// Figures of one scenario and, where it has several, its endpoints, into the record.
 fn add(record: &mut Record, start: &Start, it: &Finished) {
@@ -160,16 +160,14 @@ pub(crate) fn of_plan(name: &str, source: &str, start: &Start, results: &Results
         record
             .metrics
             .push(metric.value(search.highest().unwrap_or(0.0)));
-        for (trial, tried) in search.tried.iter().zip(details) {
-            let why = tried.why();
-            let why = if why.is_empty() {
-                why
-            } else {
-                format!(": {why}")
-            };
-            let note = format!("tried {:.1}/s: {}{why}", trial.rate, tried.name());
-            record.notes.push(note);
-        }
+        let tried = search.tried.iter().zip(details);
+        record.trials = tried
+            .map(|(trial, tried)| Trial {
+                rate: trial.rate,
+                result: tried.result(),
+                why: tried.why(),
+            })
+            .collect();
     }
     own(&mut record, round.usage);
     record.thresholds.clone_from(&round.thresholds);

@@ -250,7 +250,7 @@ fn trials(results: &Results) -> String {
     for (trial, tried) in search.tried.iter().zip(details) {
         table.push(vec![
             format!("{:.1}", trial.rate),
-            tried.name().to_owned(),
+            tried.result().name().to_owned(),
             tried.why(),
         ]);
     }

@@ -1,7 +1,7 @@
 //! The result of any measuring run: what ran, where, and every figure; written as JSON and read back.
 
 mod csv;
-mod environment;
+pub(crate) mod environment;
 pub(crate) mod figures;
 mod html;
 mod input;
@@ -80,6 +80,9 @@ pub(crate) struct Record {
     pub(crate) windows: Vec<Window>,
     pub(crate) events: Vec<Event>,
     pub(crate) thresholds: Vec<ThresholdResult>,
+    /// The rates that a search for a breakpoint tried, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) trials: Vec<Trial>,
     /// Everything that was to hold did hold.
     pub(crate) passed: bool,
     pub(crate) interrupted: bool,
@@ -162,6 +165,35 @@ pub(crate) struct ThresholdResult {
     pub(crate) passed: bool,
 }
 
+/// A rate that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Trial {
+    /// Iterations due in a second.
+    pub(crate) rate: f64,
+    pub(crate) result: TrialResult,
+    /// The thresholds that were crossed, or why there is no verdict.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) why: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TrialResult {
+    Held,
+    Crossed,
+    NoVerdict,
+}
+
+impl TrialResult {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Crossed => "crossed",
+            Self::NoVerdict => "no verdict",
+        }
+    }
+}
+
 /// The moment a run starts: take it before the first work, and make the [`Record`] from it after the last.
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
@@ -208,6 +240,7 @@ impl Record {
             windows: Vec::new(),
             events: Vec::new(),
             thresholds: Vec::new(),
+            trials: Vec::new(),
             passed: true,
             interrupted: false,
             no_verdict: None,
@@ -275,6 +308,7 @@ impl Record {
         self.windows.extend(other.windows);
         self.events.extend(other.events);
         self.thresholds.extend(other.thresholds);
+        self.trials.extend(other.trials);
         self.seconds = other.seconds;
         self.environment.disturbed = other.environment.disturbed;
         self.passed &= other.passed;

@@ -15,7 +15,6 @@ use super::Record;
 use super::figures::shown;
 use names::Names;
 use plots::Plots;
-use trials::Trial;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -55,13 +54,8 @@ impl Record {
     }
 
     fn header(&self) -> Markup {
-        let (class, verdict) = match (self.passed, self.interrupted) {
-            (_, true) => ("bad", "interrupted"),
-            (true, false) => ("good", "passed"),
-            (false, false) => ("bad", "failed"),
-        };
-        let notes = self.notes.iter().filter(|it| Trial::parse(it).is_none());
-        let notes: Vec<_> = notes.collect();
+        let verdict = self.verdict();
+        let class = if verdict == "passed" { "good" } else { "bad" };
         html! {
             header {
                 h1 { (self.name) }
@@ -72,8 +66,8 @@ impl Record {
                     span { (shown(self.seconds, "s")) }
                     span { (self.environment.host) }
                 }
-                @if !notes.is_empty() {
-                    ul.notes { @for note in notes { li { (note) } } }
+                @if !self.notes.is_empty() {
+                    ul.notes { @for note in &self.notes { li { (note) } } }
                 }
             }
         }

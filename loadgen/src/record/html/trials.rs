@@ -2,37 +2,15 @@
 
 use maud::{Markup, html};
 
-use crate::record::Record;
 use crate::record::figures::shown;
-
-pub(super) struct Trial {
-    rate: f64,
-    held: bool,
-}
-
-impl Trial {
-    /// A record has its trials as notes: `tried 800.0/s: held`.
-    pub(super) fn parse(note: &str) -> Option<Self> {
-        let (rate, result) = note.strip_prefix("tried ")?.split_once("/s: ")?;
-        let held = match result {
-            "held" => true,
-            "crossed" => false,
-            _ => return None,
-        };
-        let rate = rate.parse().ok()?;
-        Some(Self { rate, held })
-    }
-}
+use crate::record::{Record, TrialResult};
 
 /// Every rate in the order they were tried, or nothing of a run without a search.
 pub(super) fn section(record: &Record) -> Markup {
-    let trials: Vec<_> = record
-        .notes
-        .iter()
-        .filter_map(|it| Trial::parse(it))
-        .collect();
+    let trials = &record.trials;
     let greatest = trials.iter().map(|it| it.rate).fold(1e-9, f64::max);
-    let highest = trials.iter().filter(|it| it.held).map(|it| it.rate);
+    let held = trials.iter().filter(|it| it.result == TrialResult::Held);
+    let highest = held.map(|it| it.rate);
     let highest = highest.reduce(f64::max);
     html! {
         @if !trials.is_empty() {
@@ -44,13 +22,14 @@ pub(super) fn section(record: &Record) -> Markup {
                 }
             }
             div.card { table.trials {
-                tr { th.value { "Rate" } th { "" } th { "Thresholds" } }
-                @for trial in &trials {
-                    @let class = if trial.held { "good" } else { "bad" };
+                tr { th.value { "Rate" } th { "" } th { "Thresholds" } th { "Why" } }
+                @for trial in trials {
+                    @let class = if trial.result == TrialResult::Held { "good" } else { "bad" };
                     tr.chosen[highest == Some(trial.rate)] {
                         td.value { (shown(trial.rate, "1/s")) }
                         td.bar { i.(class) style=(format!("width:{:.1}%", trial.rate / greatest * 100.0)) {} }
-                        td.(class) { @if trial.held { "held" } @else { "crossed" } }
+                        td.(class) { (trial.result.name()) }
+                        td { (trial.why) }
                     }
                 }
             } }
@@ -61,34 +40,27 @@ pub(super) fn section(record: &Record) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Trial;
     use crate::record::tests::record;
 
     #[test]
-    fn trials_are_read_from_notes() {
-        let check = |note: &str, expected: Option<(f64, bool)>| {
-            assert_eq!(Trial::parse(note).map(|it| (it.rate, it.held)), expected);
-        };
-        check("tried 800.0/s: held", Some((800.0, true)));
-        check("tried 1600.5/s: crossed", Some((1600.5, false)));
-        check("tried everything", None);
-        check("tried 5/s: perhaps", None);
-    }
-
-    #[test]
-    fn trials_are_a_table_and_no_notes() {
+    fn trials_are_a_table() {
         let mut record = record();
-        record.notes = ["tried 400.0/s: held", "tried 800.0/s: crossed", "mind this"]
-            .map(str::to_owned)
-            .to_vec();
+        let trial = |rate: f64, result, why: &str| Trial {
+            rate,
+            result,
+            why: why.to_owned(),
+        };
+        record.trials = vec![
+            trial(400.0, TrialResult::Held, ""),
+            trial(800.0, TrialResult::Crossed, "error_rate < 1%"),
+        ];
         let page = record.html();
         assert!(page.contains("of the trial at 400/s"), "{page}");
         assert!(
             page.contains(r#"class="bad" style="width:100.0%""#),
             "{page}"
         );
-        assert!(
-            page.contains("<li>mind this</li>") && !page.contains("<li>tried"),
-            "{page}"
-        );
+        assert!(page.contains("<td>error_rate &lt; 1%</td>"), "{page}");
     }
 }
