@@ -414,8 +414,13 @@ async fn an_interruption_still_prints_the_summary() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(code(&output), 0, "{output:?}");
-    assert!(stdout(&output).contains("interrupted") && stdout(&output).contains("corrected"));
+    assert_eq!(code(&output), 1, "{output:?}");
+    let stdout = stdout(&output);
+    assert!(stdout.contains("corrected"), "{stdout}");
+    assert!(
+        stdout.ends_with("NO VERDICT: interrupted before its end\n"),
+        "{stdout}"
+    );
 }
 
 #[tokio::test]

@@ -94,8 +94,8 @@ impl Walk {
     }
 }
 
-/// Like `[u8]::is_ascii`, but with few branches whose way depends on the length: 71 ns per span instead of 78 with a loop
-/// over words (`benches/wire.rs`).
+/// Like `[u8]::is_ascii`, but with few branches whose way depends on the length: 72 ns per span, as `loadgen` sends them,
+/// instead of 78 with a loop over words.
 #[inline]
 fn is_ascii(bytes: &[u8]) -> bool {
     let (chunks, _) = bytes.as_chunks::<32>();
