@@ -18,6 +18,54 @@ const LOOK: Duration = Duration::from_millis(200);
 /// After a failure the backend is asked once, and for no longer than this.
 const LAST_LOOK_MAX: Duration = Duration::from_secs(3);
 
+/// Looks at a count until it says all that it ever will. Counting may take long: what is told was true when it was asked.
+struct Looks {
+    steady: Duration,
+    expected: u64,
+    delivered: u64,
+    /// When the count was told for the first time, and when it was asked for last.
+    span: Option<(Instant, Instant)>,
+    /// How often in a row it was the expected one.
+    equal: u32,
+}
+
+impl Looks {
+    fn new(steady: Duration, expected: u64) -> Self {
+        Self {
+            steady,
+            expected,
+            delivered: 0,
+            span: None,
+            equal: 0,
+        }
+    }
+
+    /// What was `asked` for and `told` then; whether it has changed.
+    fn look(&mut self, delivered: u64, asked: Instant, told: Instant) -> bool {
+        self.equal = match delivered == self.expected {
+            true => self.equal + 1,
+            false => 0,
+        };
+        match &mut self.span {
+            Some((_, last)) if self.delivered == delivered => {
+                *last = asked;
+                false
+            }
+            span => {
+                *span = Some((told, asked));
+                self.delivered = delivered;
+                true
+            }
+        }
+    }
+
+    /// Twice the expected one: what comes twice has had a moment to come. Or one that has not changed for long.
+    fn are_enough(&self) -> bool {
+        let steady = |(first, last): (Instant, Instant)| last.saturating_duration_since(first);
+        self.equal >= 2 || self.span.is_some_and(|span| steady(span) >= self.steady)
+    }
+}
+
 impl Stage<'_> {
     /// Waits until all that must arrive has, or nothing more comes.
     pub(super) async fn drain(&mut self, step: &Drain) -> anyhow::Result<()> {
@@ -27,33 +75,27 @@ impl Stage<'_> {
         self.loads_end(None, Instant::now() + limit * 100).await?;
         let mut ledger = self.sent().await?;
         let deadline = Instant::now() + limit;
-        let mut changed = (Instant::now(), self.run.seconds());
-        let mut looks_equal = 0;
-        ledger.delivered = self.counted("delivered").await?.context(NO_COUNTER)?;
-        loop {
-            looks_equal = match ledger.delivered == ledger.expected() {
-                true => looks_equal + 1,
-                false => 0,
-            };
-            // Twice the same: what comes twice has had a moment to come.
-            if looks_equal == 2 || changed.0.elapsed() >= steady {
-                ledger.complete = true;
-                break;
-            }
+        let (asked, mut changed_at) = (Instant::now(), self.run.seconds());
+        let delivered = self.counted("delivered").await?.context(NO_COUNTER)?;
+        let mut looks = Looks::new(steady, ledger.expected());
+        looks.look(delivered, asked, Instant::now());
+        while !looks.are_enough() {
             if Instant::now() > deadline {
                 self.result
                     .note(format!("the count still changed after {limit:?}"));
                 break;
             }
             self.pause(LOOK).await?;
-            let now = self.counted("delivered").await?.context(NO_COUNTER)?;
-            if now != ledger.delivered {
-                ledger.delivered = now;
-                changed = (Instant::now(), self.run.seconds());
+            let (asked, seconds) = (Instant::now(), self.run.seconds());
+            let delivered = self.counted("delivered").await?.context(NO_COUNTER)?;
+            if looks.look(delivered, asked, Instant::now()) {
+                changed_at = seconds;
             }
         }
+        ledger.complete = looks.are_enough();
+        ledger.delivered = looks.delivered;
         ledger.counted_twice = self.counted("duplicated").await?;
-        ledger.seconds = changed.1 - self.load_began.unwrap_or(self.result.from);
+        ledger.seconds = changed_at - self.load_began.unwrap_or(self.result.from);
         self.keep(ledger);
         Ok(())
     }
@@ -135,3 +177,30 @@ impl Stage<'_> {
 
 const NO_COUNTER: &str =
     "no component has a counter `delivered`: add [component.monitoring.counter.delivered]";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_that_takes_long_is_no_count_that_does_not_change() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut looks = Looks::new(Duration::from_secs(3), 10);
+        // Asked before the last of it had come.
+        assert!(looks.look(8, at(0), at(5)) && !looks.are_enough());
+        assert!(looks.look(10, at(6), at(7)) && !looks.are_enough());
+        assert!(!looks.look(10, at(8), at(9)) && looks.are_enough());
+        // What is missing is waited for as long as was asked for.
+        let mut looks = Looks::new(Duration::from_secs(3), 10);
+        looks.look(8, at(0), at(5));
+        looks.look(8, at(6), at(20));
+        assert!(!looks.are_enough());
+        looks.look(8, at(21), at(22));
+        assert!(looks.are_enough());
+        // More than there should be comes to light as well.
+        let mut looks = Looks::new(Duration::from_secs(3), 10);
+        looks.look(10, at(0), at(0));
+        assert!(looks.look(12, at(1), at(1)) && !looks.are_enough());
+    }
+}
