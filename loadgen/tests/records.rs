@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use serde_json::Value;
+
 const LOADGEN: &str = env!("CARGO_BIN_EXE_loadgen");
 
 /// A sink process, killed when dropped.
@@ -23,7 +25,7 @@ impl Sink {
         let mut line = String::new();
         let out = child.stdout.take().unwrap();
         BufReader::new(out).read_line(&mut line).unwrap();
-        let addresses: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let addresses: Value = serde_json::from_str(&line).unwrap();
         Self {
             child,
             address: addresses["otlp_http"].as_str().unwrap().to_owned(),
@@ -115,8 +117,8 @@ fn runs_are_recorded_compared_and_exported() {
         "/distributions/0/buckets",
         "/metrics/1/values",
     ] {
-        let of = |text: &[u8]| -> serde_json::Value {
-            let value: serde_json::Value = serde_json::from_slice(text).unwrap();
+        let of = |text: &[u8]| -> Value {
+            let value: Value = serde_json::from_slice(text).unwrap();
             value.pointer(part).unwrap().clone()
         };
         assert_eq!(of(&json), of(&read), "{part}");
@@ -129,8 +131,8 @@ fn what_cannot_be_compared_is_refused() {
     let folder = folder.path();
     let sink = Sink::start(&[]);
     record(folder, &sink, "a");
-    let other = std::fs::read_to_string(folder.join("a.json")).unwrap();
-    let other = other.replace("\"kind\": \"otlp\"", "\"kind\": \"http\"");
+    let a = std::fs::read_to_string(folder.join("a.json")).unwrap();
+    let other = a.replace("\"kind\": \"otlp\"", "\"kind\": \"http\"");
     std::fs::write(folder.join("b.json"), other).unwrap();
     std::fs::write(folder.join("c.json"), "{}").unwrap();
     let check = |args: &[&str], code: i32, part: &str| {
@@ -146,6 +148,17 @@ fn what_cannot_be_compared_is_refused() {
         2,
         "no metric in common",
     );
+    // What was measured has other labels, so that only loadgen's own figures are in both.
+    let mut other: Value = serde_json::from_str(&a).unwrap();
+    for metric in other["metrics"].as_array_mut().unwrap() {
+        if metric["labels"]["process"].is_null() {
+            metric["labels"]["endpoint"] = "other".into();
+        }
+    }
+    std::fs::write(folder.join("d.json"), other.to_string()).unwrap();
+    let compare = ["compare", "a.json", "d.json", "--max-regression", "5"];
+    check(&compare, 2, "nothing was held to --max-regression");
+    check(&compare[..3], 0, "");
     check(&["compare", "a.json", "c.json"], 1, "c.json is no record");
     check(
         &["compare", "a.json", "absent.json"],

@@ -50,10 +50,11 @@ pub(super) fn missing(first: &Record, second: &Record, names: &[String]) -> Vec<
         let alone: Vec<_> = wanted.filter(|it| !is_there(it)).collect();
         let example = alone.first()?;
         let title = titled(&example.name, &example.labels);
-        let count = alone.len();
-        Some(format!(
-            "only in the {which} run: {count} metrics, such as {title}"
-        ))
+        let more = match alone.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        Some(format!("only in the {which} run: {title}{more}"))
     };
     let lines = [
         only_in("first", first, second),
@@ -197,7 +198,7 @@ fn only_in<'a>(one: &'a [String], two: &[String]) -> Vec<&'a String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::environment::Disturbance;
+    use crate::record::Disturbance;
 
     #[test]
     fn changed_lines_are_shown() {

@@ -11,14 +11,14 @@ use tokio::time::Instant;
 use super::options::{Load, Mode};
 use super::progress::{Progress, View, Watched};
 use super::run::{Control, Outcome, Work, measure};
-use super::scenario::search::{Limits, Search, Trial};
+use super::scenario::search::{self, Limits, Search};
 use super::scenario::threshold::Threshold;
 use super::scenario::{Plan, Scenario};
 use super::usage::{Meter, Usage};
 use super::value::{Part, value};
 use super::verdict::Verdict;
 use super::worker::Executor;
-use crate::record::{ThresholdResult, TrialResult};
+use crate::record::{ThresholdResult, Trial, TrialResult};
 
 /// Why a run says nothing that was interrupted.
 pub(super) const CUT_SHORT: &str = "interrupted before its end";
@@ -61,34 +61,7 @@ pub(crate) struct Round {
 pub(crate) struct Results {
     /// The round that counts: the last that held, of a search.
     pub(crate) round: Round,
-    pub(crate) search: Option<(Search, Vec<Tried>)>,
-}
-
-/// What came of a rate that was tried.
-pub(crate) struct Tried {
-    pub(crate) verdict: Verdict,
-    pub(crate) thresholds: Vec<ThresholdResult>,
-}
-
-impl Tried {
-    pub(crate) fn result(&self) -> TrialResult {
-        match self.verdict {
-            Verdict::Passed => TrialResult::Held,
-            Verdict::Failed => TrialResult::Crossed,
-            Verdict::None(_) => TrialResult::NoVerdict,
-        }
-    }
-
-    /// The thresholds that were crossed, or why it says nothing.
-    pub(crate) fn why(&self) -> String {
-        let crossed = self.thresholds.iter().filter(|it| !it.passed);
-        let crossed: Vec<_> = crossed.map(|it| it.expression.as_str()).collect();
-        match &self.verdict {
-            Verdict::None(why) => why.clone(),
-            Verdict::Failed if crossed.is_empty() => "no request succeeded".to_owned(),
-            _ => crossed.join(", "),
-        }
-    }
+    pub(crate) search: Option<(Search, Vec<Trial>)>,
 }
 
 /// Ends a run early: by a signal, or by a threshold.
@@ -105,6 +78,21 @@ impl Round {
     /// An interruption from outside, so that not all was sent that was to be.
     pub(crate) fn was_cut_short(&self) -> bool {
         self.interrupted && self.aborted.is_none()
+    }
+
+    /// What it says of `rate`.
+    fn trial(&self, rate: f64) -> Trial {
+        let crossed = self.thresholds.iter().filter(|it| !it.passed);
+        let crossed: Vec<_> = crossed.map(|it| it.expression.as_str()).collect();
+        let (result, why) = match self.verdict() {
+            Verdict::Passed => (TrialResult::Held, String::new()),
+            Verdict::None(why) => (TrialResult::NoVerdict, why),
+            Verdict::Failed if crossed.is_empty() => {
+                (TrialResult::Crossed, "no request succeeded".to_owned())
+            }
+            Verdict::Failed => (TrialResult::Crossed, crossed.join(", ")),
+        };
+        Trial { rate, result, why }
     }
 
     pub(crate) fn verdict(&self) -> Verdict {
@@ -141,7 +129,7 @@ async fn search<E: Executor>(
     make_executor: impl Fn(usize, usize) -> E + Clone + Send + Sync + 'static,
 ) -> anyhow::Result<Results> {
     let mut search = Search::new(limits);
-    let (mut details, mut best, mut last) = (Vec::new(), None, None);
+    let (mut trials, mut best, mut last) = (Vec::new(), None, None);
     while let Some(rate) = search.next() {
         let load = Load {
             mode: Mode::Open { rate },
@@ -156,14 +144,11 @@ async fn search<E: Executor>(
             last = Some(tried);
             break;
         }
-        let verdict = tried.verdict();
-        let held = verdict == Verdict::Passed;
+        let trial = tried.trial(rate);
+        let held = trial.result == TrialResult::Held;
         tracing::info!(rate, held, "tried a rate");
-        search.tried.push(Trial { rate, held });
-        details.push(Tried {
-            verdict,
-            thresholds: tried.thresholds.clone(),
-        });
+        search.tried.push(search::Trial { rate, held });
+        trials.push(trial);
         match held {
             true => best = Some(tried),
             false => last = Some(tried),
@@ -179,7 +164,7 @@ async fn search<E: Executor>(
     round.bottleneck = round.bottleneck.or(bottleneck);
     Ok(Results {
         round,
-        search: Some((search, details)),
+        search: Some((search, trials)),
     })
 }
 

@@ -9,7 +9,7 @@ use super::usage::Usage;
 use super::value::share;
 use super::verdict::Verdict;
 use crate::process::Process;
-use crate::record::{Better, Event, Input, Kind, Labels, Metric, Record, Start, Trial, Window};
+use crate::record::{Better, Event, Input, Kind, LATENESS, Labels, Metric, Record, Start, Window};
 
 /// Figures of one scenario and, where it has several, its endpoints, into the record.
 fn add(record: &mut Record, start: &Start, it: &Finished) {
@@ -36,11 +36,7 @@ fn add(record: &mut Record, start: &Start, it: &Finished) {
                 .labels(&labels)
                 .value(dropped),
         );
-        record.add_latencies("lateness", &labels, lateness);
-        // The generator's clock, and nothing of the service.
-        let own = record.metrics.iter_mut().rev();
-        own.take_while(|it| it.name.starts_with("lateness_"))
-            .for_each(|it| it.better = Better::Neither);
+        record.add_latencies(LATENESS, &labels, lateness);
     }
     if let Some(took) = it.recovery.and_then(|it| it.took) {
         let metric = Metric::new("recovery", "s", Better::Lower);
@@ -155,19 +151,12 @@ pub(crate) fn of_plan(name: &str, source: &str, start: &Start, results: &Results
     for it in &round.finished {
         add(&mut record, start, it);
     }
-    if let Some((search, details)) = &results.search {
+    if let Some((search, trials)) = &results.search {
         let metric = Metric::new("breakpoint", "1/s", Better::Higher);
         record
             .metrics
             .push(metric.value(search.highest().unwrap_or(0.0)));
-        let tried = search.tried.iter().zip(details);
-        record.trials = tried
-            .map(|(trial, tried)| Trial {
-                rate: trial.rate,
-                result: tried.result(),
-                why: tried.why(),
-            })
-            .collect();
+        record.trials.clone_from(trials);
     }
     own(&mut record, round.usage);
     record.thresholds.clone_from(&round.thresholds);

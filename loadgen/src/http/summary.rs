@@ -243,15 +243,15 @@ fn checks(round: &Round) -> String {
 }
 
 fn trials(results: &Results) -> String {
-    let Some((search, details)) = &results.search else {
+    let Some((search, trials)) = &results.search else {
         return String::new();
     };
     let mut table = Table::new(&["rate tried", "result", "why"]);
-    for (trial, tried) in search.tried.iter().zip(details) {
+    for trial in trials {
         table.push(vec![
             format!("{:.1}", trial.rate),
-            tried.result().name().to_owned(),
-            tried.why(),
+            trial.result.name().to_owned(),
+            trial.why.clone(),
         ]);
     }
     let highest = match search.highest() {

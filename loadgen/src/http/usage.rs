@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::drive::Finished;
-use crate::process::{Process, machine_cpu};
+use crate::record::Counters;
 use crate::stats::Latencies;
 
 /// A generator that is later than this for one request in a hundred measures itself.
@@ -18,8 +18,7 @@ const OTHERS_SHARE_MAX: f64 = 0.5;
 /// Takes the time of a run.
 pub(super) struct Meter {
     start: Instant,
-    own: Duration,
-    machine: Option<Duration>,
+    counters: Counters,
 }
 
 /// CPU time during a run.
@@ -35,8 +34,7 @@ impl Meter {
     pub(super) fn start() -> Self {
         Self {
             start: Instant::now(),
-            own: Process::own().cpu().unwrap_or_default(),
-            machine: machine_cpu().ok(),
+            counters: Counters::read(),
         }
     }
 
@@ -45,13 +43,11 @@ impl Meter {
     }
 
     pub(super) fn stop(self) -> Usage {
-        let cpu = Process::own().cpu().unwrap_or_default();
-        let cpu = cpu.saturating_sub(self.own);
-        let machine = machine_cpu().ok().zip(self.machine);
+        let spent = Counters::read().since(&self.counters);
         Usage {
-            cpu,
+            cpu: spent.own.unwrap_or_default(),
             wall: self.start.elapsed(),
-            others: machine.map(|(now, then)| now.saturating_sub(then).saturating_sub(cpu)),
+            others: spent.others(),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::drive::Run;
 use super::payload::Facts;
 use super::report::{Counts, Report};
 use crate::process::Process;
-use crate::record::{Better, Input, Kind, Labels, Metric, Record, Start};
+use crate::record::{Better, Input, Kind, LATENESS, Labels, Metric, Record, Start};
 
 /// Of one repetition, which began this long after the start.
 pub(super) fn of(start: &Start, report: &Report, run: &Run, began: Duration) -> Record {
@@ -24,13 +24,8 @@ pub(super) fn of(start: &Start, report: &Report, run: &Run, began: Duration) -> 
     record.add_latencies("latency", &Labels::new(), &run.tally.latency);
     if report.rate.is_some() {
         record.add_latencies("service", &Labels::new(), &run.tally.service);
-        record.add_latencies("lateness", &Labels::new(), &run.tally.lateness);
+        record.add_latencies(LATENESS, &Labels::new(), &run.tally.lateness);
     }
-    // How late the generator was says nothing for or against the server.
-    let lateness = record.metrics.iter_mut();
-    lateness
-        .filter(|metric| metric.name.starts_with("lateness_"))
-        .for_each(|metric| metric.better = Better::Neither);
     record.metrics.extend(own(report));
     record.series = run.timeline.series(run.wall, &Labels::new());
     let points = record

@@ -33,14 +33,30 @@ pub(crate) struct Disturbance {
 
 /// CPU times so far; `None` where the system does not say.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Counters {
+pub(crate) struct Counters {
     machine: Option<Duration>,
     stolen: Option<Duration>,
-    own: Option<Duration>,
+    pub(crate) own: Option<Duration>,
 }
 
 impl Counters {
-    pub(super) fn read() -> Self {
+    /// From `then` until these. What a machine has counted back is nothing.
+    pub(crate) fn since(&self, then: &Self) -> Self {
+        let since =
+            |now: Option<Duration>, then: Option<Duration>| Some(now?.saturating_sub(then?));
+        Self {
+            machine: since(self.machine, then.machine),
+            stolen: since(self.stolen, then.stolen),
+            own: since(self.own, then.own),
+        }
+    }
+
+    /// Of all processes but this one.
+    pub(crate) fn others(&self) -> Option<Duration> {
+        Some(self.machine?.saturating_sub(self.own?))
+    }
+
+    pub(crate) fn read() -> Self {
         Self {
             machine: machine_cpu().ok(),
             stolen: stolen_cpu().ok(),
@@ -74,19 +90,12 @@ impl Environment {
 
     /// Notes what else the machine has done since `start`.
     pub(super) fn disturbed_since(mut self, start: &Counters) -> Self {
-        let now = Counters::read();
-        let since = |now: Option<Duration>, then: Option<Duration>| {
-            Some(now?.saturating_sub(then?).as_secs_f64())
-        };
-        let machine = since(now.machine, start.machine);
-        let own = since(now.own, start.own);
-        let stolen = since(now.stolen, start.stolen);
-        self.disturbed = (|| {
-            Some(Disturbance {
-                stolen_seconds: stolen?,
-                others_cpu_seconds: (machine? - own?).max(0.0),
-            })
-        })();
+        let spent = Counters::read().since(start);
+        let both = spent.stolen.zip(spent.others());
+        self.disturbed = both.map(|(stolen, others)| Disturbance {
+            stolen_seconds: stolen.as_secs_f64(),
+            others_cpu_seconds: others.as_secs_f64(),
+        });
         self
     }
 }

@@ -1,7 +1,7 @@
 //! The result of any measuring run: what ran, where, and every figure; written as JSON and read back.
 
 mod csv;
-pub(crate) mod environment;
+mod environment;
 pub(crate) mod figures;
 mod html;
 mod input;
@@ -20,8 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::stats::Latencies;
 use crate::text::utc_time;
-use environment::Counters;
-pub(crate) use environment::Environment;
+#[cfg(test)]
+pub(crate) use environment::Disturbance;
+pub(crate) use environment::{Counters, Environment};
 pub(crate) use input::Input;
 pub(crate) use output::{Output, check_writable};
 pub(crate) use sampler::Sampler;
@@ -33,6 +34,9 @@ const SCHEMA: u32 = 1;
 const FILE_BYTES_MAX: u64 = 512 << 20;
 /// Points kept of one series: one hour of seconds, and more than a screen has columns.
 pub(crate) const POINTS_MAX: usize = 3_600;
+
+/// How late the generator's own clock was.
+pub(crate) const LATENESS: &str = "lateness";
 
 /// What kind of run it was; only runs of one kind can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -249,12 +253,16 @@ impl Record {
     }
 
     /// Adds a histogram of latencies as distribution `name` and its figures as metrics `name_p99` and so
-    /// on; nothing when it is empty.
+    /// on; nothing when it is empty. `lateness` is the generator's own, and says nothing for or against what was measured.
     pub(crate) fn add_latencies(&mut self, name: &str, labels: &Labels, latencies: &Latencies) {
         let summary = latencies.summary();
         if summary.count == 0 {
             return;
         }
+        let better = match name {
+            LATENESS => Better::Neither,
+            _ => Better::Lower,
+        };
         for (figure, value) in [
             ("avg", summary.avg),
             ("min", summary.min),
@@ -265,7 +273,7 @@ impl Record {
             ("p999", summary.p999),
             ("max", summary.max),
         ] {
-            let metric = Metric::new(format!("{name}_{figure}"), "ms", Better::Lower);
+            let metric = Metric::new(format!("{name}_{figure}"), "ms", better);
             self.metrics.push(metric.labels(labels).value(value));
         }
         self.distributions.push(Distribution {

@@ -21,6 +21,13 @@ pub(crate) fn record() -> Record {
     record
 }
 
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
 #[test]
 fn a_record_is_read_as_it_was_written() {
     let mut record = record();

@@ -57,7 +57,9 @@ impl Wasm {
                 _ => "path",
             };
             let what = match failure {
-                Failure::Timeout(_) => "start the plugin, for which it has ten times its `timeout`",
+                Failure::Timeout(_) => {
+                    "start the plugin, which may take ten times its `timeout`, at least a second"
+                }
                 _ => "start the plugin",
             };
             ComponentError::new(what, failure).at(key)

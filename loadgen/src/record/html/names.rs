@@ -142,15 +142,8 @@ pub(super) fn figure(name: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tests::record;
+    use crate::record::tests::{labels, record};
     use crate::record::{Better, Metric};
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        let pairs = pairs.iter();
-        pairs
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
-    }
 
     #[test]
     fn a_url_loses_its_host() {

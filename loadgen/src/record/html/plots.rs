@@ -312,17 +312,10 @@ fn marks(record: &Record, from: f64, to: f64) -> Vec<Mark> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tests::record;
-    use crate::record::{Labels, Window};
+    use crate::record::Window;
+    use crate::record::tests::{labels, record};
     use crate::stats::Latencies;
     use std::time::Duration;
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        let pairs = pairs.iter();
-        pairs
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
-    }
 
     fn empty() -> Record {
         let mut record = record();
