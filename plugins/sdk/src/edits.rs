@@ -57,6 +57,7 @@ impl Edits {
         self.push(range, self.inserted.len() - before);
     }
 
+    #[inline(always)]
     fn push(&mut self, range: Range<usize>, length: usize) {
         self.grown += length as isize - range.len() as isize;
         self.list.push(Edit {

@@ -44,6 +44,7 @@ mod edits;
 pub mod guest;
 pub mod host;
 mod node;
+mod search;
 mod shape;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;

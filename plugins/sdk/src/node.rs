@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::ops::Range;
 
 use crate::edits::Edits;
+use crate::search;
 use crate::shape::Kind;
 use crate::value::{self, IntoValue, Value};
 use crate::wire::{self, Field, Fields, Wire};
@@ -14,7 +15,7 @@ pub(crate) struct Node<'e> {
     pub(crate) body: Range<usize>,
     pub(crate) kind: Kind,
     /// The messages that it stands in.
-    pub(crate) place: Place,
+    pub(crate) place: &'e Place,
     pub(crate) draft: &'e mut Draft,
 }
 
@@ -33,8 +34,6 @@ pub(crate) struct Draft {
     touched: Vec<Touched>,
     /// How many are new.
     added: u32,
-    /// Where the attributes end in the input, once a search has come that far.
-    attributes_end: Option<u32>,
     /// Where the last field of each number stands in the input, [`NOWHERE`] if there is none, once a plugin asks for one: those
     /// that look at attributes only do not pay for it.
     places: OnceCell<[u32; PLACES]>,
@@ -66,7 +65,7 @@ pub(crate) struct Loss {
 struct Touched {
     /// Where it stands in the input; from [`NEW`] on if it is new.
     place: u32,
-    /// The `KeyValue` that it is now, in what is written; `None` if it is removed.
+    /// The field that it is now, in what is written; `None` if it is removed.
     now: Option<Range<usize>>,
 }
 
@@ -82,7 +81,6 @@ impl Draft {
     pub(crate) fn clear(&mut self) {
         self.touched.clear();
         self.added = 0;
-        self.attributes_end = None;
         self.places = OnceCell::new();
         self.fields.clear();
         self.written.clear();
@@ -110,29 +108,34 @@ impl Draft {
         (place != NOWHERE).then_some(place as usize)
     }
 
+    /// All that is changed, if it is one new attribute.
+    pub(crate) fn added(&self) -> Option<&[u8]> {
+        match self.touched.as_slice() {
+            [
+                Touched {
+                    place: NEW,
+                    now: Some(now),
+                },
+            ] if self.fields.is_empty() => Some(wire::slice(&self.written, now.clone())),
+            _ => None,
+        }
+    }
+
     /// Adds the changes of the message in `body`, in order.
-    pub(crate) fn changes(
-        &self,
-        input: &[u8],
-        body: &Range<usize>,
-        kind: Kind,
-        changes: &mut Vec<Change>,
-    ) {
+    pub(crate) fn changes(&self, input: &[u8], body: &Range<usize>, changes: &mut Vec<Change>) {
         if self.touched.is_empty() && self.fields.is_empty() {
             return;
         }
         for Touched { place, now } in &self.touched {
             let old = (*place < NEW).then(|| wire::field_at(input, *place as usize));
             let old = old.flatten().map(|field| field.whole);
-            let Some(pair) = now else {
+            let Some(field) = now else {
                 changes.extend(old.map(Change::removal));
                 continue;
             };
-            let end = self.attributes_end.map_or(body.end, |end| end as usize);
             changes.push(Change {
-                range: old.unwrap_or(end..end),
-                head: Some((kind.attributes(), pair.len())),
-                written: pair.clone(),
+                range: old.unwrap_or(body.end..body.end),
+                written: field.clone(),
             });
         }
         if !self.fields.is_empty() {
@@ -156,7 +159,6 @@ impl Draft {
             }
             changes.push(Change {
                 range: place,
-                head: None,
                 written: set.written.clone(),
             });
         }
@@ -173,9 +175,6 @@ impl Draft {
 
     /// Writes what a change puts in.
     pub(crate) fn write(&self, change: &Change, to: &mut Vec<u8>) {
-        if let Some((number, length)) = change.head {
-            wire::put_head(to, number, length);
-        }
         to.extend_from_slice(wire::slice(&self.written, change.written.clone()));
     }
 }
@@ -184,8 +183,6 @@ impl Draft {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) range: Range<usize>,
-    /// The number and length of the field that is written, if that is not part of it.
-    head: Option<(u32, usize)>,
     written: Range<usize>,
 }
 
@@ -193,16 +190,13 @@ impl Change {
     fn removal(range: Range<usize>) -> Self {
         Self {
             range,
-            head: None,
             written: 0..0,
         }
     }
 
     /// By how much it makes the message longer.
     pub(crate) fn grown(&self) -> isize {
-        let head = self.head;
-        let head = head.map_or(0, |(number, length)| wire::head_length(number, length));
-        (head + self.written.len()) as isize - self.range.len() as isize
+        self.written.len() as isize - self.range.len() as isize
     }
 }
 
@@ -299,8 +293,9 @@ impl Node<'_> {
     #[inline]
     fn pair_of(&self, place: u32) -> Option<&[u8]> {
         if let Ok(found) = self.draft.touched_at(place) {
-            let now = self.draft.touched.get(found)?.now.clone()?;
-            return Some(wire::slice(&self.draft.written, now));
+            let now = self.draft.touched.get(found)?.now.as_ref()?;
+            let field = wire::field_at(&self.draft.written, now.start)?;
+            return Some(wire::slice(&self.draft.written, field.value));
         }
         let field = wire::field_at(self.input, place as usize)?;
         Some(wire::slice(self.input, field.value))
@@ -308,36 +303,36 @@ impl Node<'_> {
 
     /// Where the attribute with this key stands, the first of them if there are several.
     #[inline]
-    fn find(&mut self, key: &str) -> Option<u32> {
+    fn find(&self, key: &str) -> Option<u32> {
         let key = key.as_bytes();
-        let draft = &*self.draft;
-        let has_key =
-            |now: &Range<usize>| value::key(wire::slice(&draft.written, now.clone())) == key;
-        let mut touched = draft.touched.iter();
-        let touched = touched.find(|touched| touched.now.as_ref().is_some_and(has_key));
-        let touched = touched.map(|touched| touched.place);
-        match (touched, self.find_untouched(key)) {
+        let untouched = self.find_untouched(key);
+        if self.draft.touched.is_empty() {
+            return untouched;
+        }
+        let has_key = |place: &u32| {
+            self.pair_of(*place)
+                .is_some_and(|pair| value::key(pair) == key)
+        };
+        let places = self.draft.touched.iter().map(|touched| touched.place);
+        let touched = places.filter(has_key).min();
+        match (touched, untouched) {
             (Some(touched), Some(untouched)) => Some(touched.min(untouched)),
             (touched, untouched) => touched.or(untouched),
         }
     }
 
-    /// The same of those that are as they came: one pass that keeps nothing, which is most of what plugins that set an
-    /// attribute cost.
-    fn find_untouched(&mut self, key: &[u8]) -> Option<u32> {
+    /// The same of those that are as they came. A key that stands nowhere in the message is no attribute's, and to see that costs
+    /// half of a walk over its fields.
+    fn find_untouched(&self, key: &[u8]) -> Option<u32> {
         let bytes = wire::slice(self.input, 0..self.body.end);
         let number = self.kind.attributes();
-        let mut end = self.body.end;
         let mut at = self.body.start;
+        if !search::contains(wire::slice(bytes, at..self.body.end), key) {
+            return None;
+        }
         loop {
-            let passed = wire::pass_over(bytes, at, number, key.len());
-            at = passed.at as usize;
-            if passed.attributes_end > 0 {
-                end = passed.attributes_end as usize;
-            }
-            let Some(field) = wire::field_at(bytes, at) else {
-                break;
-            };
+            at = wire::pass_over(bytes, at, number, key.len());
+            let field = wire::field_at(bytes, at)?;
             at = field.whole.end;
             if field.number == number && field.wire == Wire::Bytes {
                 let place = field.whole.start as u32;
@@ -345,11 +340,8 @@ impl Node<'_> {
                 if has_key && self.draft.touched_at(place).is_err() {
                     return Some(place);
                 }
-                end = at;
             }
         }
-        self.draft.attributes_end = Some(end as u32);
-        None
     }
 
     /// The start of a look at the attributes.
@@ -422,7 +414,12 @@ impl Node<'_> {
     ) {
         let draft = &mut *self.draft;
         let start = draft.written.len();
-        value::write_pair(&mut draft.written, key.as_bytes(), value);
+        value::write_attribute(
+            &mut draft.written,
+            self.kind.attributes(),
+            key.as_bytes(),
+            value,
+        );
         let now = Some(start..draft.written.len());
         let place = place.unwrap_or_else(|| {
             draft.added += 1;

@@ -281,24 +281,18 @@ fn any_pair(bytes: &[u8]) -> (&str, Value<'_>) {
     (key, value)
 }
 
-/// Writes a `KeyValue`. The value's length stands before it and is known after it: nearly always it fits into the byte that is
-/// kept free.
-pub(crate) fn write_pair(to: &mut Vec<u8>, key: &[u8], value: &(impl IntoValue + ?Sized)) {
-    wire::put_bytes(to, KEY, key);
-    wire::put_head(to, VALUE, 0);
-    let start = to.len();
-    value.write_to(to);
-    let length = to.len() - start;
-    if length < 0x80 {
-        if let Some(place) = to.get_mut(start - 1) {
-            *place = length as u8;
-        }
-        return;
-    }
-    let value = to.split_off(start);
-    to.pop();
-    wire::put_varint(to, length as u64);
-    to.extend_from_slice(&value);
+/// Writes a field with a `KeyValue`.
+#[inline]
+pub(crate) fn write_attribute(
+    to: &mut Vec<u8>,
+    number: u32,
+    key: &[u8],
+    value: &(impl IntoValue + ?Sized),
+) {
+    wire::put_sized(to, number, |to| {
+        wire::put_bytes(to, KEY, key);
+        wire::put_sized(to, VALUE, |to| value.write_to(to));
+    });
 }
 
 /// Writes a `KeyValue`.

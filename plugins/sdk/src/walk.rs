@@ -62,7 +62,10 @@ impl<'e, F: FnMut(&mut Node<'_>)> Walk<'e, F> {
         let known = kind.children();
         let mut changes = changes;
         let (mut gone, mut stay) = (0_usize, 0_usize);
-        for field in Fields::new(self.input, body) {
+        let message = wire::slice(self.input, 0..body.end);
+        let mut at = body.start;
+        while let Some(field) = wire::item_at(message, at) {
+            at = field.whole.end;
             let Some((_, child)) = known.iter().find(|(number, _)| *number == field.number) else {
                 continue;
             };
@@ -95,14 +98,27 @@ impl<'e, F: FnMut(&mut Node<'_>)> Walk<'e, F> {
             Kind::Metric => self.place.metric = field.value.clone(),
             _ => {}
         }
-        let mut changes = std::mem::take(&mut self.spare);
-        changes.clear();
         let is_wanted = kind.is_wanted(self.wanted);
-        if is_wanted && let Some(loss) = self.look(kind, &field.value, &mut changes) {
-            self.spare = changes;
+        if is_wanted && let Some(loss) = self.look(kind, &field.value) {
             return self.lose(kind, field, loss);
         }
-        let fate = if kind.leads_to(self.wanted) {
+        let leads_on = kind.leads_to(self.wanted);
+        if !is_wanted && !leads_on {
+            return Fate::Stays;
+        }
+        if !leads_on && let Some(added) = self.draft.added() {
+            let end = field.value.end;
+            self.edits.resize(field, added.len() as isize);
+            self.edits
+                .replace(end..end, |to| to.extend_from_slice(added));
+            return Fate::Stays;
+        }
+        let mut changes = std::mem::take(&mut self.spare);
+        changes.clear();
+        if is_wanted {
+            self.draft.changes(self.input, &field.value, &mut changes);
+        }
+        let fate = if leads_on {
             self.inside(kind, field, &changes)
         } else {
             if !changes.is_empty() {
@@ -139,22 +155,18 @@ impl<'e, F: FnMut(&mut Node<'_>)> Walk<'e, F> {
         Fate::Stays
     }
 
-    /// Shows a message to the plugin. Why it goes no further, if it does not; its changes otherwise.
-    fn look(&mut self, kind: Kind, body: &Range<usize>, changes: &mut Vec<Change>) -> Option<Loss> {
+    /// Shows a message to the plugin. Why it goes no further, if it does not.
+    fn look(&mut self, kind: Kind, body: &Range<usize>) -> Option<Loss> {
         self.draft.clear();
         let mut node = Node {
             input: self.input,
             body: body.clone(),
             kind,
-            place: self.place.clone(),
+            place: &self.place,
             draft: &mut self.draft,
         };
         (self.visit)(&mut node);
-        if let Some(loss) = self.draft.loss.take() {
-            return Some(loss);
-        }
-        self.draft.changes(self.input, body, kind, changes);
-        None
+        self.draft.loss.take()
     }
 
     /// A resource or scope that was left out because it is empty is shown all the same. If the plugin puts something in, it
@@ -173,8 +185,9 @@ impl<'e, F: FnMut(&mut Node<'_>)> Walk<'e, F> {
             return;
         }
         let nowhere = field.value.start..field.value.start;
+        let _cannot_be_dropped = self.look(child, &nowhere);
         let mut changes = Vec::new();
-        let _cannot_be_dropped = self.look(child, &nowhere, &mut changes);
+        self.draft.changes(self.input, &nowhere, &mut changes);
         let length: isize = changes.iter().map(Change::grown).sum();
         if length > 0 {
             let draft = &self.draft;
