@@ -11,7 +11,7 @@ mod split;
 #[doc(hidden)]
 pub mod testing;
 
-pub use check::{Checked, check};
+pub use check::{Checked, Edit, check, check_edited};
 pub use reader::{Field, Fields, Value, WireError};
 pub use split::{Splitter, split};
 
@@ -20,4 +20,10 @@ pub use split::{Splitter, split};
 pub fn fuzz_request(signal: crate::signal::Signal, input: &[u8]) {
     check::fuzz_check(signal, input);
     split::fuzz_split(signal, input);
+}
+
+/// Holds [`check_edited`] to [`check`] for edits of `input` that `seed` decides; panics where they differ.
+#[doc(hidden)]
+pub fn fuzz_edits(signal: crate::signal::Signal, input: &[u8], seed: u64) {
+    check::fuzz_edits(signal, input, seed);
 }

@@ -13,7 +13,7 @@ pub(super) fn request(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(
     common::request(walk, message, depth, log_record)
 }
 
-fn log_record(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
+pub(super) fn log_record(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
     walk.items += 1;
     let (mut bodies, rest) = behind_the_usual(walk, message, depth);
     let mut fields = Fields::new(rest);

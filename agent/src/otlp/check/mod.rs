@@ -4,6 +4,7 @@
 //! things: invalid UTF-8 is repaired instead of refused, and ids of wrong length are refused.
 
 mod common;
+mod edited;
 mod logs;
 mod metrics;
 mod traces;
@@ -12,6 +13,8 @@ mod usual;
 use bytes::Bytes;
 
 pub(super) use common::is_plain_pair;
+pub(super) use edited::fuzz_edits;
+pub use edited::{Edit, check_edited};
 
 use super::reader::{DEPTH_MAX, Fields, WireError};
 use super::rewrite::rewrite;

@@ -10,7 +10,7 @@ pub(super) fn request(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(
     common::request(walk, message, depth, span)
 }
 
-fn span(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
+pub(super) fn span(walk: &mut Walk, message: &[u8], depth: Depth) -> Result<(), WireError> {
     walk.items += 1;
     let (mut statuses, rest) = behind_the_usual(walk, message, depth);
     let mut fields = Fields::new(rest);

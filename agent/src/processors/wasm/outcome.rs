@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::bindings::{Data, Edits, Outcome};
 use super::instance::Failure;
-use crate::otlp::{Checked, check};
+use crate::otlp::{Checked, Edit, WireError, check, check_edited};
 use crate::signal::Signal;
 
 /// Different reasons that one plugin may give; those beyond count as [`OTHER`].
@@ -87,10 +87,14 @@ pub(super) fn judge(
             });
         }
         Data::Nothing => Next::Nothing,
-        Data::Replaced(bytes) => changed(signal, bytes, items, output_max)?,
+        Data::Replaced(bytes) => {
+            within(bytes.len(), output_max)?;
+            changed(check(signal, bytes.into()), items)?
+        }
         Data::Edited(edits) => {
-            let bytes = apply(input, &edits, output_max)?;
-            changed(signal, bytes, items, output_max)?
+            let edited = apply(input, &edits, output_max)?;
+            let checked = check_edited(signal, input, changes(&edits), edited.into());
+            changed(checked, items)?
         }
     };
     let left = match &data {
@@ -126,18 +130,17 @@ fn cut(mut message: String) -> String {
     message
 }
 
-/// The checked result; [`Next::Nothing`] if no items are left in it.
-fn changed(
-    signal: Signal,
-    bytes: Vec<u8>,
-    items: usize,
-    output_max: usize,
-) -> Result<Next, Failure> {
-    if bytes.len() > output_max {
-        return Err(Failure::OutputLimit(format!("{} bytes", bytes.len())));
+fn within(length: usize, output_max: usize) -> Result<(), Failure> {
+    match length > output_max {
+        true => Err(Failure::OutputLimit(format!("{length} bytes"))),
+        false => Ok(()),
     }
-    let checked = check(signal, bytes.into())
-        .map_err(|error| Failure::InvalidOutput(format!("it is not OTLP: {error}")))?;
+}
+
+/// The checked result; [`Next::Nothing`] if no items are left in it.
+fn changed(checked: Result<Checked, WireError>, items: usize) -> Result<Next, Failure> {
+    let checked =
+        checked.map_err(|error| Failure::InvalidOutput(format!("it is not OTLP: {error}")))?;
     match checked.items {
         0 => Ok(Next::Nothing),
         more if more > items => Err(Failure::InvalidOutput(format!(
@@ -145,6 +148,18 @@ fn changed(
         ))),
         _ => Ok(Next::Changed(checked)),
     }
+}
+
+/// The changes that [`apply`] has made.
+fn changes(edits: &Edits) -> impl Iterator<Item = Edit<'_>> {
+    let mut inserted = edits.inserted.as_slice();
+    edits.changes.iter().map(move |edit| {
+        let new = inserted.split_off(..edit.length as usize);
+        Edit {
+            range: edit.start as usize..edit.end as usize,
+            new: new.unwrap_or_default(),
+        }
+    })
 }
 
 /// The input with changes.
@@ -160,9 +175,7 @@ fn apply(input: &[u8], edits: &Edits, output_max: usize) -> Result<Vec<u8>, Fail
     let length = (input.len() + edits.inserted.len())
         .checked_sub(removed)
         .ok_or_else(|| wrong("edits remove more than there is"))?;
-    if length > output_max {
-        return Err(Failure::OutputLimit(format!("{length} bytes")));
-    }
+    within(length, output_max)?;
     let mut output = Vec::with_capacity(length);
     let (mut copied, mut inserted) = (0_usize, edits.inserted.as_slice());
     for edit in &edits.changes {
