@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make bench`: release binaries and the peer from its package, measured side by side. Three parts, whose statuses count together:
+# `make bench`: release binaries and the peers from their packages, measured side by side. Three parts, whose statuses count together:
 # what plugins cost alone (`tidegate plugin bench`), agents next to each other (`loadgen bench`: every signal, protocol and
 # compression, passing through next to nginx, the queue on disk, twice the load that is taken, ten reloads a second), and the
 # short suites, with one table over them as the last thing that is printed.
@@ -31,6 +31,11 @@ build() {
 
 peer() { tests/bench/fetch-rotel.sh || say "Rotel cannot be had here: the report will say so"; }
 
+peers() {
+    peer
+    tests/bench/fetch-otelcol.sh || say "The Collector cannot be had here: the report will say so"
+}
+
 suites() {
     say "Suites: ${SUITES[*]}"
     local paths=("${SUITES[@]/#/configs/suites/}")
@@ -42,7 +47,7 @@ agents() { "$binaries/loadgen" bench --tidegate "$binaries/tidegate" "$@"; }
 build
 case ${1:-} in
 '')
-    peer
+    peers
     status=0
     tests/bench/plugins.sh "$binaries/tidegate" || status=$?
     agents || status=$?
@@ -51,7 +56,7 @@ case ${1:-} in
     ;;
 --suites)
     shift
-    peer
+    peers
     suites "$@"
     ;;
 *)

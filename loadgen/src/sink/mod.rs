@@ -223,7 +223,7 @@ impl Handler for Endpoint {
         let (head, body) = request.into_parts();
         if head.uri.path() == "/stats" {
             drain(body).await?;
-            return Ok(self.stats_answer());
+            return Ok(self.stats_answer().await);
         }
         if !self.is_data(&head) {
             return self.work(head, body).await;
@@ -306,8 +306,13 @@ impl Endpoint {
         response
     }
 
-    fn stats_answer(&self) -> Response<Body> {
-        let json = serde_json::to_vec_pretty(&self.stats.snapshot()).unwrap_or_default();
+    /// Data is taken while its rows are counted: a client that had to wait for that would take its time to be up, and send again.
+    async fn stats_answer(&self) -> Response<Body> {
+        let stats = Arc::clone(&self.stats);
+        let snapshot = move || serde_json::to_vec_pretty(&stats.snapshot());
+        // Neither fails: a panic in it is one of the program, and numbers can be written.
+        let json = tokio::task::spawn_blocking(snapshot).await;
+        let json = json.ok().and_then(Result::ok).unwrap_or_default();
         let mut response = Response::new(full(Bytes::from(json)));
         response
             .headers_mut()

@@ -121,9 +121,9 @@ impl Stats {
         received.bytes += bytes;
     }
 
-    /// Counts an insert, its rows later.
+    /// Counts an insert, its rows later if there is room for it until then.
     pub(super) fn inserted_to_count(&self, pending: Pending, bytes: u64) {
-        let is_full = {
+        {
             let mut inner = self.inner();
             let received = inner
                 .snapshot
@@ -132,13 +132,14 @@ impl Stats {
                 .or_default();
             received.requests += 1;
             received.bytes += bytes;
-            inner.pending_bytes += pending.bytes();
-            inner.pending.push(pending);
-            inner.pending_bytes > PENDING_BYTES_MAX
-        };
-        if is_full {
-            self.count_pending();
+            if inner.pending_bytes + pending.bytes() <= PENDING_BYTES_MAX {
+                inner.pending_bytes += pending.bytes();
+                inner.pending.push(pending);
+                return;
+            }
         }
+        // This one alone: all at once would keep clients waiting for seconds, who then send again.
+        self.count(&pending);
     }
 
     /// Counts an OTLP request with items `of` a signal; `items` is why they could not be counted, or what was asked for.
@@ -184,17 +185,21 @@ impl Stats {
             std::mem::take(&mut inner.pending)
         };
         for insert in pending {
-            let rows = insert.count();
-            let mut inner = self.inner();
-            let Inner {
-                snapshot, distinct, ..
-            } = &mut *inner;
-            let received = snapshot.tables.entry(insert.table.clone()).or_default();
-            received.add(&insert.table, rows, distinct);
+            self.count(&insert);
         }
     }
 
-    /// Everything received so far, with all rows counted.
+    fn count(&self, insert: &Pending) {
+        let rows = insert.count();
+        let mut inner = self.inner();
+        let Inner {
+            snapshot, distinct, ..
+        } = &mut *inner;
+        let received = snapshot.tables.entry(insert.table.clone()).or_default();
+        received.add(&insert.table, rows, distinct);
+    }
+
+    /// Everything received so far, with all rows counted, which may take seconds: not for a thread that serves.
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.count_pending();
         let inner = self.inner();

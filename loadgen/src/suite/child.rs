@@ -12,7 +12,7 @@ use super::model::StopSignal;
 use crate::process;
 
 /// Of our own environment, what any program may need; the rest would make runs differ between machines.
-const INHERITED: [&str; 9] = [
+const INHERITED: [&str; 12] = [
     "PATH",
     "HOME",
     "USER",
@@ -22,6 +22,9 @@ const INHERITED: [&str; 9] = [
     "SSL_CERT_FILE",
     "RUST_LOG",
     "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "CONTAINER_HOST",
+    "XDG_RUNTIME_DIR",
 ];
 
 /// What to start.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::container;
+use super::container::Container;
 use crate::process;
 
 /// The variable that everything a run starts has in its environment, with the run's id.
@@ -36,7 +36,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     end_marked(&args.run)?;
     for line in told.lines() {
         if let Some((engine, name)) = line.split_once(' ') {
-            container::remove(engine, name);
+            let (engine, name) = (engine.to_owned(), name.to_owned());
+            Container { engine, name }.remove();
         }
     }
     read?;
@@ -92,7 +93,8 @@ impl Guard {
     }
 
     /// Has this container removed at the end.
-    pub(crate) fn remember_container(&mut self, engine: &str, name: &str) {
+    pub(crate) fn remember_container(&mut self, container: &Container) {
+        let Container { engine, name } = container;
         if let Some(stdin) = &mut self.child.stdin {
             // A guard that is gone cannot help; the run removes its containers itself.
             drop(writeln!(stdin, "{engine} {name}"));

@@ -41,6 +41,7 @@ use crate::results::{Results, Save};
 use crate::signals::Interruptions;
 use baseline::Baseline;
 use check::Checked;
+use container::Container;
 use fetch::Fetch;
 use guard::Guard;
 use ledger::Ledger;
@@ -137,9 +138,9 @@ impl Run {
         self.trace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn remember_container(&self, name: &str) {
+    pub(crate) fn remember_container(&self, container: &Container) {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.remember_container(&container::engine(), name);
+        guard.remember_container(container);
     }
 
     pub(crate) fn folder_of(&self, test: &str, variant: &Variant, repetition: u32) -> PathBuf {

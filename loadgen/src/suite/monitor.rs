@@ -73,6 +73,8 @@ struct Watched {
     due: Instant,
     /// Nothing is asked of it.
     stopped: bool,
+    /// It is asked, but need not answer: it starts, or stops.
+    may_be_silent: bool,
     process: Option<u32>,
     /// What its earlier lives have used, and this one so far.
     before: Usage,
@@ -126,6 +128,7 @@ impl Monitors {
             subject,
             due: Instant::now(),
             stopped: false,
+            may_be_silent: false,
             process,
             before,
             now,
@@ -148,6 +151,13 @@ impl Monitors {
         watched.before.written_bytes += watched.now.written_bytes;
         watched.now = Usage::default();
         watched.process = process;
+    }
+
+    /// Whether it is no news when its endpoints do not answer: not yet, or no longer.
+    pub(crate) fn may_be_silent(&self, component: &str, may_be_silent: bool) {
+        if let Some(watched) = self.board().watched.get_mut(component) {
+            watched.may_be_silent = may_be_silent;
+        }
     }
 
     /// It was stopped on purpose: until it is watched again, that its endpoints do not answer is no news.
@@ -247,7 +257,7 @@ impl Board {
 
     fn problem(&mut self, component: &str, why: String) {
         let watched = self.watched.get(component);
-        if watched.is_some_and(|it| !it.stopped) {
+        if watched.is_some_and(|it| !it.stopped && !it.may_be_silent) {
             self.problems.insert(component.to_owned(), why);
         }
     }

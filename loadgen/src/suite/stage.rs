@@ -415,6 +415,7 @@ impl<'r> Stage<'r> {
                 continue;
             };
             let deadline = Instant::now() + limit;
+            self.monitors.may_be_silent(&unit.name, true);
             drop(running.ask_to_stop(super::model::StopSignal::Terminate));
             while matches!(running.ended(), Ok(None)) && Instant::now() < deadline {
                 tokio::time::sleep(POLL).await;

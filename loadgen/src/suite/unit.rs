@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use minijinja::Value;
 
 use super::child::{Running, Spec};
-use super::container;
+use super::container::{self, Container};
 use super::counter::Source;
 use super::model::{
     Component, Configuration, ConfigurationSource, CounterSource, Deployment, Execution, Ready,
@@ -17,6 +17,7 @@ use super::model::{
 use super::monitor::{Scrape, Subject};
 use super::template::Templates;
 use crate::cli::parse_duration;
+use crate::process;
 
 /// How often a process is looked at when the suite does not say.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -29,10 +30,9 @@ pub(crate) struct Unit {
     /// Its configuration's file, once there is one.
     pub(crate) config: Option<PathBuf>,
     pub(crate) running: Option<Running>,
-    /// The name of its container.
-    pub(crate) container: Option<String>,
+    pub(crate) container: Option<Container>,
     pub(crate) frozen: bool,
-    /// The process to look at: a container's is not our child.
+    /// The process to look at: a container's is not our child, and not known until the engine says it.
     pub(crate) pid: Option<u32>,
 }
 
@@ -189,11 +189,17 @@ impl Unit {
         cores: &[usize],
     ) -> anyhow::Result<Spec> {
         let (command, run) = match &self.component.deployment {
-            Some(Deployment::Process(program)) => (filler.command(&program.command)?, &program.run),
+            Some(Deployment::Process(program)) => {
+                self.container = None;
+                (filler.command(&program.command)?, &program.run)
+            }
             Some(Deployment::Container(container)) => {
-                let name = format!("loadgen-{mark}-{}", self.name);
+                let engine = container::engine().map_err(anyhow::Error::msg)?;
+                let ours = Container {
+                    engine: engine.to_owned(),
+                    name: format!("loadgen-{mark}-{}", self.name),
+                };
                 let start = container::Start {
-                    name: name.clone(),
                     image: filler.text(&container.image)?,
                     arguments: filler.texts(&container.arguments)?,
                     options: filler.texts(&container.options)?,
@@ -201,8 +207,9 @@ impl Unit {
                     environment: filler.named(&container.run.environment)?,
                     cores: pinned(&container.run.pin, cores),
                 };
-                self.container = Some(name);
-                (start.command(), &container.run)
+                let command = ours.command(&start);
+                self.container = Some(ours);
+                (command, &container.run)
             }
             _ => bail!("{} is not ours to start", self.name),
         };
@@ -228,7 +235,7 @@ impl Unit {
         }
         fs::create_dir_all(&self.folder)?;
         let running = Running::start(spec)?;
-        self.pid = Some(running.pid());
+        self.pid = self.container.is_none().then(|| running.pid());
         self.running = Some(running);
         Ok(())
     }
@@ -247,9 +254,44 @@ impl Unit {
         self.running = None;
         self.frozen = false;
         self.pid = None;
-        if let Some(name) = &self.container {
-            container::remove(&container::engine(), name);
+        if let Some(container) = &self.container {
+            container.remove();
         }
+    }
+
+    /// All its processes stand still from here on, or go on.
+    ///
+    /// # Errors
+    /// When it does not run, or that cannot be done.
+    pub(crate) async fn freeze(&mut self, frozen: bool) -> anyhow::Result<()> {
+        let pid = self
+            .pid
+            .with_context(|| format!("{} does not run", self.name))?;
+        let done = match (&self.container, frozen) {
+            (Some(container), true) => container.freeze().await,
+            (Some(container), false) => container.thaw().await,
+            (None, true) => process::freeze_group(pid).map_err(Into::into),
+            (None, false) => process::thaw_group(pid).map_err(Into::into),
+        };
+        let word = if frozen { "freeze" } else { "thaw" };
+        done.with_context(|| format!("cannot {word} {}", self.name))?;
+        self.frozen = frozen;
+        Ok(())
+    }
+
+    /// Sends it SIGHUP.
+    ///
+    /// # Errors
+    /// When it does not run, or that cannot be done.
+    pub(crate) async fn hang_up(&self) -> anyhow::Result<()> {
+        let pid = self
+            .pid
+            .with_context(|| format!("{} does not run", self.name))?;
+        let done = match &self.container {
+            Some(container) => container.hang_up().await,
+            None => process::hang_up(pid).map_err(Into::into),
+        };
+        done.with_context(|| format!("cannot tell {}", self.name))
     }
 
     /// Whom the monitors ask what.

@@ -134,18 +134,19 @@ impl Receiver for HealthCheck {
 }
 
 fn answer<B>(settings: &HttpSettings, reporting: &Reporting, request: &Request<B>) -> Answer {
-    let path = Some(request.uri().path());
-    if path == settings.status_path.as_deref() {
-        return match &settings.first_form {
-            Some(body) => report::first_form(body, reporting),
-            None => report::status(reporting, request.uri().query().unwrap_or_default()),
-        };
-    }
-    if path == settings.config_path.as_deref() {
+    let path = request.uri().path();
+    if settings.config_path.as_deref() == Some(path) {
         return match reporting.health.shown() {
             Some(shown) => admin::answer(StatusCode::OK, "application/json", shown.json.clone()),
             None => page::text(StatusCode::SERVICE_UNAVAILABLE, "503 not running yet\n"),
         };
     }
-    admin::not_found()
+    let covers = |of: &str| path == of || of.ends_with('/') && path.starts_with(of);
+    if !settings.status_path.as_deref().is_some_and(covers) {
+        return admin::not_found();
+    }
+    match &settings.first_form {
+        Some(body) => report::first_form(body, reporting),
+        None => report::status(reporting, request.uri().query().unwrap_or_default()),
+    }
 }

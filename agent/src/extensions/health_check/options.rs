@@ -14,7 +14,7 @@ pub(super) struct HealthCheckOptions {
     /// Where to listen, without `use_v2`.
     #[schemars(regex(pattern = ":[0-9]+$"))]
     pub endpoint: String,
-    /// The path that answers, without `use_v2`.
+    /// The path that answers, without `use_v2`; one that ends in `/` with all that begin with it.
     #[schemars(regex(pattern = "^/"))]
     pub path: String,
     /// What is answered instead of JSON, without `use_v2`.

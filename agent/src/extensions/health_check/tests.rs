@@ -247,7 +247,12 @@ async fn the_answer_follows_the_phase() {
             assert!(body["upSince"].as_str().unwrap().starts_with("20"));
             assert!(body["uptime"].as_str().unwrap().ends_with('s'));
         }
-        assert_eq!(http_get(address, "/other").await.0, 404);
+        // As the Collector's does: probes may be set to any path.
+        let answers = [
+            http_get(address, "/").await,
+            http_get(address, "/healthz").await,
+        ];
+        assert_eq!(answers.map(|(status, _)| status), [503, 503]);
     })
     .await;
 }
@@ -262,7 +267,9 @@ async fn path_and_bodies_are_the_operators() {
             http_get(address, "/healthz").await,
             (200, "fine".to_owned())
         );
-        assert_eq!(http_get(address, "/").await.0, 404);
+        for other in ["/", "/healthz/", "/healthzz"] {
+            assert_eq!(http_get(address, other).await.0, 404, "{other}");
+        }
     })
     .await;
 }

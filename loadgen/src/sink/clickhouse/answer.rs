@@ -2,8 +2,16 @@
 
 use super::query::{Answer, Cell};
 
-/// Renders the rows; `None` when the format is not known here.
-pub(crate) fn render(answer: &Answer, format: &str) -> Option<Vec<u8>> {
+/// From this revision of the protocol on, a column of `Native` says whether it is stored in a way of its own.
+const REVISION_WITH_CUSTOM_SERIALIZATION: u32 = 54_454;
+/// Blocks of answers are far smaller.
+const LZ4: u8 = 0x82;
+/// Method, packed and unpacked size.
+const FRAME_SIZES: usize = 9;
+
+/// Renders the rows; `None` when the format is not known here. `revision` is that of the protocol that the client speaks, 0
+/// if it does not say.
+pub(crate) fn render(answer: &Answer, format: &str, revision: u32) -> Option<Vec<u8>> {
     Some(match format {
         "TabSeparated" | "TSV" | "TabSeparatedRaw" | "TSVRaw" => separated(answer, false, false),
         "TabSeparatedWithNames" | "TSVWithNames" => separated(answer, true, false),
@@ -12,6 +20,7 @@ pub(crate) fn render(answer: &Answer, format: &str) -> Option<Vec<u8>> {
         "JSONEachRow" => each_row(answer).into_bytes(),
         "RowBinary" => row_binary(answer, false),
         "RowBinaryWithNamesAndTypes" => row_binary(answer, true),
+        "Native" => native(answer, revision),
         "Null" => Vec::new(),
         _ => return None,
     })
@@ -21,6 +30,7 @@ fn type_name(cell: &Cell) -> &'static str {
     match cell {
         Cell::Text(_) => "String",
         Cell::U8(_) => "UInt8",
+        Cell::U32(_) => "UInt32",
         Cell::U64(_) => "UInt64",
     }
 }
@@ -53,6 +63,7 @@ fn separated(answer: &Answer, names: bool, types: bool) -> Vec<u8> {
         let value = |cell: &Cell| match cell {
             Cell::Text(text) => escaped(text),
             Cell::U8(number) => number.to_string(),
+            Cell::U32(number) => number.to_string(),
             Cell::U64(number) => number.to_string(),
         };
         line(row.iter().map(value).collect());
@@ -70,6 +81,7 @@ fn json_value(cell: &Cell) -> serde_json::Value {
     match cell {
         Cell::Text(text) => text.as_str().into(),
         Cell::U8(number) => (*number).into(),
+        Cell::U32(number) => (*number).into(),
         Cell::U64(number) => (*number).into(),
     }
 }
@@ -121,13 +133,58 @@ fn row_binary(answer: &Answer, with_names_and_types: bool) -> Vec<u8> {
             .for_each(|(_, cell)| push_text(&mut bytes, type_name(cell)));
     }
     for cell in answer.rows.iter().flatten() {
-        match cell {
-            Cell::Text(text) => push_text(&mut bytes, text),
-            Cell::U8(number) => bytes.push(*number),
-            Cell::U64(number) => bytes.extend(number.to_le_bytes()),
-        }
+        push_cell(&mut bytes, cell);
     }
     bytes
+}
+
+/// One block, column after column.
+fn native(answer: &Answer, revision: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if revision > 0 {
+        // Fields by number: 1, no overflow; 2, no bucket; the end.
+        bytes.extend([1, 0, 2]);
+        bytes.extend((-1_i32).to_le_bytes());
+        bytes.push(0);
+    }
+    push_varint(&mut bytes, answer.columns.len());
+    push_varint(&mut bytes, answer.rows.len());
+    for (index, (name, kind)) in answer.columns.iter().enumerate() {
+        push_text(&mut bytes, name);
+        push_text(&mut bytes, type_name(kind));
+        if revision >= REVISION_WITH_CUSTOM_SERIALIZATION {
+            bytes.push(0);
+        }
+        let column = answer.rows.iter().filter_map(|row| row.get(index));
+        column.for_each(|cell| push_cell(&mut bytes, cell));
+    }
+    bytes
+}
+
+/// The answer as one of ClickHouse's own compressed blocks (`compress=1`); an empty one has none.
+pub(crate) fn compressed(plain: &[u8]) -> Vec<u8> {
+    if plain.is_empty() {
+        return Vec::new();
+    }
+    let packed = lz4_flex::block::compress(plain);
+    let mut frame = vec![LZ4];
+    frame.extend(((FRAME_SIZES + packed.len()) as u32).to_le_bytes());
+    frame.extend((plain.len() as u32).to_le_bytes());
+    frame.extend(packed);
+    // The hash's first half comes first; the function returns it as the upper half.
+    let checksum = cityhash_rs::cityhash_102_128(&frame).rotate_left(64);
+    let mut block = checksum.to_le_bytes().to_vec();
+    block.extend(frame);
+    block
+}
+
+fn push_cell(bytes: &mut Vec<u8>, cell: &Cell) {
+    match cell {
+        Cell::Text(text) => push_text(bytes, text),
+        Cell::U8(number) => bytes.push(*number),
+        Cell::U32(number) => bytes.extend(number.to_le_bytes()),
+        Cell::U64(number) => bytes.extend(number.to_le_bytes()),
+    }
 }
 
 fn push_text(bytes: &mut Vec<u8>, text: &str) {
@@ -145,7 +202,31 @@ fn push_varint(bytes: &mut Vec<u8>, mut value: usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rows::{Packing, count};
     use super::*;
+
+    #[test]
+    fn native_blocks_are_as_the_revision_of_the_client_wants_them() {
+        let answer = Answer {
+            columns: vec![("r".to_owned(), Cell::U32(0))],
+            rows: vec![vec![Cell::U32(258)], vec![Cell::U32(1)]],
+        };
+        let check = |revision, expected: &[u8]| {
+            let rendered = render(&answer, "Native", revision);
+            assert_eq!(rendered.as_deref(), Some(expected), "{revision}");
+        };
+        check(0, b"\x01\x02\x01r\x06UInt32\x02\x01\0\0\x01\0\0\0");
+        check(
+            54_453,
+            b"\x01\0\x02\xff\xff\xff\xff\0\x01\x02\x01r\x06UInt32\x02\x01\0\0\x01\0\0\0",
+        );
+        check(
+            54_454,
+            b"\x01\0\x02\xff\xff\xff\xff\0\x01\x02\x01r\x06UInt32\0\x02\x01\0\0\x01\0\0\0",
+        );
+        let compressed = compressed(&render(&answer, "Native", 0).unwrap());
+        assert_eq!(count(&compressed, Packing::Blocks, "Native", None), Ok(2));
+    }
 
     #[test]
     fn answers_are_rendered_in_each_format() {
@@ -158,7 +239,7 @@ mod tests {
         };
         let check = |format: &str, expected: &[u8]| {
             assert_eq!(
-                render(&answer, format).as_deref(),
+                render(&answer, format, 0).as_deref(),
                 Some(expected),
                 "{format}"
             );
@@ -174,10 +255,14 @@ mod tests {
             "RowBinaryWithNamesAndTypes",
             b"\x02\x01v\x01n\x06String\x06UInt64\x03a\tb\x02\x01\0\0\0\0\0\0",
         );
-        let json = render(&answer, "JSON").unwrap();
+        check(
+            "Native",
+            b"\x02\x01\x01v\x06String\x03a\tb\x01n\x06UInt64\x02\x01\0\0\0\0\0\0",
+        );
+        let json = render(&answer, "JSON", 0).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(json["data"][0]["n"], 258);
         assert_eq!(json["meta"][0]["type"], "String");
-        assert_eq!(render(&answer, "Parquet"), None);
+        assert_eq!(render(&answer, "Parquet", 0), None);
     }
 }

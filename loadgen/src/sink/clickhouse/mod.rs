@@ -72,7 +72,12 @@ pub(crate) struct ClickHouse {
 struct Asked {
     statement: String,
     default_format: Option<String>,
+    /// How an insert's data is packed.
     packing: Packing,
+    /// The answer is wanted in ClickHouse's own compressed blocks.
+    is_compressed: bool,
+    /// Of the protocol that the client speaks, which `Native` depends on.
+    revision: u32,
 }
 
 impl ClickHouse {
@@ -190,12 +195,16 @@ impl ClickHouse {
             Reply::Done => Some(Vec::new()),
             Reply::Rows(rows) => {
                 let format = query::format_of(&statement).or(asked.default_format.as_deref());
-                answer::render(rows, format.unwrap_or("TabSeparated"))
+                let format = format.unwrap_or("TabSeparated");
+                answer::render(rows, format, asked.revision)
             }
             Reply::Unknown => None,
         };
         self.stats.asked(&statement, rendered.is_some());
         match rendered {
+            Some(body) if asked.is_compressed => {
+                answer(StatusCode::OK, answer::compressed(&body).into())
+            }
             Some(body) => answer(StatusCode::OK, body.into()),
             None => unknown(&statement),
         }
@@ -208,6 +217,8 @@ impl Asked {
             statement: String::new(),
             default_format: None,
             packing: Packing::Plain,
+            is_compressed: false,
+            revision: 0,
         };
         asked.packing = match head
             .headers
@@ -225,6 +236,8 @@ impl Asked {
                 "query" => asked.statement = percent_decoded(value),
                 "default_format" => asked.default_format = Some(percent_decoded(value)),
                 "decompress" if value == "1" => asked.packing = Packing::Blocks,
+                "compress" => asked.is_compressed = value == "1",
+                "client_protocol_version" => asked.revision = value.parse().unwrap_or(0),
                 _ => {}
             }
         }

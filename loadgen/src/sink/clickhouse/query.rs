@@ -5,11 +5,14 @@ use super::types::split_top_level;
 
 /// The version the sink says it is.
 pub(crate) const VERSION: &str = "26.7.3.1";
+/// The revision of the protocol that goes with it.
+const REVISION: u32 = 54_483;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cell {
     Text(String),
     U8(u8),
+    U32(u32),
     U64(u64),
 }
 
@@ -267,8 +270,9 @@ fn constants(expressions: &str) -> Reply {
         let (name, of) = output_name(expression);
         let cell = match of.to_ascii_lowercase().as_str() {
             "version()" => text(VERSION),
+            "revision()" => Cell::U32(REVISION),
             "timezone()" | "servertimezone()" => text("UTC"),
-            "hostname()" => text("loadgen-sink"),
+            "hostname()" | "displayname()" => text("loadgen-sink"),
             "currentdatabase()" => text("default"),
             "currentuser()" | "user()" => text("default"),
             number => match number.parse() {

@@ -4,7 +4,6 @@ use anyhow::{Context as _, bail};
 
 use super::super::model::{FaultKind, FaultStep, Text};
 use super::super::stage::Stage;
-use crate::process;
 
 impl Stage<'_> {
     pub(super) async fn fault(&mut self, step: &FaultStep) -> anyhow::Result<()> {
@@ -25,13 +24,13 @@ impl Stage<'_> {
                 }
             }
             FaultKind::Freeze => {
-                self.freeze(index, true)?;
+                self.freeze(index, true).await?;
                 if let Some(lasts) = lasts {
                     self.pause(lasts).await?;
-                    self.freeze(index, false)?;
+                    self.freeze(index, false).await?;
                 }
             }
-            FaultKind::Thaw => self.freeze(index, false)?,
+            FaultKind::Thaw => self.freeze(index, false).await?,
             FaultKind::Restart => {
                 self.stop(index).await?;
                 if let Some(lasts) = lasts {
@@ -58,26 +57,21 @@ impl Stage<'_> {
             bail!("{name} does not run");
         }
         unit.check_alive()?;
-        unit.kill();
-        self.monitors.process(&name, None);
+        // Before: a container is killed at once, and then removed.
         self.event("kill", &name);
+        self.monitors.may_be_silent(&name, true);
+        if let Some(unit) = self.units.get_mut(index) {
+            unit.kill();
+        }
+        self.monitors.process(&name, None);
         Ok(())
     }
 
-    fn freeze(&mut self, index: usize, frozen: bool) -> anyhow::Result<()> {
+    async fn freeze(&mut self, index: usize, frozen: bool) -> anyhow::Result<()> {
         let unit = self.units.get_mut(index).context("there is a component")?;
+        unit.freeze(frozen).await?;
         let name = unit.name.clone();
-        if unit.container.is_some() {
-            bail!("{name} is a container: only processes are frozen");
-        }
-        let pid = unit.pid.with_context(|| format!("{name} does not run"))?;
-        let (done, word) = match frozen {
-            true => (process::freeze_group(pid), "freeze"),
-            false => (process::thaw_group(pid), "thaw"),
-        };
-        done.with_context(|| format!("cannot {word} {name}"))?;
-        unit.frozen = frozen;
-        self.event(word, &name);
+        self.event(if frozen { "freeze" } else { "thaw" }, &name);
         Ok(())
     }
 

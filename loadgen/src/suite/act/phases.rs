@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::super::child::{Running, describe};
-use super::super::container;
+use super::super::container::Container;
 use super::super::model::{Apply, Deployment, Phase, Reconfigure, StopSignal, Text};
 use super::super::stage::{POLL, Stage};
 use super::late;
-use crate::process;
 
 /// A component that cannot be used by then never will, when the suite does not say.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -124,7 +123,9 @@ impl Stage<'_> {
             self.event("start", &name);
         }
         self.watch(index)?;
+        self.monitors.may_be_silent(&name, true);
         self.ready(index).await?;
+        self.monitors.may_be_silent(&name, false);
         self.event("ready", &name);
         Ok(())
     }
@@ -183,8 +184,8 @@ impl Stage<'_> {
     }
 
     /// A container's process is not our child: the engine says which it is.
-    async fn find_process(&mut self, index: usize, container: &str) -> anyhow::Result<()> {
-        let pid = container::process_of(container).await?;
+    async fn find_process(&mut self, index: usize, container: &Container) -> anyhow::Result<()> {
+        let pid = container.process().await?;
         let unit = self.units.get_mut(index).context("there is a component")?;
         unit.pid = Some(pid);
         self.monitors.process(&unit.name, Some(pid));
@@ -206,17 +207,16 @@ impl Stage<'_> {
         let unit = self.units.get_mut(index).context("there is a component")?;
         let name = unit.name.clone();
         let run = unit.run_options().cloned().unwrap_or_default();
-        if unit.frozen
-            && let Some(pid) = unit.pid
-        {
-            process::thaw_group(pid).context("cannot let it go on")?;
-            unit.frozen = false;
+        if unit.frozen {
+            unit.freeze(false).await?;
         }
         // Out of the unit: that it ends is no surprise now.
         let Some(mut running) = unit.running.take() else {
             return Ok(());
         };
+        let is_container = unit.container.is_some();
         self.event("stop", &name);
+        self.monitors.may_be_silent(&name, true);
         let stopped = self
             .stopped(&mut running, &name, run.stop_signal, limit)
             .await;
@@ -230,11 +230,11 @@ impl Stage<'_> {
         let status = status.context("it has ended")?;
         let by_our_signal = std::os::unix::process::ExitStatusExt::signal(&status)
             .is_some_and(|signal| signal == 15 || signal == 2);
-        let expected = status.success()
-            || by_our_signal
-            || status
-                .code()
-                .is_some_and(|code| run.exit_statuses.contains(&code));
+        let is_expected = |code: i32| {
+            // An engine's client says so in its status that a signal has ended the container.
+            run.exit_statuses.contains(&code) || is_container && matches!(code, 143 | 130)
+        };
+        let expected = status.success() || by_our_signal || status.code().is_some_and(is_expected);
         if !expected {
             let said = running.log_end();
             bail!(
@@ -289,15 +289,15 @@ impl Stage<'_> {
             component.monitoring = monitoring.clone();
         }
         let has_configuration = component.configuration.is_some();
-        let (name, pid) = (unit.name.clone(), unit.pid);
+        let name = unit.name.clone();
         if has_configuration {
             self.one(Phase::Configure, index).await?;
         }
         self.event("reconfigure", &name);
         match &step.apply {
             Apply::HangUp => {
-                let pid = pid.with_context(|| format!("{name} does not run"))?;
-                process::hang_up(pid).with_context(|| format!("cannot tell {name}"))?;
+                let unit = self.units.get(index).context("there is a component")?;
+                unit.hang_up().await?;
             }
             Apply::Post(url) => {
                 let url = self.filler().text(url)?;

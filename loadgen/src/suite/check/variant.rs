@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Parser as _;
 use minijinja::Value;
 
+use super::super::container;
 use super::super::model::{
     Action, Component, Configuration, ConfigurationSource, Deployment, Execution, ExecutionKind,
     FaultKind, Step, Test, Text,
@@ -136,9 +137,7 @@ impl<'s> Checker<'s> {
     fn cannot_run(&mut self, components: &[&Component], value: &Value) -> Option<String> {
         for component in components.iter().filter(|it| it.optional) {
             let name = &component.name.text;
-            if let Some(program) = self.program(component, value)
-                && let Some(problem) = missing_program(&program, &self.suite.folder)
-            {
+            if let Some(problem) = self.missing_starter(component, value) {
                 return Some(format!("{name}: {problem}"));
             }
             for path in &component.requires {
@@ -150,14 +149,14 @@ impl<'s> Checker<'s> {
         None
     }
 
-    /// What starts a component.
-    fn program(&mut self, component: &Component, value: &Value) -> Option<String> {
+    /// What is not there that starts a component.
+    fn missing_starter(&mut self, component: &Component, value: &Value) -> Option<String> {
         match &component.deployment {
             Some(Deployment::Process(program)) => {
-                let first = program.command.first()?;
-                self.rendered(first, value)
+                let program = self.rendered(program.command.first()?, value)?;
+                missing_program(&program, &self.suite.folder)
             }
-            Some(Deployment::Container(_)) => Some(super::super::container::engine()),
+            Some(Deployment::Container(_)) => container::engine().err(),
             Some(Deployment::Existing(_)) | None => None,
         }
     }
@@ -227,12 +226,11 @@ impl<'s> Checker<'s> {
             Deployment::Existing(_) => return,
         };
         self.command(words, value);
-        if let Deployment::Container(container) = deployment {
-            let engine = super::super::container::engine();
-            if let Some(problem) = missing_program(&engine, &self.suite.folder) {
-                let message = format!("{problem}: containers need an engine");
-                self.wrong(&container.image.place, message);
-            }
+        if let Deployment::Container(container) = deployment
+            && let Err(problem) = container::engine()
+        {
+            let message = format!("containers need an engine: {problem}");
+            self.wrong(&container.image.place, message);
         }
         for port in &run.ready.ports {
             let known = self.checked.ports.clone();

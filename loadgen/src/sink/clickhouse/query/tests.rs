@@ -50,6 +50,15 @@ fn inserts_are_taken_apart() {
 fn constants_are_answered() {
     assert_eq!(rows("SELECT version()"), [[text(VERSION)]]);
     assert_eq!(
+        rows("SELECT displayName(), version(), revision(), timezone()"),
+        [[
+            text("loadgen-sink"),
+            text(VERSION),
+            Cell::U32(REVISION),
+            text("UTC")
+        ]]
+    );
+    assert_eq!(
         rows("SELECT version() AS v, timezone(), 1 FORMAT JSON"),
         [[text(VERSION), text("UTC"), Cell::U8(1)]]
     );
