@@ -282,6 +282,7 @@ fn judge(threshold: &Threshold, finished: &[Finished]) -> ThresholdResult {
     ThresholdResult {
         expression: threshold.expression.clone(),
         value,
+        unit: threshold.metric.unit_of_values().to_owned(),
         passed: threshold.holds(value),
     }
 }

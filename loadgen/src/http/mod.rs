@@ -46,6 +46,7 @@ use self::verdict::Verdict;
 use crate::cli::WrongUsage;
 use crate::process::Process;
 use crate::record::{Output, Record, Sampler, Start, ThresholdResult};
+use crate::record::figures::SHARE;
 use crate::results::Results;
 use crate::signals::Interruptions;
 
@@ -135,6 +136,7 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
 fn conclusion(record: &Record, usage: Usage, verdict: &Verdict) -> String {
     let mut lines = vec![format!("\n{}", usage.shown())];
     lines.extend(record.notes.iter().map(|note| format!("note: {note}")));
+        unit: SHARE.to_owned(),
     if let Verdict::None(_) = verdict {
         lines.push(verdict.shown());
     }

@@ -463,10 +463,9 @@ fn spreads(record: &Record) -> Vec<Vec<String>> {
 fn thresholds(record: &Record) -> Vec<Vec<String>> {
     let mut rows = vec![row(&["what", "value", "held"])];
     for threshold in &record.thresholds {
-        let value = threshold.value.map(|value| format!("{value}"));
         rows.push(vec![
             threshold.expression.clone(),
-            value.unwrap_or_else(|| "-".to_owned()),
+            threshold.measured(),
             if threshold.passed { "yes" } else { "NO" }.to_owned(),
         ]);
     }
