@@ -368,12 +368,7 @@ impl Record {
 
     /// What came of it, in a word or two.
     pub(crate) fn verdict(&self) -> &'static str {
-        match (self.passed, self.interrupted, &self.no_verdict) {
-            (_, true, _) => "interrupted",
-            (true, ..) => "passed",
-            (false, _, Some(_)) => "no verdict",
-            (false, _, None) => "failed",
-        }
+        verdict(self.passed, self.interrupted, self.no_verdict.is_some())
     }
 
     pub(crate) fn json(&self) -> anyhow::Result<String> {
@@ -392,14 +387,14 @@ impl Metric {
         }
     }
 
-    /// Its values as people read them: shares in percent.
-    pub(crate) fn shown(&self, value: f64) -> String {
-        figures::shown(value, unit_of_values(&self.name, &self.unit))
-    }
-
     pub(crate) fn labels(mut self, labels: &Labels) -> Self {
         self.labels.extend(labels.clone());
         self
+    }
+
+    /// Its values as people read them: shares in percent.
+    pub(crate) fn shown(&self, value: f64) -> String {
+        figures::shown(value, unit_of_values(&self.name, &self.unit))
     }
 
     /// Adds the value of one repetition. What is no number (a share of nothing) is left out: JSON has none.
@@ -431,17 +426,27 @@ impl Series {
     fn extend(&mut self, points: Vec<(f64, f64)>) {
         self.points.extend(points);
         while self.points.len() > POINTS_MAX {
+            self.points = sampler::thinned(&self.points);
+        }
+    }
+}
+
+/// What came of a run, in a word or two.
+pub(crate) fn verdict(passed: bool, interrupted: bool, has_none: bool) -> &'static str {
+    match (passed, interrupted, has_none) {
+        (_, true, _) => "interrupted",
+        (true, ..) => "passed",
+        (false, _, true) => "no verdict",
+        (false, _, false) => "failed",
+    }
+}
+
 /// The unit of a metric, or that it is a share, which its name tells.
 pub(crate) fn unit_of_values<'u>(name: &str, unit: &'u str) -> &'u str {
     let is_share = name.ends_with("_rate") || SHARES.contains(&name);
     match is_share && unit.is_empty() {
         true => figures::SHARE,
         false => unit,
-    }
-}
-
-            self.points = sampler::thinned(&self.points);
-        }
     }
 }
 
