@@ -161,7 +161,7 @@ pub(crate) fn of_plan(name: &str, source: &str, start: &Start, results: &Results
     own(&mut record, round.usage);
     record.thresholds.clone_from(&round.thresholds);
     judge(&mut record, &round.verdict());
-    record.interrupted = round.interrupted;
+    record.interrupted = round.was_cut_short();
     record.notes.extend(notes(results));
     record
 }
