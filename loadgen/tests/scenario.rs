@@ -40,9 +40,14 @@ fn command(folder: &Path, scenario: &str) -> Command {
 
 /// Runs a scenario to its end. `None` where no record was written.
 async fn run(scenario: String) -> (Output, Option<Json>) {
+    run_with(scenario, &[]).await
+}
+
+async fn run_with(scenario: String, more: &'static [&'static str]) -> (Output, Option<Json>) {
     let running = tokio::task::spawn_blocking(move || {
         let folder = tempfile::tempdir().unwrap();
-        let output = command(folder.path(), &scenario).output().unwrap();
+        let mut command = command(folder.path(), &scenario);
+        let output = command.args(more).output().unwrap();
         (output, record(folder.path()))
     });
     running.await.unwrap()
@@ -138,53 +143,6 @@ limits = ["checks >= 80%"]
 }
 
 #[tokio::test]
-async fn mistakes_are_all_told_and_nothing_is_sent() {
-    let asked = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&asked);
-    let app = Router::new().fallback(move || {
-#[tokio::test]
-async fn what_is_never_sent_ends_a_run_early() {
-    let answered = Arc::new(AtomicU64::new(0));
-    let app = Router::new().fallback(move || {
-        let is_answered = answered.fetch_add(1, Ordering::Relaxed) < 10;
-        async move {
-            if !is_answered {
-                std::future::pending::<()>().await;
-            }
-        }
-    });
-    let url = serve(app).await;
-    let scenario = format!(
-        "target = '{url}'\n[[scenario]]\nname = 'a'\nexecutor = 'constant_rate'\nrate = 100\nduration = '30s'\n\
-         workers = 2\n[[scenario.request]]\npath = '/'\n[thresholds]\nlimits = ['dropped{{scenario=a}} < 20%']\n\
-         abort_on_fail = true\n"
-    );
-    let (output, record) = run(scenario).await;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(99), "{text}");
-    let told = "ended early by the threshold `dropped{scenario=a} < 20%`";
-    assert!(text.contains(told), "{text}");
-    let record = record.unwrap();
-    assert_eq!(
-        (&record["passed"], &record["interrupted"]),
-        (&false.into(), &false.into())
-    );
-    let threshold = &record["thresholds"][0];
-    assert_eq!(
-        (&threshold["unit"], &threshold["passed"]),
-        (&"share".into(), &false.into())
-    );
-    let of = |name| metric(&record, name, &[("scenario", "a")]);
-    assert_eq!(of("requests"), 10.0, "{text}");
-    assert!(of("requests_unsent") > 0.0, "{text}");
-}
-
-#[tokio::test]
-async fn mistakes_are_all_told_and_nothing_is_sent() {
-    let asked = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&asked);
-    let app = Router::new().fallback(move || {
-#[tokio::test]
 async fn what_is_never_sent_ends_a_run_early() {
     let answered = Arc::new(AtomicU64::new(0));
     let app = Router::new().fallback(move || {
@@ -253,6 +211,11 @@ async fn what_is_set_on_the_command_line_is_run_and_recorded() {
     assert!(told.contains("there is no `b` in `scenario`"), "{told}");
 }
 
+#[tokio::test]
+async fn mistakes_are_all_told_and_nothing_is_sent() {
+    let asked = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&asked);
+    let app = Router::new().fallback(move || {
         counter.fetch_add(1, Ordering::Relaxed);
         async { "" }
     });

@@ -41,12 +41,13 @@ use self::options::{Settings, Task};
 use self::progress::{Progress, View, Watched};
 use self::report::Report;
 use self::run::{Control, Work};
+use self::scenario::Source;
 use self::usage::{Meter, Usage};
 use self::verdict::Verdict;
 use crate::cli::WrongUsage;
 use crate::process::Process;
-use crate::record::{Output, Record, Sampler, Start, ThresholdResult};
 use crate::record::figures::SHARE;
+use crate::record::{Output, Record, Sampler, Start, ThresholdResult};
 use crate::results::Results;
 use crate::signals::Interruptions;
 
@@ -55,9 +56,22 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.check_outputs().map_err(WrongUsage::of)?;
     match args.into_task().map_err(WrongUsage::of)? {
         Task::Single(settings) => single(&settings, &output, view).await,
-        Task::File { path, target, save } => {
+        Task::File {
+            path,
+            settings,
+            target,
+            save,
+        } => {
             let database = save.open().map_err(WrongUsage::of)?;
-            file(&path, target, (&output, database), view).await
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))
+                .map_err(WrongUsage::of)?;
+            let source = Source {
+                path,
+                text,
+                settings,
+            };
+            file(&source, target, (&output, database), view).await
         }
     }
 }
@@ -122,6 +136,7 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
     record.thresholds.push(ThresholdResult {
         expression: format!("failed and unsent requests <= {}", settings.error_rate_max),
         value: Some(report.error_rate()),
+        unit: SHARE.to_owned(),
         passed: report.passed(),
     });
     // One run, whichever table it is looked up in.
@@ -136,7 +151,6 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
 fn conclusion(record: &Record, usage: Usage, verdict: &Verdict) -> String {
     let mut lines = vec![format!("\n{}", usage.shown())];
     lines.extend(record.notes.iter().map(|note| format!("note: {note}")));
-        unit: SHARE.to_owned(),
     if let Verdict::None(_) = verdict {
         lines.push(verdict.shown());
     }
@@ -145,15 +159,12 @@ fn conclusion(record: &Record, usage: Usage, verdict: &Verdict) -> String {
 
 /// The scenarios of a file.
 async fn file(
-    path: &Path,
+    source: &Source,
     target: Option<Uri>,
     (output, database): (&Output, Option<Results>),
     view: View,
 ) -> anyhow::Result<ExitCode> {
-    let source = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))
-        .map_err(WrongUsage::of)?;
-    let plan = scenario::read(path, &source, target)
+    let plan = scenario::read(source, target)
         .map_err(|mistakes| WrongUsage::of(anyhow::anyhow!(mistakes)))?;
     let wire = Wire {
         addresses: connection::resolve(&plan.target).await?,
@@ -176,7 +187,7 @@ async fn file(
     let results = drive::run(&plan, view, &stop, make_connection).await?;
     let series = sampler.stop().await;
     print(&summary::render(&plan, &results))?;
-    let mut record = record::of_plan(&plan.name, &source, &start, &results);
+    let mut record = record::of_plan(&plan.name, source, &start, &results);
     record.series.extend(series);
     let written = output.write(&record);
     if let Some(database) = database {

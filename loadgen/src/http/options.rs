@@ -45,6 +45,9 @@ pub(crate) struct Args {
         "timeout", "http2", "trace_context", "max_error_rate", "json",
     ])]
     scenario: Option<PathBuf>,
+    /// Give a key of the scenario file another value, e.g. scenario.NAME.duration=10s; may be repeated
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE", requires = "scenario")]
+    settings: Vec<String>,
     /// Request method [default: POST with a body, else GET]
     #[arg(short = 'X', long)]
     method: Option<Method>,
@@ -109,6 +112,8 @@ pub(crate) enum Task {
     /// The scenarios of a file.
     File {
         path: PathBuf,
+        /// `KEY.PATH=VALUE`, in place of what it says.
+        settings: Vec<String>,
         target: Option<Uri>,
         /// Where to store the record.
         save: Box<Save>,
@@ -241,6 +246,7 @@ impl Args {
         match self.scenario {
             Some(path) => Ok(Task::File {
                 path,
+                settings: self.settings,
                 target: self.url,
                 save: Box::new(self.save),
             }),

@@ -5,7 +5,8 @@ mod rows;
 mod step;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +24,35 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// Endpoints own two histograms each.
 const STEPS_MAX: usize = 200;
 
+/// A scenario file.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// Files that it names are looked for beside it.
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+    /// `KEY.PATH=VALUE`, in place of what it says.
+    pub(crate) settings: Vec<String>,
+}
+
+impl Source {
+    fn document(&self) -> Rc<Document> {
+        let name = self.path.display().to_string();
+        Document::with_settings(&name, self.text.clone(), &self.settings)
+    }
+
+    /// What is run, where that is not what is written.
+    pub(crate) fn rendered(&self) -> Option<String> {
+        (!self.settings.is_empty()).then(|| self.document().rendered())
+    }
+}
+
 /// Reads a scenario file. `target` takes the place of the file's.
 ///
 /// # Errors
 /// All mistakes, one a line.
-pub(crate) fn read(path: &Path, source: &str, target: Option<Uri>) -> Result<Plan, String> {
-    let document = Document::new(&path.display().to_string(), source.to_owned());
-    let plan = plan(path, document.root(), target);
+pub(crate) fn read(source: &Source, target: Option<Uri>) -> Result<Plan, String> {
+    let document = source.document();
+    let plan = plan(&source.path, document.root(), target);
     let mistakes = document.mistakes();
     if mistakes.is_empty() {
         return Ok(plan);
