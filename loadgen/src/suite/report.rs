@@ -202,7 +202,8 @@ fn summary(text: &mut String, record: &Record, results: &[TestResult], counts: &
         (_, false) => "FAILED",
     };
     let last = format!("{}: {word} {counts}", record.name);
-    let problem = problem(record, results).map(|it| format!("; {it}"));
+    let problem = problem(record, results).filter(|_| !record.passed);
+    let problem = problem.map(|it| format!("; {it}"));
     line(
         text,
         &(last.trim_end().to_owned() + &problem.unwrap_or_default()),

@@ -60,13 +60,24 @@ pub(crate) struct LoadResult {
     /// By name; over all labels where that makes sense.
     pub(crate) figures: BTreeMap<String, f64>,
     pub(crate) record: Option<Record>,
+    /// A limit of its own was crossed, and it may not fail.
+    pub(crate) has_crossed: bool,
 }
 
 impl LoadResult {
     /// How long it was sending, as far as its figures tell.
     pub(crate) fn seconds(&self) -> Option<f64> {
         let figure = |name: &str| self.figures.get(name).copied().filter(|it| *it > 0.0);
-        Some(figure("items_accepted")? / figure("items_per_second")?)
+        let of_items = || Some(figure("items_accepted")? / figure("items_per_second")?);
+        of_items().or_else(|| self.measured())
+    }
+
+    /// From the beginning of its first window to the end of its last.
+    fn measured(&self) -> Option<f64> {
+        let windows = &self.record.as_ref()?.windows;
+        let from = windows.iter().map(|it| it.from).reduce(f64::min)?;
+        let to = windows.iter().map(|it| it.to).reduce(f64::max)?;
+        Some(to - from)
     }
 }
 
@@ -200,6 +211,7 @@ mod tests {
             label: "main".to_owned(),
             figures: BTreeMap::new(),
             record: Some(record),
+            has_crossed: false,
         });
         let check =
             |name: &str, expected: &str| assert_eq!(result.unit_of(name), expected, "{name}");
