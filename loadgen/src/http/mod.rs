@@ -50,6 +50,7 @@ use crate::record::figures::SHARE;
 use crate::record::{Output, Record, Sampler, Start, ThresholdResult};
 use crate::results::Results;
 use crate::signals::Interruptions;
+use crate::tls;
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (output, view) = args.view();
@@ -60,6 +61,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             path,
             settings,
             target,
+            tls,
             save,
         } => {
             let database = save.open().map_err(WrongUsage::of)?;
@@ -71,7 +73,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 text,
                 settings,
             };
-            file(&source, target, (&output, database), view).await
+            file(&source, (target, tls), (&output, database), view).await
         }
     }
 }
@@ -81,6 +83,7 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
     let wire = Wire {
         addresses: connection::resolve(&settings.request.uri).await?,
         protocol: settings.request.protocol,
+        tls: settings.request.tls.clone(),
         trace_context: settings.request.trace_context,
     };
     let database = settings.save.open().map_err(WrongUsage::of)?;
@@ -160,13 +163,16 @@ fn conclusion(record: &Record, usage: Usage, verdict: &Verdict) -> String {
 /// The scenarios of a file.
 async fn file(
     source: &Source,
-    target: Option<Uri>,
+    (target, tls): (Option<Uri>, tls::Options),
     (output, database): (&Output, Option<Results>),
     view: View,
 ) -> anyhow::Result<ExitCode> {
     let plan = scenario::read(source, target)
         .map_err(|mistakes| WrongUsage::of(anyhow::anyhow!(mistakes)))?;
+    let host = plan.target.host().unwrap_or_default();
+    let tls = tls.of(plan.target.scheme_str(), host, plan.protocol.application());
     let wire = Wire {
+        tls: tls.map_err(WrongUsage::of)?,
         addresses: connection::resolve(&plan.target).await?,
         protocol: plan.protocol,
         trace_context: plan.trace_context,

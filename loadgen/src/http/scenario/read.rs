@@ -17,7 +17,7 @@ use super::{Plan, Scenario};
 use crate::cli::parse_duration;
 use crate::document::{Document, Item, Table, Text};
 use crate::http::journey::{Course, Journey, Step};
-use crate::http::options::{Protocol, WORKERS_MAX};
+use crate::http::options::{Protocol, WORKERS_MAX, is_http};
 use crate::http::template::{Pool, is_name};
 
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -180,21 +180,21 @@ fn check_search(root: &Table, scenarios: &[Scenario], thresholds: &[Threshold]) 
 fn target(root: &Table, written: Option<Text>, given: Option<Uri>) -> Uri {
     let nowhere = Uri::from_static("http://127.0.0.1/");
     let parsed = written.map(|text| match text.text.parse::<Uri>() {
-        Ok(uri) if uri.scheme_str() == Some("http") && uri.authority().is_some() => uri,
+        Ok(uri) if is_http(&uri) && uri.authority().is_some() => uri,
         _ => {
             root.wrong(
                 &text.place,
-                "write a URL such as `http://127.0.0.1:8080` (TLS is not supported)",
+                "write a URL such as `http://127.0.0.1:8080` or `https://localhost`",
             );
             nowhere.clone()
         }
     });
     if let Some(uri) = &given
-        && (uri.scheme_str() != Some("http") || uri.authority().is_none())
+        && !(is_http(uri) && uri.authority().is_some())
     {
         root.wrong(
             &root.place,
-            format!("`{uri}` on the command line is no `http://` URL"),
+            format!("`{uri}` on the command line is no `http://` or `https://` URL"),
         );
     }
     match given.or(parsed) {

@@ -11,14 +11,17 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
-use super::{ANSWER_BYTES_MAX, Outcome, Refusal, Target, connect, describe};
+use super::{ANSWER_BYTES_MAX, Outcome, Refusal, Target, connect, describe, secured};
 use crate::otlp::compression::Compression;
 use crate::otlp::wire::{Fields, Value};
+use crate::tls::Tls;
 
 pub(crate) struct HttpConnection {
     authority: String,
+    tls: Option<Tls>,
     path: Uri,
     headers: HeaderMap,
     open: Option<Open>,
@@ -33,6 +36,20 @@ struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.driver.abort();
+    }
+}
+
+impl Open {
+    async fn on<S>(stream: S) -> Result<Self, Cow<'static, str>>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| describe(&error))?;
+        // How the connection ended shows in the request that was on it.
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        Ok(Self { sender, driver })
     }
 }
 
@@ -55,6 +72,7 @@ impl HttpConnection {
         let path = target.path.parse().context("the path is no URL path")?;
         Ok(Self {
             authority: target.authority.clone(),
+            tls: target.tls.clone(),
             path,
             headers,
             open: None,
@@ -86,12 +104,10 @@ impl HttpConnection {
         if !usable {
             self.open = None;
             let stream = connect(&self.authority).await?;
-            let (sender, connection) = handshake(TokioIo::new(stream))
-                .await
-                .map_err(|error| describe(&error))?;
-            // How the connection ended shows in the request that was on it.
-            let driver = tokio::spawn(async move { drop(connection.await) });
-            self.open = Some(Open { sender, driver });
+            self.open = Some(match &self.tls {
+                Some(tls) => Open::on(secured(tls, stream).await?).await?,
+                None => Open::on(stream).await?,
+            });
         }
         self.open
             .as_mut()
