@@ -96,6 +96,14 @@ impl HttpConnection {
         read_answer(answer).await
     }
 
+    async fn connected(&self) -> Result<Open, Cow<'static, str>> {
+        let stream = connect(&self.authority).await?;
+        match &self.tls {
+            Some(tls) => Open::on(secured(tls, stream).await?).await,
+            None => Open::on(stream).await,
+        }
+    }
+
     async fn sender(&mut self) -> Result<&mut SendRequest<Full<Bytes>>, Cow<'static, str>> {
         let usable = match self.open.as_mut() {
             Some(open) => open.sender.ready().await.is_ok(),
@@ -103,11 +111,8 @@ impl HttpConnection {
         };
         if !usable {
             self.open = None;
-            let stream = connect(&self.authority).await?;
-            self.open = Some(match &self.tls {
-                Some(tls) => Open::on(secured(tls, stream).await?).await?,
-                None => Open::on(stream).await?,
-            });
+            // Boxed: it is rare, and larger than all else that a request needs.
+            self.open = Some(Box::pin(self.connected()).await?);
         }
         self.open
             .as_mut()
