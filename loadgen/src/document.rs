@@ -1,5 +1,7 @@
 //! TOML whose every key is asked for, and that remembers what was wrong with it and where.
 
+mod set;
+
 use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
@@ -64,22 +66,65 @@ impl std::fmt::Display for Mistake {
 /// A text and what is wrong with it so far.
 #[derive(Debug)]
 pub(crate) struct Document {
-    file: Arc<str>,
-    /// Where each line begins.
-    lines: Vec<usize>,
-    source: String,
+    file: Piece,
+    /// `--set KEY.PATH=VALUE`, in place of what the file says.
+    settings: Vec<Piece>,
     /// What is no TOML.
     syntax: RefCell<Vec<Mistake>>,
     mistakes: RefCell<Vec<Mistake>>,
 }
 
+/// A part of a document, with a name of its own. Spans count on from one to the next, so that each has its place.
+#[derive(Debug)]
+struct Piece {
+    name: Arc<str>,
+    text: String,
+    begins: usize,
+    /// Where each line begins, in the text.
+    lines: Vec<usize>,
+}
+
+impl Piece {
+    fn new(name: &str, text: String, begins: usize) -> Self {
+        let newlines = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self {
+            name: name.into(),
+            lines: std::iter::once(0).chain(newlines).collect(),
+            text,
+            begins,
+        }
+    }
+
+    /// Where the next one begins.
+    fn end(&self) -> usize {
+        // What is missing at the end is there, too.
+        self.begins + self.text.len() + 1
+    }
+
+    /// What is written in the document's `span`, in the text's.
+    fn span(&self, span: &Range<usize>) -> Range<usize> {
+        self.begins + span.start..self.begins + span.end
+    }
+}
+
 impl Document {
     pub(crate) fn new(file: &str, source: String) -> Rc<Self> {
-        let newlines = source.match_indices('\n').map(|(at, _)| at + 1);
+        Self::with_settings(file, source, &[])
+    }
+
+    /// With `KEY.PATH=VALUE` on top, each in its turn.
+    pub(crate) fn with_settings(file: &str, source: String, settings: &[String]) -> Rc<Self> {
+        let file = Piece::new(file, source, 0);
+        let mut begins = file.end();
+        let setting = |text: &String| {
+            let key = text.split('=').next().unwrap_or_default().trim();
+            let piece = Piece::new(&format!("--set {key}"), text.clone(), begins);
+            begins = piece.end();
+            piece
+        };
         Rc::new(Self {
-            file: file.into(),
-            lines: std::iter::once(0).chain(newlines).collect(),
-            source,
+            settings: settings.iter().map(setting).collect(),
+            file,
             syntax: RefCell::default(),
             mistakes: RefCell::default(),
         })
@@ -87,7 +132,11 @@ impl Document {
 
     /// The whole document as a table. What is no TOML is a mistake, and the table has the rest.
     pub(crate) fn root(self: &Rc<Self>) -> Table {
-        let (table, errors) = DeTable::parse_recoverable(&self.source);
+        Table::new(Rc::clone(self), self.branches(), 0..0, "")
+    }
+
+    fn branches(&self) -> Vec<Branch> {
+        let (table, errors) = DeTable::parse_recoverable(&self.file.text);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             self.syntax.borrow_mut().push(Mistake {
@@ -95,12 +144,19 @@ impl Document {
                 message: error.message().to_owned(),
             });
         }
-        Table::new(
-            Rc::clone(self),
-            branches(&self.source, table.into_inner()),
-            0..0,
-            "",
-        )
+        let mut branches = branches(&self.file, table.into_inner());
+        for setting in &self.settings {
+            if let Err(problem) = set::apply(&mut branches, setting) {
+                let place = self.place(&(setting.begins..setting.begins), "");
+                self.wrong(place, problem);
+            }
+        }
+        branches
+    }
+
+    /// The TOML that is read: the file with its settings, without comments.
+    pub(crate) fn rendered(&self) -> String {
+        toml::to_string_pretty(&set::Rendered(&self.branches())).unwrap_or_default()
     }
 
     pub(crate) fn wrong(&self, place: Place, message: String) {
@@ -120,11 +176,15 @@ impl Document {
     }
 
     fn place(&self, span: &Range<usize>, key: &str) -> Place {
-        let line = self.lines.partition_point(|start| *start <= span.start);
-        let start = self.lines.get(line.saturating_sub(1)).copied();
-        let before = self.source.get(start.unwrap_or(0)..span.start);
+        let later = self.settings.iter().rev();
+        let piece = later.chain([&self.file]).find(|it| it.begins <= span.start);
+        let piece = piece.unwrap_or(&self.file);
+        let at = span.start - piece.begins;
+        let line = piece.lines.partition_point(|start| *start <= at);
+        let start = piece.lines.get(line.saturating_sub(1)).copied();
+        let before = piece.text.get(start.unwrap_or(0)..at);
         Place {
-            file: Arc::clone(&self.file),
+            file: Arc::clone(&piece.name),
             line,
             column: before.unwrap_or("").chars().count() + 1,
             key: key.to_owned(),
@@ -412,24 +472,24 @@ impl Item {
     }
 }
 
-fn branches(source: &str, table: DeTable<'_>) -> Vec<Branch> {
+fn branches(piece: &Piece, table: DeTable<'_>) -> Vec<Branch> {
     let branch = |(key, value): (Spanned<DeString<'_>>, Spanned<DeValue<'_>>)| Branch {
-        key_span: key.span(),
+        key_span: piece.span(&key.span()),
         key: key.into_inner().into_owned(),
-        span: value.span(),
-        value: tree(source, value),
+        span: piece.span(&value.span()),
+        value: tree(piece, value),
     };
     let mut branches: Vec<_> = table.into_iter().map(branch).collect();
     branches.sort_by_key(|branch| branch.key_span.start);
     branches
 }
 
-fn tree(source: &str, value: Spanned<DeValue<'_>>) -> Tree {
+fn tree(piece: &Piece, value: Spanned<DeValue<'_>>) -> Tree {
     let span = value.span();
     match value.into_inner() {
         DeValue::String(text) => Tree::Text(text.into_owned()),
         DeValue::Integer(_) | DeValue::Float(_) => {
-            let written = source.get(span).unwrap_or("");
+            let written = piece.text.get(span).unwrap_or("");
             Tree::Number(written.trim().replace('_', ""))
         }
         DeValue::Boolean(value) => Tree::Bool(value),
@@ -437,10 +497,10 @@ fn tree(source: &str, value: Spanned<DeValue<'_>>) -> Tree {
         DeValue::Array(items) => Tree::List(
             items
                 .into_iter()
-                .map(|item| (item.span(), tree(source, item)))
+                .map(|item| (piece.span(&item.span()), tree(piece, item)))
                 .collect(),
         ),
-        DeValue::Table(table) => Tree::Table(span, branches(source, table)),
+        DeValue::Table(table) => Tree::Table(piece.span(&span), branches(piece, table)),
     }
 }
 

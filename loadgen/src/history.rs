@@ -1,5 +1,6 @@
 //! `loadgen history`: recent runs as a table or as JSON.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -65,14 +66,19 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 struct History {
     /// Rows of `benchmark_results`.
     rows: Vec<BenchmarkRow>,
+    /// What came of them, by the run's id, where their records are there, too.
+    results: BTreeMap<String, &'static str>,
     /// Records of runs that have no such row.
     runs: Vec<SavedRun>,
 }
 
 impl History {
     /// Both newest first.
-    fn new(mut rows: Vec<BenchmarkRow>, mut runs: Vec<SavedRun>, last: usize) -> Self {
-        runs.retain(|run| !rows.iter().any(|row| row.run_id == run.run_id));
+    fn new(mut rows: Vec<BenchmarkRow>, runs: Vec<SavedRun>, last: usize) -> Self {
+        let is_row = |run: &SavedRun| rows.iter().any(|row| row.run_id == run.run_id);
+        let (twice, mut runs): (Vec<_>, Vec<_>) = runs.into_iter().partition(is_row);
+        let results = twice.into_iter().map(|it| (it.verdict(), it.run_id));
+        let results = results.map(|(verdict, id)| (id, verdict)).collect();
         while rows.len() + runs.len() > last {
             match (rows.last(), runs.last()) {
                 (Some(row), Some(run)) if row.timestamp > run.started => runs.pop().is_some(),
@@ -80,17 +86,22 @@ impl History {
                 _ => runs.pop().is_some(),
             };
         }
-        Self { rows, runs }
+        Self {
+            rows,
+            results,
+            runs,
+        }
     }
 
     fn json_lines(&self) -> anyhow::Result<String> {
         let mut lines = Vec::with_capacity(self.rows.len() + self.runs.len());
         for row in &self.rows {
-            lines.push((row.timestamp, serde_json::to_string(&JsonRow::from(row))?));
+            lines.push((row.timestamp, serde_json::to_string(&self.json_row(row))?));
         }
         for run in &self.runs {
             let mut value = serde_json::to_value(run)?;
             value["time"] = utc_time(run.started).into();
+            value["result"] = run.verdict().into();
             value["figures"] = run
                 .figures
                 .iter()
@@ -106,10 +117,71 @@ impl History {
     fn tables(&self) -> String {
         match (self.rows.as_slice(), self.runs.as_slice()) {
             ([], []) => "no runs\n".to_owned(),
-            (rows, []) => table(rows),
+            (_, []) => self.rows_table(),
             ([], runs) => runs_table(runs),
-            (rows, runs) => format!("{}\n{}", table(rows), runs_table(runs)),
+            (_, runs) => format!("{}\n{}", self.rows_table(), runs_table(runs)),
         }
+    }
+
+    fn result(&self, row: &BenchmarkRow) -> Option<&'static str> {
+        self.results.get(&row.run_id).copied()
+    }
+
+    fn json_row<'a>(&self, row: &'a BenchmarkRow) -> JsonRow<'a> {
+        JsonRow {
+            time: utc_time(row.timestamp),
+            result: self.result(row),
+            row,
+        }
+    }
+
+    fn rows_table(&self) -> String {
+        let mut table = Table::new(&[
+            "time (UTC)",
+            "endpoint",
+            "mode",
+            "workers",
+            "requests",
+            "errors",
+            "unsent",
+            "req/s",
+            "avg ms",
+            "p50",
+            "p95",
+            "p99",
+            "p99.9",
+            "max",
+            "result",
+            "run",
+        ]);
+        for row in &self.rows {
+            let mode = match row.mode.as_str() {
+                "open" => format!("open {}/s", row.target_rate),
+                other => other.to_owned(),
+            };
+            table.push(vec![
+                utc_time(row.timestamp),
+                format!("{} {}", row.method, row.endpoint),
+                mode,
+                row.workers.to_string(),
+                row.total_requests.to_string(),
+                row.errors.to_string(),
+                row.unsent.to_string(),
+                format!("{:.1}", row.throughput),
+                format!("{:.3}", row.avg_latency),
+                format!("{:.3}", row.p50_latency),
+                format!("{:.3}", row.p95_latency),
+                format!("{:.3}", row.p99_latency),
+                format!("{:.3}", row.p999_latency),
+                format!("{:.3}", row.max_latency),
+                self.result(row).unwrap_or("-").to_owned(),
+                match row.run_id.as_str() {
+                    "" => "-".to_owned(),
+                    id => short_id(id),
+                },
+            ]);
+        }
+        table.render()
     }
 }
 
@@ -139,17 +211,12 @@ fn runs_table(runs: &[SavedRun]) -> String {
         ]
         .into_iter()
         .find_map(|name| Some((run.figure(name)?, name.split('_').next()?)));
-        let result = match (run.interrupted, run.passed) {
-            (1, _) => "interrupted",
-            (_, 1) => "passed",
-            _ => "failed",
-        };
         table.push(vec![
             utc_time(run.started),
             run.kind.clone(),
             run.name.clone(),
             shown(run.seconds, "s"),
-            result.to_owned(),
+            run.verdict().to_owned(),
             rate.map_or_else(
                 || "-".to_owned(),
                 |(rate, of)| format!("{} {of}/s", number(rate)),
@@ -164,68 +231,14 @@ fn runs_table(runs: &[SavedRun]) -> String {
     table.render()
 }
 
-/// A row with its time as text besides.
+/// A row with its time as text, and what came of the run, besides.
 #[derive(serde::Serialize)]
 struct JsonRow<'a> {
     time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'static str>,
     #[serde(flatten)]
     row: &'a BenchmarkRow,
-}
-
-impl<'a> From<&'a BenchmarkRow> for JsonRow<'a> {
-    fn from(row: &'a BenchmarkRow) -> Self {
-        Self {
-            time: utc_time(row.timestamp),
-            row,
-        }
-    }
-}
-
-fn table(rows: &[BenchmarkRow]) -> String {
-    let mut table = Table::new(&[
-        "time (UTC)",
-        "endpoint",
-        "mode",
-        "workers",
-        "requests",
-        "errors",
-        "unsent",
-        "req/s",
-        "avg ms",
-        "p50",
-        "p95",
-        "p99",
-        "p99.9",
-        "max",
-        "run",
-    ]);
-    for row in rows {
-        let mode = match row.mode.as_str() {
-            "open" => format!("open {}/s", row.target_rate),
-            other => other.to_owned(),
-        };
-        table.push(vec![
-            utc_time(row.timestamp),
-            format!("{} {}", row.method, row.endpoint),
-            mode,
-            row.workers.to_string(),
-            row.total_requests.to_string(),
-            row.errors.to_string(),
-            row.unsent.to_string(),
-            format!("{:.1}", row.throughput),
-            format!("{:.3}", row.avg_latency),
-            format!("{:.3}", row.p50_latency),
-            format!("{:.3}", row.p95_latency),
-            format!("{:.3}", row.p99_latency),
-            format!("{:.3}", row.p999_latency),
-            format!("{:.3}", row.max_latency),
-            match row.run_id.as_str() {
-                "" => "-".to_owned(),
-                id => short_id(id),
-            },
-        ]);
-    }
-    table.render()
 }
 
 #[cfg(test)]
@@ -255,7 +268,7 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_for_each_run() {
-        let text = table(&rows());
+        let text = History::new(rows(), Vec::new(), 20).tables();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
         assert!(lines[0].starts_with("time (UTC)           endpoint"));
@@ -300,6 +313,7 @@ mod tests {
             interrupted: 0,
             host: String::new(),
             version: String::new(),
+            no_verdict: String::new(),
             figures: vec![
                 ("items_per_second".to_owned(), 12_345.0),
                 ("error_rate".to_owned(), 0.5),
@@ -326,5 +340,32 @@ mod tests {
         let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
         assert_eq!(first["figures"]["items_per_second"], 12_345.0);
         assert_eq!(json.lines().count(), 3);
+    }
+
+    #[test]
+    fn a_run_without_a_verdict_has_not_failed() {
+        let mut busy = saved("busy", 3);
+        (busy.passed, busy.no_verdict) = (0, "the machine was full".to_owned());
+        let mut cut = saved("cut", 2);
+        (cut.passed, cut.interrupted) = (0, 1);
+        let mut failed = saved("failed", 1);
+        failed.passed = 0;
+        let mut rows = rows();
+        // The second is of an older version, without a record.
+        rows[0].run_id = "busy".to_owned();
+        let history = History::new(rows, vec![busy, cut, failed], 20);
+        let text = history.tables();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[1].ends_with("  no verdict  busy"), "{text}");
+        assert!(lines[2].ends_with("  -           -"), "{text}");
+        assert!(lines[5].contains("  interrupted  "), "{text}");
+        assert!(lines[6].contains("  failed  "), "{text}");
+        let json = history.json_lines().unwrap();
+        let results = json.lines().map(|line| {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            value["result"].as_str().unwrap_or("-").to_owned()
+        });
+        let results: Vec<_> = results.collect();
+        assert_eq!(results, ["no verdict", "-", "interrupted", "failed"]);
     }
 }

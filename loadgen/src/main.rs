@@ -19,6 +19,7 @@ mod sink;
 mod stats;
 mod suite;
 mod text;
+mod tls;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;

@@ -53,6 +53,8 @@ const TABLE: &str = "benchmark_results";
 
 /// ClickHouse's code for a table that does not exist.
 const UNKNOWN_TABLE: &str = "UNKNOWN_TABLE";
+/// Its code for a column that does not.
+const UNKNOWN_COLUMN: &str = "UNKNOWN_IDENTIFIER";
 
 /// Where results are stored.
 #[derive(Debug, Clone, clap::Args)]

@@ -40,9 +40,14 @@ fn command(folder: &Path, scenario: &str) -> Command {
 
 /// Runs a scenario to its end. `None` where no record was written.
 async fn run(scenario: String) -> (Output, Option<Json>) {
+    run_with(scenario, &[]).await
+}
+
+async fn run_with(scenario: String, more: &'static [&'static str]) -> (Output, Option<Json>) {
     let running = tokio::task::spawn_blocking(move || {
         let folder = tempfile::tempdir().unwrap();
-        let output = command(folder.path(), &scenario).output().unwrap();
+        let mut command = command(folder.path(), &scenario);
+        let output = command.args(more).output().unwrap();
         (output, record(folder.path()))
     });
     running.await.unwrap()
@@ -135,6 +140,75 @@ limits = ["checks >= 80%"]
     assert_eq!(metric(&record, "requests", &look), 2.0);
     // The check says that 201 is what is expected, so that 200 is a failure.
     assert_eq!(metric(&record, "errors", &look), 2.0);
+}
+
+#[tokio::test]
+async fn what_is_never_sent_ends_a_run_early() {
+    let answered = Arc::new(AtomicU64::new(0));
+    let app = Router::new().fallback(move || {
+        let is_answered = answered.fetch_add(1, Ordering::Relaxed) < 10;
+        async move {
+            if !is_answered {
+                std::future::pending::<()>().await;
+            }
+        }
+    });
+    let url = serve(app).await;
+    let scenario = format!(
+        "target = '{url}'\n[[scenario]]\nname = 'a'\nexecutor = 'constant_rate'\nrate = 100\nduration = '30s'\n\
+         workers = 2\n[[scenario.request]]\npath = '/'\n[thresholds]\nlimits = ['dropped{{scenario=a}} < 20%']\n\
+         abort_on_fail = true\n"
+    );
+    let (output, record) = run(scenario).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(99), "{text}");
+    let told = "ended early by the threshold `dropped{scenario=a} < 20%`";
+    assert!(text.contains(told), "{text}");
+    let record = record.unwrap();
+    assert_eq!(
+        (&record["passed"], &record["interrupted"]),
+        (&false.into(), &false.into())
+    );
+    let threshold = &record["thresholds"][0];
+    assert_eq!(
+        (&threshold["unit"], &threshold["passed"]),
+        (&"share".into(), &false.into())
+    );
+    let of = |name| metric(&record, name, &[("scenario", "a")]);
+    assert_eq!(of("requests"), 10.0, "{text}");
+    assert!(of("requests_unsent") > 0.0, "{text}");
+}
+
+#[tokio::test]
+async fn what_is_set_on_the_command_line_is_run_and_recorded() {
+    let url = serve(Router::new().fallback(|| async {})).await;
+    let scenario = format!(
+        "# long\ntarget = '{url}'\n[[scenario]]\nname = 'a'\nexecutor = 'closed'\nduration = '10m'\n\
+         [[scenario.request]]\npath = '/'\n[defaults.headers]\nx-token = 'hidden'\n"
+    );
+    let more = &["--set", "scenario.a.requests=7", "--set", "name=short"];
+    let (output, record) = run_with(scenario.clone(), more).await;
+    assert!(output.status.success(), "{output:?}");
+    let record = record.unwrap();
+    assert_eq!(record["name"], "short");
+    assert_eq!(metric(&record, "requests", &[("scenario", "a")]), 7.0);
+    let input = |name: &str| {
+        let mut inputs = record["inputs"].as_array().unwrap().iter();
+        let input = inputs.find(|it| it["name"] == name);
+        input.unwrap()["text"].as_str().unwrap()
+    };
+    assert!(input("scenario").contains("# long"));
+    let rendered = input("scenario with --set");
+    for line in ["name = \"short\"", "requests = 7", "duration = \"10m\""] {
+        assert!(rendered.lines().any(|it| it == line), "{rendered}");
+    }
+    assert!(!rendered.contains("hidden"), "{rendered}");
+
+    let more = &["--set", "scenario.b.requests=7"];
+    let (output, record) = run_with(scenario, more).await;
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), record), (Some(2), None), "{told}");
+    assert!(told.contains("there is no `b` in `scenario`"), "{told}");
 }
 
 #[tokio::test]

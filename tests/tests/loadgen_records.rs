@@ -77,3 +77,58 @@ fn a_saved_http_run_is_one_run_in_both_tables() {
     let ids = "SELECT count() FROM benchmark_results JOIN loadgen_runs USING (run_id) FORMAT TSV";
     assert_eq!(database.query(ids), "1");
 }
+
+/// The tables as they were before runs could have no verdict, with such a run.
+const OLD_TABLES: [&str; 3] = [
+    "CREATE TABLE loadgen_runs (run_id String, kind String, name String, started DateTime64(3, 'UTC'), \
+     seconds Float64, passed UInt8, interrupted UInt8, host String, version String, record String CODEC(ZSTD(3))) \
+     ENGINE = MergeTree ORDER BY (started, run_id)",
+    "CREATE TABLE loadgen_metrics (run_id String, kind String, name String, started DateTime64(3, 'UTC'), \
+     metric String, labels Map(String, String), unit String, better String, repetition UInt32, value Float64) \
+     ENGINE = MergeTree ORDER BY (metric, started, run_id)",
+    "INSERT INTO loadgen_runs VALUES \
+     ('aaaaaaaaaaaa', 'http', 'failed', '2020-01-01 00:00:00', 1, 0, 0, '', '', '{\"passed\":false}'), \
+     ('bbbbbbbbbbbb', 'http', 'busy', '2020-01-02 00:00:00', 1, 0, 0, '', '', '{\"no_verdict\":\"it was full\"}')",
+];
+
+#[test]
+fn a_run_without_a_verdict_has_not_failed_whatever_version_made_the_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = LocalDb::start(folder.path());
+    let at = ["--clickhouse", database.url.as_str()];
+    for sql in OLD_TABLES {
+        database.query(sql);
+    }
+    let history = || loadgen(&[["history"].as_slice(), &at].concat());
+    let check_old = |history: &str| {
+        let of = |name: &str| {
+            let mut lines = history.lines();
+            let line = lines.find(|it| it.contains(&format!("  {name}  ")));
+            line.unwrap_or_else(|| panic!("no {name}: {history}"))
+        };
+        assert!(of("busy").contains("  no verdict  "), "{history}");
+        assert!(of("failed").matches("failed").count() == 2, "{history}");
+    };
+    check_old(&history());
+
+    // The first run that is saved extends the table; this one is interrupted.
+    let ping = format!("{}/ping", database.url);
+    let mut command = Command::new(binary("loadgen"));
+    command
+        .args(["http", &ping, "--duration", "10m", "--workers", "1"])
+        .args(["--progress", "--save"])
+        .args(at);
+    let mut run = Service::start("loadgen", &mut command, folder.path());
+    run.wait_for(&[" requests  "]);
+    run.signal("INT");
+    assert_eq!(run.wait().code(), Some(1), "{}", run.output());
+    let extended = history();
+    check_old(&extended);
+    let row = extended.lines().find(|it| it.contains("/ping")).unwrap();
+    assert!(row.contains("  interrupted  "), "{extended}");
+    let why = "SELECT run_id, no_verdict FROM loadgen_runs WHERE no_verdict != '' ORDER BY started";
+    assert_eq!(
+        database.query(&format!("{why} LIMIT 1 FORMAT TSV")),
+        "bbbbbbbbbbbb\tit was full"
+    );
+}

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 
-use crate::sink::{Counting, Faults, Limits, Settings, Sink, Stats};
+use crate::sink::{Counting, DEDUPLICATION_WINDOW, Faults, Limits, Settings, Sink, Stats};
 
 /// A sink on a thread of its own, which runs on the core of the thread that starts it.
 pub(super) struct SinkThread {
@@ -31,6 +31,7 @@ impl SinkThread {
             otlp_http: any_port,
             otlp_grpc: any_port,
             counting: Counting::Items,
+            deduplication_window: DEDUPLICATION_WINDOW,
             faults: Faults::NONE,
             limits: Limits::default(),
         };

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::context;
 use super::verdict::{Difference, Limit, Verdict};
 use crate::record::figures::{number, shown};
-use crate::record::{Record, titled};
+use crate::record::{Record, titled, unit_of_values};
 use crate::text::Table;
 
 /// Two runs, figure by figure.
@@ -147,10 +147,10 @@ impl fmt::Display for Comparison {
 }
 
 impl Comparison {
-    /// Title and value of what is worse by more than is allowed.
-    pub(crate) fn regressions(&self) -> impl Iterator<Item = (String, f64)> {
+    /// Title, value and its unit of what is worse by more than is allowed.
+    pub(crate) fn regressions(&self) -> impl Iterator<Item = (String, f64, &str)> {
         let crossed = self.differences.iter().filter(|it| it.crossed);
-        crossed.map(|it| (it.title(), it.second))
+        crossed.map(|it| (it.title(), it.second, unit_of_values(&it.metric, &it.unit)))
     }
 }
 

@@ -114,9 +114,7 @@ fn write_thresholds(text: &mut String, records: &[Record]) {
     }
     text.push_str("| threshold | measured | result |\n|---|---:|---|\n");
     for threshold in thresholds {
-        let measured = threshold
-            .value
-            .map_or_else(|| "nothing".to_owned(), |value| shown(value, ""));
+        let measured = threshold.measured();
         let result = if threshold.passed {
             "held"
         } else {

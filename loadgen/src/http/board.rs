@@ -1,14 +1,15 @@
 //! What all workers of a scenario write to while it runs: tallies by endpoint, and figures over time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::schedule::Gate;
 use super::tally::{Tally, Times, is_success};
 use super::waves::Waves;
-use super::worker::{Answer, Failure, FailureKind};
+use super::worker::{Answer, BACKLOG_GRACE, Failure, FailureKind};
 use crate::record::Timeline;
 
 /// Sent this long after it fell due, a request shows that the workers are still behind.
@@ -21,6 +22,8 @@ pub(crate) struct Board {
     endpoints: Vec<Mutex<Tally>>,
     timeline: OnceLock<Mutex<Timeline>>,
     waves: Mutex<Waves>,
+    /// Of an open loop that has started.
+    gate: OnceLock<Arc<Gate>>,
     pub(crate) live: Live,
 }
 
@@ -43,6 +46,7 @@ impl Board {
                 .collect(),
             timeline: OnceLock::new(),
             waves: Mutex::new(Waves::new()),
+            gate: OnceLock::new(),
             live: Live::default(),
         }
     }
@@ -52,6 +56,19 @@ impl Board {
         self.start.get_or_init(|| start);
         self.timeline
             .get_or_init(|| Mutex::new(Timeline::new(start.into_std())));
+    }
+
+    /// What lets the iterations of an open loop begin.
+    pub(crate) fn opens_with(&self, gate: &Arc<Gate>) {
+        self.gate.get_or_init(|| Arc::clone(gate));
+    }
+
+    /// What would never be sent if no more fell due from now on: iterations that have waited for longer than those at
+    /// the end of a run may.
+    pub(crate) fn waiting(&self) -> u64 {
+        let due = self.gate.get();
+        let due = due.map_or(0, |gate| gate.measured_due(Instant::now(), BACKLOG_GRACE));
+        due.saturating_sub(self.live.begun.load(Ordering::Relaxed))
     }
 
     /// When the scenario started, warm-up included.

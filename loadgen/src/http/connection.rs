@@ -13,12 +13,14 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::journey::Outgoing;
 use super::options::Protocol;
 use super::worker::{Answer, Executor, Failure, FailureKind};
+use crate::tls::Tls;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -30,7 +32,11 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(crate) async fn resolve(uri: &Uri) -> anyhow::Result<Vec<SocketAddr>> {
     let host = uri.host().context("the URL has no host")?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(80);
+    let default = match uri.scheme_str() {
+        Some("https") => 443,
+        _ => 80,
+    };
+    let port = uri.port_u16().unwrap_or(default);
     let found = tokio::net::lookup_host((bare, port)).await;
     let addresses: Vec<_> = found
         .with_context(|| format!("cannot resolve `{host}`"))?
@@ -47,6 +53,7 @@ const KEPT_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Wire {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) protocol: Protocol,
+    pub(crate) tls: Option<Tls>,
     pub(crate) trace_context: bool,
 }
 
@@ -191,9 +198,23 @@ impl Open {
             .await
             .map_err(|it| failed(&it))?;
         stream.set_nodelay(true).map_err(|it| failed(&it))?;
+        match &wire.tls {
+            Some(tls) => {
+                let stream = tls.connect(stream).await.map_err(|it| failed(&it))?;
+                Self::speak(wire.protocol, stream).await
+            }
+            None => Self::speak(wire.protocol, stream).await,
+        }
+    }
+
+    async fn speak<S>(protocol: Protocol, stream: S) -> Result<Self, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let failed = |error: &dyn std::error::Error| Failure::new(FailureKind::Connect, error);
         let io = TokioIo::new(stream);
         // The connections' own errors arrive at the request that was under way as well.
-        match wire.protocol {
+        match protocol {
             Protocol::Http1 => {
                 let (sender, driver) = http1::handshake(io).await.map_err(|it| failed(&it))?;
                 let driver = tokio::spawn(async move { drop(driver.await) }).abort_handle();

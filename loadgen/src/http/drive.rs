@@ -239,7 +239,7 @@ async fn round<E: Executor>(
         thresholds: plan
             .thresholds
             .iter()
-            .map(|it| judge(it, &finished))
+            .map(|it| judge(it, &finished, aborted.as_deref()))
             .collect(),
         interrupted: *stop.0.borrow(),
         aborted,
@@ -269,7 +269,8 @@ fn finish(scenario: &Scenario, load: Load, work: Work, outcome: Outcome) -> Fini
     }
 }
 
-fn judge(threshold: &Threshold, finished: &[Finished]) -> ThresholdResult {
+/// The threshold that ended the round is crossed, even if its value has got better since.
+fn judge(threshold: &Threshold, finished: &[Finished], aborted: Option<&str>) -> ThresholdResult {
     let parts = finished.iter().map(|it| Part {
         scenario: &it.name,
         labels: &it.labels,
@@ -282,7 +283,8 @@ fn judge(threshold: &Threshold, finished: &[Finished]) -> ThresholdResult {
     ThresholdResult {
         expression: threshold.expression.clone(),
         value,
-        passed: threshold.holds(value),
+        unit: threshold.metric.unit_of_values().to_owned(),
+        passed: threshold.holds(value) && aborted != Some(&threshold.expression),
     }
 }
 
@@ -324,7 +326,7 @@ impl Guard {
                         scenario,
                         labels,
                         endpoints: board.endpoints(),
-                        unsent: 0,
+                        unsent: board.waiting(),
                         seconds: elapsed.as_secs_f64(),
                         recovery: None,
                     });

@@ -41,22 +41,39 @@ use self::options::{Settings, Task};
 use self::progress::{Progress, View, Watched};
 use self::report::Report;
 use self::run::{Control, Work};
+use self::scenario::Source;
 use self::usage::{Meter, Usage};
 use self::verdict::Verdict;
 use crate::cli::WrongUsage;
 use crate::process::Process;
+use crate::record::figures::SHARE;
 use crate::record::{Output, Record, Sampler, Start, ThresholdResult};
 use crate::results::Results;
 use crate::signals::Interruptions;
+use crate::tls;
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (output, view) = args.view();
     args.check_outputs().map_err(WrongUsage::of)?;
     match args.into_task().map_err(WrongUsage::of)? {
         Task::Single(settings) => single(&settings, &output, view).await,
-        Task::File { path, target, save } => {
+        Task::File {
+            path,
+            settings,
+            target,
+            tls,
+            save,
+        } => {
             let database = save.open().map_err(WrongUsage::of)?;
-            file(&path, target, (&output, database), view).await
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))
+                .map_err(WrongUsage::of)?;
+            let source = Source {
+                path,
+                text,
+                settings,
+            };
+            file(&source, (target, tls), (&output, database), view).await
         }
     }
 }
@@ -66,6 +83,7 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
     let wire = Wire {
         addresses: connection::resolve(&settings.request.uri).await?,
         protocol: settings.request.protocol,
+        tls: settings.request.tls.clone(),
         trace_context: settings.request.trace_context,
     };
     let database = settings.save.open().map_err(WrongUsage::of)?;
@@ -121,6 +139,7 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
     record.thresholds.push(ThresholdResult {
         expression: format!("failed and unsent requests <= {}", settings.error_rate_max),
         value: Some(report.error_rate()),
+        unit: SHARE.to_owned(),
         passed: report.passed(),
     });
     // One run, whichever table it is looked up in.
@@ -143,17 +162,17 @@ fn conclusion(record: &Record, usage: Usage, verdict: &Verdict) -> String {
 
 /// The scenarios of a file.
 async fn file(
-    path: &Path,
-    target: Option<Uri>,
+    source: &Source,
+    (target, tls): (Option<Uri>, tls::Options),
     (output, database): (&Output, Option<Results>),
     view: View,
 ) -> anyhow::Result<ExitCode> {
-    let source = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))
-        .map_err(WrongUsage::of)?;
-    let plan = scenario::read(path, &source, target)
+    let plan = scenario::read(source, target)
         .map_err(|mistakes| WrongUsage::of(anyhow::anyhow!(mistakes)))?;
+    let host = plan.target.host().unwrap_or_default();
+    let tls = tls.of(plan.target.scheme_str(), host, plan.protocol.application());
     let wire = Wire {
+        tls: tls.map_err(WrongUsage::of)?,
         addresses: connection::resolve(&plan.target).await?,
         protocol: plan.protocol,
         trace_context: plan.trace_context,
@@ -174,7 +193,7 @@ async fn file(
     let results = drive::run(&plan, view, &stop, make_connection).await?;
     let series = sampler.stop().await;
     print(&summary::render(&plan, &results))?;
-    let mut record = record::of_plan(&plan.name, &source, &start, &results);
+    let mut record = record::of_plan(&plan.name, source, &start, &results);
     record.series.extend(series);
     let written = output.write(&record);
     if let Some(database) = database {

@@ -14,6 +14,7 @@ use super::stages::Stage;
 use crate::cli::{parse_duration, parse_share};
 use crate::record::{Output, check_writable};
 use crate::results::Save;
+use crate::tls::{self, Tls};
 
 /// Workers own a connection and two histograms (about 0.2 MB each), so this bounds memory below 2 GB.
 pub(crate) const WORKERS_MAX: u64 = 4096;
@@ -35,7 +36,7 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 /// requests exceed --max-error-rate.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where to send requests, e.g. http://127.0.0.1:8080/api/vector/add (plain http only); with
+    /// Where to send requests, e.g. http://127.0.0.1:8080/api/vector/add, or https://; with
     /// --scenario: what takes the place of its `target`
     #[arg(required_unless_present = "scenario")]
     url: Option<Uri>,
@@ -45,6 +46,9 @@ pub(crate) struct Args {
         "timeout", "http2", "trace_context", "max_error_rate", "json",
     ])]
     scenario: Option<PathBuf>,
+    /// Give a key of the scenario file another value, e.g. scenario.NAME.duration=10s; may be repeated
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE", requires = "scenario")]
+    settings: Vec<String>,
     /// Request method [default: POST with a body, else GET]
     #[arg(short = 'X', long)]
     method: Option<Method>,
@@ -78,7 +82,7 @@ pub(crate) struct Args {
     /// Give a request up after this long
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     timeout: Duration,
-    /// Speak HTTP/2 with prior knowledge instead of HTTP/1.1
+    /// Speak HTTP/2 instead of HTTP/1.1: with prior knowledge, and over TLS if the server agrees (ALPN)
     #[arg(long)]
     http2: bool,
     /// Send a W3C `traceparent` header (sampled) with each request
@@ -97,6 +101,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
+    tls: tls::Options,
+    #[command(flatten)]
     save: Save,
     #[command(flatten)]
     output: Output,
@@ -109,7 +115,10 @@ pub(crate) enum Task {
     /// The scenarios of a file.
     File {
         path: PathBuf,
+        /// `KEY.PATH=VALUE`, in place of what it says.
+        settings: Vec<String>,
         target: Option<Uri>,
+        tls: tls::Options,
         /// Where to store the record.
         save: Box<Save>,
     },
@@ -136,6 +145,8 @@ pub(crate) struct RequestTemplate {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) protocol: Protocol,
+    /// Whom to trust, of an `https` URL.
+    pub(crate) tls: Option<Tls>,
     pub(crate) trace_context: bool,
 }
 
@@ -214,6 +225,14 @@ impl Protocol {
             Self::Http2 => "HTTP/2",
         }
     }
+
+    /// As TLS names it.
+    pub(crate) fn application(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => tls::HTTP1,
+            Self::Http2 => tls::HTTP2,
+        }
+    }
 }
 
 impl Args {
@@ -241,7 +260,9 @@ impl Args {
         match self.scenario {
             Some(path) => Ok(Task::File {
                 path,
+                settings: self.settings,
                 target: self.url,
+                tls: self.tls,
                 save: Box::new(self.save),
             }),
             None => Ok(Task::Single(Box::new(self.into_settings()?))),
@@ -250,7 +271,7 @@ impl Args {
 
     /// # Errors
     ///
-    /// A URL that is not plain http with a host, a body that cannot be read, or limits that make an empty run.
+    /// A URL that is not http or https with a host, a body that cannot be read, or limits that make an empty run.
     pub(crate) fn into_settings(self) -> anyhow::Result<Settings> {
         ensure!(!self.timeout.is_zero(), "--timeout must be longer than 0");
         Ok(Settings {
@@ -284,8 +305,8 @@ impl Args {
     fn request(&self) -> anyhow::Result<RequestTemplate> {
         let url = self.url.clone().context("a URL is missing")?;
         ensure!(
-            url.scheme_str() == Some("http"),
-            "cannot send to `{url}`: the URL must start with http:// (TLS is not supported)"
+            is_http(&url),
+            "cannot send to `{url}`: the URL must start with http:// or https://"
         );
         let authority = url.authority().context("the URL has no host")?;
         let body = self.read_body()?;
@@ -313,7 +334,12 @@ impl Args {
             // HTTP/2 carries the host in `:authority`.
             headers.remove(HOST);
         }
+        let host = authority.host();
+        let tls = self
+            .tls
+            .of(url.scheme_str(), host, protocol.application())?;
         Ok(RequestTemplate {
+            tls,
             uri: url.clone(),
             method: self.method.clone().unwrap_or(default_method),
             headers,
@@ -346,6 +372,11 @@ impl Args {
             std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Some(Bytes::from(body)))
     }
+}
+
+/// Whether the URL is one that is spoken to.
+pub(crate) fn is_http(url: &Uri) -> bool {
+    matches!(url.scheme_str(), Some("http" | "https"))
 }
 
 /// Two vectors of `size` numbers that differ from element to element and are the same in every run.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::drive::{Finished, Results};
+use super::scenario::Source;
 use super::summary::notes;
 use super::tally::Tally;
 use super::usage::Usage;
@@ -144,9 +145,12 @@ fn tally(record: &mut Record, labels: &Labels, tally: &Tally, time: Duration) {
 }
 
 /// The record of a scenario file.
-pub(crate) fn of_plan(name: &str, source: &str, start: &Start, results: &Results) -> Record {
+pub(crate) fn of_plan(name: &str, source: &Source, start: &Start, results: &Results) -> Record {
     let mut record = Record::new(Kind::Http, name, start);
-    record.inputs.push(Input::new("scenario", source));
+    record.inputs.push(Input::new("scenario", &source.text));
+    let rendered = source.rendered();
+    let rendered = rendered.map(|it| Input::new("scenario with --set", &it));
+    record.inputs.extend(rendered);
     let round = &results.round;
     for it in &round.finished {
         add(&mut record, start, it);
@@ -161,7 +165,7 @@ pub(crate) fn of_plan(name: &str, source: &str, start: &Start, results: &Results
     own(&mut record, round.usage);
     record.thresholds.clone_from(&round.thresholds);
     judge(&mut record, &round.verdict());
-    record.interrupted = round.interrupted;
+    record.interrupted = round.was_cut_short();
     record.notes.extend(notes(results));
     record
 }

@@ -119,6 +119,7 @@ async fn measure_with<E: Executor>(
         Some(stages) => {
             let schedule = Schedule::new(&stages, load.warm_up, load.requests);
             let gate = Arc::new(Gate::new(schedule, start));
+            work.board.opens_with(&gate);
             (Pace::Open(Arc::clone(&gate)), Some(start_clockwork(gate)?))
         }
     };

@@ -118,6 +118,14 @@ impl Gate {
         self.released.load(Ordering::Acquire)
     }
 
+    /// How many measured requests had fallen due and been let through `ago` before `now`.
+    pub(crate) fn measured_due(&self, now: Instant, ago: Duration) -> u64 {
+        let elapsed = now.saturating_duration_since(self.start);
+        let due = elapsed.checked_sub(ago);
+        let due = due.map_or(0, |elapsed| self.schedule.due_after(elapsed));
+        self.schedule.measured_of(due.min(self.released()))
+    }
+
     /// Waits for the next request to fall due. `None` when there is no further one.
     pub(crate) async fn take(&self) -> Option<u64> {
         // The permit of request n may go to the worker that takes n + 1: only their number matters. A closed
@@ -361,6 +369,23 @@ mod tests {
         }
         assert_eq!(gate.released(), 5);
         assert_eq!(start.elapsed(), Duration::from_millis(450));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_for_longer_is_counted_once_it_is_let_through() {
+        let start = Instant::now();
+        let gate = Gate::new(constant(10.0, SECOND, Some(SECOND), None), start);
+        let due = |millis: u64, ago: u64| {
+            let now = start + Duration::from_millis(millis);
+            gate.measured_due(now, Duration::from_millis(ago))
+        };
+        assert_eq!(due(1550, 100), 0);
+        gate.release_due(start + Duration::from_millis(1550));
+        for (millis, ago, expected) in [(50, 100, 0), (900, 0, 0), (1550, 0, 6), (1550, 100, 5)] {
+            assert_eq!(due(millis, ago), expected, "{millis} ms, {ago} ms ago");
+        }
+        // No more than was let through: the generator itself is late, not the service.
+        assert_eq!(due(1950, 0), 6);
     }
 
     #[tokio::test]

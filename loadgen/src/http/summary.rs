@@ -23,7 +23,7 @@ pub(crate) fn render(plan: &Plan, results: &Results) -> String {
     }
     text.push_str(&checks(round));
     text.push_str(&trials(results));
-    text.push_str(&thresholds(plan, round));
+    text.push_str(&thresholds(round));
     line(&mut text, &format!("\n{}", round.usage.shown()));
     for note in notes(results) {
         line(&mut text, &format!("note: {note}"));
@@ -261,16 +261,16 @@ fn trials(results: &Results) -> String {
     format!("\n{}{highest}\n", table.render())
 }
 
-fn thresholds(plan: &Plan, round: &Round) -> String {
-    if plan.thresholds.is_empty() {
+fn thresholds(round: &Round) -> String {
+    if round.thresholds.is_empty() {
         return String::new();
     }
     let mut table = Table::new(&["threshold", "measured", ""]);
-    for (threshold, result) in plan.thresholds.iter().zip(&round.thresholds) {
+    for result in &round.thresholds {
         let passed = if result.passed { "held" } else { "CROSSED" };
         table.push(vec![
             result.expression.clone(),
-            threshold.shown(result.value),
+            result.measured(),
             passed.to_owned(),
         ]);
     }

@@ -21,7 +21,7 @@ use crate::stats::Latencies;
 
 /// Requests still waiting this long after the last one fell due stay unsent, so that a target that cannot
 /// keep up does not prolong the run.
-const BACKLOG_GRACE: Duration = Duration::from_millis(100);
+pub(crate) const BACKLOG_GRACE: Duration = Duration::from_millis(100);
 
 /// A complete answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

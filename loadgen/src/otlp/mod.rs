@@ -24,6 +24,7 @@ use crate::process::Process;
 use crate::record::{Output, Record, Sampler, Start, Window, check_writable};
 use crate::results::Save;
 use crate::signals::Interruptions;
+use crate::tls;
 use client::{Protocol, Target};
 use compression::Compression;
 use drive::{Load, Run};
@@ -51,7 +52,7 @@ const DURATION_MAX: Duration = Duration::from_secs(600);
 /// The exit status is 1 if nothing was accepted.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where to send: host:port, or http://host:port with a path prefix
+    /// Where to send: host:port, or http://host:port or https://host:port with a path prefix
     endpoint: String,
     /// What to send
     #[arg(short, long, value_enum, default_value = "traces")]
@@ -123,6 +124,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
+    tls: tls::Options,
+    #[command(flatten)]
     output: Output,
     #[command(flatten)]
     save: Save,
@@ -153,7 +156,13 @@ impl Args {
             "--duration must be more than 0"
         );
         Ok(Load {
-            target: Target::new(&self.endpoint, self.protocol, self.compression, self.signal)?,
+            target: Target::with_tls(
+                &self.endpoint,
+                self.protocol,
+                self.compression,
+                self.signal,
+                &self.tls,
+            )?,
             connections: usize::from(self.connections),
             items: self.items,
             duration: self.duration.unwrap_or(cap),

@@ -2,11 +2,16 @@
 
 use crate::text;
 
+/// The unit of a part of a whole, from 0 to 1; people read it in percent.
+pub(crate) const SHARE: &str = "share";
+
 /// A value with its unit: `1.25 ms`, `12,345/s`, `3.4 MiB`, `12 %`.
 pub(crate) fn shown(value: f64, unit: &str) -> String {
     match unit {
         "" => number(value),
         "bytes" if value >= 0.0 => text::bytes(value as u64),
+        "bytes/s" if value >= 0.0 => format!("{}/s", text::bytes(value as u64)),
+        SHARE => format!("{} %", number(value * 100.0)),
         "1/s" => format!("{}/s", number(value)),
         unit => format!("{} {unit}", number(value)),
     }
@@ -55,6 +60,8 @@ mod tests {
         check(-12.5, "ms", "-12.5 ms");
         check(1_234_567.8, "1/s", "1,234,568/s");
         check(1536.0, "bytes", "1.5 KiB");
+        check(1536.0, "bytes/s", "1.5 KiB/s");
+        check(0.0125, SHARE, "1.25 %");
         check(1e-9, "", "1.0e-9");
         check(-4321.0, "", "-4,321");
     }

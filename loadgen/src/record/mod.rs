@@ -35,6 +35,9 @@ const FILE_BYTES_MAX: u64 = 512 << 20;
 /// Points kept of one series: one hour of seconds, and more than a screen has columns.
 pub(crate) const POINTS_MAX: usize = 3_600;
 
+/// Metrics that are shares from 0 to 1, beside those whose names end in `_rate`.
+const SHARES: [&str; 2] = ["checks", "dropped"];
+
 /// How late the generator's own clock was.
 pub(crate) const LATENESS: &str = "lateness";
 
@@ -166,7 +169,18 @@ pub(crate) struct ThresholdResult {
     pub(crate) expression: String,
     /// What was measured; absent when there was nothing to measure.
     pub(crate) value: Option<f64>,
+    /// Of the value: a unit as metrics have it, or [`SHARE`](figures::SHARE); empty for a plain number.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) unit: String,
     pub(crate) passed: bool,
+}
+
+impl ThresholdResult {
+    /// The value as people read it.
+    pub(crate) fn measured(&self) -> String {
+        let shown = |value| figures::shown(value, &self.unit);
+        self.value.map_or_else(|| "nothing".to_owned(), shown)
+    }
 }
 
 /// A rate that was tried.
@@ -354,12 +368,7 @@ impl Record {
 
     /// What came of it, in a word or two.
     pub(crate) fn verdict(&self) -> &'static str {
-        match (self.passed, self.interrupted, &self.no_verdict) {
-            (_, true, _) => "interrupted",
-            (true, ..) => "passed",
-            (false, _, Some(_)) => "no verdict",
-            (false, _, None) => "failed",
-        }
+        verdict(self.passed, self.interrupted, self.no_verdict.is_some())
     }
 
     pub(crate) fn json(&self) -> anyhow::Result<String> {
@@ -381,6 +390,11 @@ impl Metric {
     pub(crate) fn labels(mut self, labels: &Labels) -> Self {
         self.labels.extend(labels.clone());
         self
+    }
+
+    /// Its values as people read them: shares in percent.
+    pub(crate) fn shown(&self, value: f64) -> String {
+        figures::shown(value, unit_of_values(&self.name, &self.unit))
     }
 
     /// Adds the value of one repetition. What is no number (a share of nothing) is left out: JSON has none.
@@ -414,6 +428,25 @@ impl Series {
         while self.points.len() > POINTS_MAX {
             self.points = sampler::thinned(&self.points);
         }
+    }
+}
+
+/// What came of a run, in a word or two.
+pub(crate) fn verdict(passed: bool, interrupted: bool, has_none: bool) -> &'static str {
+    match (passed, interrupted, has_none) {
+        (_, true, _) => "interrupted",
+        (true, ..) => "passed",
+        (false, _, true) => "no verdict",
+        (false, _, false) => "failed",
+    }
+}
+
+/// The unit of a metric, or that it is a share, which its name tells.
+pub(crate) fn unit_of_values<'u>(name: &str, unit: &'u str) -> &'u str {
+    let is_share = name.ends_with("_rate") || SHARES.contains(&name);
+    match is_share && unit.is_empty() {
+        true => figures::SHARE,
+        false => unit,
     }
 }
 

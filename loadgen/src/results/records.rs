@@ -4,8 +4,8 @@ use anyhow::{Context as _, bail, ensure};
 use clickhouse::Row;
 use serde::{Deserialize, Serialize};
 
-use super::{Database, Results, UNKNOWN_TABLE, within};
-use crate::record::{Better, Labels, Record};
+use super::{Database, Results, UNKNOWN_COLUMN, UNKNOWN_TABLE, within};
+use crate::record::{Better, Labels, Record, verdict};
 
 const CREATE_RUNS: &str = "CREATE TABLE IF NOT EXISTS loadgen_runs (
     run_id String,
@@ -17,8 +17,12 @@ const CREATE_RUNS: &str = "CREATE TABLE IF NOT EXISTS loadgen_runs (
     interrupted UInt8,
     host String,
     version String,
-    record String CODEC(ZSTD(3))
+    record String CODEC(ZSTD(3)),
+    no_verdict String DEFAULT JSONExtractString(record, 'no_verdict')
 ) ENGINE = MergeTree ORDER BY (started, run_id)";
+/// For tables of an older version. Their rows, and those that it adds to them, have it from their records.
+const UPGRADE_RUNS: &str = "ALTER TABLE loadgen_runs ADD COLUMN IF NOT EXISTS \
+    no_verdict String DEFAULT JSONExtractString(record, 'no_verdict')";
 const CREATE_METRICS: &str = "CREATE TABLE IF NOT EXISTS loadgen_metrics (
     run_id String,
     kind String,
@@ -67,6 +71,7 @@ struct RunRow<'a> {
     host: &'a str,
     version: &'a str,
     record: String,
+    no_verdict: &'a str,
 }
 
 #[derive(Row, Serialize)]
@@ -96,6 +101,8 @@ pub(crate) struct SavedRun {
     pub(crate) interrupted: u8,
     pub(crate) host: String,
     pub(crate) version: String,
+    /// Why there is no verdict; empty if there is one.
+    pub(crate) no_verdict: String,
     /// Medians of the metrics that have no labels.
     pub(crate) figures: Vec<(String, f64)>,
 }
@@ -104,6 +111,12 @@ impl SavedRun {
     pub(crate) fn figure(&self, name: &str) -> Option<f64> {
         let mut figures = self.figures.iter();
         figures.find(|it| it.0 == name).map(|it| it.1)
+    }
+
+    /// What came of it, in a word or two.
+    pub(crate) fn verdict(&self) -> &'static str {
+        let has_none = !self.no_verdict.is_empty();
+        verdict(self.passed != 0, self.interrupted != 0, has_none)
     }
 }
 
@@ -121,6 +134,7 @@ impl Results {
 
     async fn try_save(&self, record: &Record, json: String) -> clickhouse::error::Result<()> {
         self.client.query(CREATE_RUNS).execute().await?;
+        self.client.query(UPGRADE_RUNS).execute().await?;
         self.client.query(CREATE_METRICS).execute().await?;
         let kind = record.kind.name();
         let mut metrics = self
@@ -158,6 +172,7 @@ impl Results {
             host: &record.environment.host,
             version: &record.environment.loadgen,
             record: json,
+            no_verdict: record.no_verdict.as_deref().unwrap_or_default(),
         };
         runs.write(&row).await?;
         runs.end().await
@@ -174,28 +189,27 @@ impl Results {
         kind: Option<&str>,
         limit: u32,
     ) -> anyhow::Result<Option<Vec<SavedRun>>> {
-        let sql = "SELECT run_id, kind, name, started, seconds, passed, interrupted, host, version, \
-                   figures.figures AS figures FROM (SELECT * EXCEPT record FROM loadgen_runs \
-                   WHERE position(name, ?) > 0 AND (? = '' OR kind = ?) \
-                   ORDER BY started DESC, run_id LIMIT ?) AS runs \
-                   LEFT JOIN (SELECT run_id, groupArray((metric, value)) AS figures FROM \
-                   (SELECT run_id, metric, quantileExact(0.5)(value) AS value FROM loadgen_metrics \
-                   WHERE empty(labels) GROUP BY run_id, metric) GROUP BY run_id) AS figures USING run_id \
-                   ORDER BY started DESC, run_id";
         let kind = kind.unwrap_or_default();
-        let query = self.client.query(sql);
-        let query = query.bind(name.unwrap_or_default()).bind(kind).bind(kind);
-        match within(query.bind(limit).fetch_all()).await {
+        let read = async |no_verdict: &str| {
+            let query = self.client.query(&select_runs(no_verdict));
+            let query = query.bind(name.unwrap_or_default()).bind(kind).bind(kind);
+            within(query.bind(limit).fetch_all()).await
+        };
+        let mut read_runs = read("no_verdict").await;
+        if let Err(error) = &read_runs
+            && error.to_string().contains(UNKNOWN_COLUMN)
+        {
+            // A table of an older version that nothing has been added to since, and which this user perhaps may only read.
+            read_runs = read("JSONExtractString(record, 'no_verdict')").await;
+        }
+        match read_runs {
             Err(error) if error.to_string().contains(UNKNOWN_TABLE) => Ok(None),
-            other => {
-                let rows = other.with_context(|| {
-                    format!(
-                        "cannot read loadgen_runs from ClickHouse at {}",
-                        self.address
-                    )
-                })?;
-                Ok(Some(rows))
-            }
+            other => other.map(Some).with_context(|| {
+                format!(
+                    "cannot read loadgen_runs from ClickHouse at {}",
+                    self.address
+                )
+            }),
         }
     }
 
@@ -222,6 +236,21 @@ impl Results {
             _ => bail!("more than one run starts with {id}: give more digits"),
         }
     }
+}
+
+/// Reads runs by a part of their name, their kind (twice), and how many; why they have no verdict from the expression.
+fn select_runs(no_verdict: &str) -> String {
+    format!(
+        "SELECT run_id, kind, name, started, seconds, passed, interrupted, host, version, \
+         why AS no_verdict, figures.figures AS figures FROM \
+         (SELECT * EXCEPT record, {no_verdict} AS why FROM loadgen_runs \
+         WHERE position(name, ?) > 0 AND (? = '' OR kind = ?) \
+         ORDER BY started DESC, run_id LIMIT ?) AS runs \
+         LEFT JOIN (SELECT run_id, groupArray((metric, value)) AS figures FROM \
+         (SELECT run_id, metric, quantileExact(0.5)(value) AS value FROM loadgen_metrics \
+         WHERE empty(labels) GROUP BY run_id, metric) GROUP BY run_id) AS figures USING run_id \
+         ORDER BY started DESC, run_id"
+    )
 }
 
 impl Better {

@@ -3,6 +3,7 @@
 mod clickhouse;
 mod distinct;
 mod limits;
+mod metrics;
 mod otlp;
 pub(crate) mod serve;
 mod stats;
@@ -26,6 +27,7 @@ use crate::cli::{parse_duration, parse_share};
 use crate::otlp::client::Protocol;
 use crate::signals::Interruptions;
 use clickhouse::ClickHouse;
+pub(crate) use clickhouse::WINDOW as DEDUPLICATION_WINDOW;
 pub(crate) use limits::Limits;
 use limits::{Gate, Reached};
 use otlp::Otlp;
@@ -37,7 +39,7 @@ pub(crate) use stats::Stats;
 /// The ClickHouse endpoint answers what agents ask at their start (version, tables, columns) like a server
 /// that has the Collector's tables and those it was told to create; inserts are read and forgotten.
 /// Once it listens, one line of JSON with the real addresses goes to standard output. `GET /stats` on any HTTP
-/// endpoint answers what has been received; the same is printed at the end (Ctrl-C).
+/// endpoint answers what has been received, and `GET /metrics` in Prometheus' format; the first is printed at the end, too (Ctrl-C).
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true, id = "endpoints")]
 pub(crate) struct Args {
@@ -56,6 +58,10 @@ pub(crate) struct Args {
     /// Count them, and those that came before with the same content: what `loadgen otlp` sends uncompressed is all different
     #[arg(long)]
     distinct: bool,
+    /// As ClickHouse: blocks of each table whose `insert_deduplication_token` is remembered; one of them that is sent again is
+    /// acknowledged and not counted again. 0: none
+    #[arg(long, value_name = "BLOCKS", default_value_t = DEDUPLICATION_WINDOW)]
+    deduplication_window: u32,
     /// Wait this long before each answer to data
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
     delay: Duration,
@@ -92,6 +98,8 @@ pub(crate) struct Settings {
     pub(crate) otlp_http: Option<SocketAddr>,
     pub(crate) otlp_grpc: Option<SocketAddr>,
     pub(crate) counting: Counting,
+    /// Blocks of each table that are known by their tokens.
+    pub(crate) deduplication_window: u32,
     pub(crate) faults: Faults,
     pub(crate) limits: Limits,
 }
@@ -166,6 +174,7 @@ impl Sink {
             let work = Work::ClickHouse(Arc::new(ClickHouse::new(
                 Arc::clone(&stats),
                 settings.counting,
+                settings.deduplication_window,
             )));
             listeners.spawn(serve(listener, Version::Http1, endpoint(work)));
         }
@@ -221,9 +230,19 @@ enum Work {
 impl Handler for Endpoint {
     async fn handle(self, request: Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
         let (head, body) = request.into_parts();
-        if head.uri.path() == "/stats" {
-            drain(body).await?;
-            return Ok(self.stats_answer().await);
+        match head.uri.path() {
+            "/stats" => {
+                drain(body).await?;
+                let json =
+                    self.of_snapshot(|all| serde_json::to_vec_pretty(all).unwrap_or_default());
+                return Ok(answer("application/json", json.await));
+            }
+            "/metrics" => {
+                drain(body).await?;
+                let text = self.of_snapshot(|all| metrics::render(all).into());
+                return Ok(answer("text/plain; version=0.0.4", text.await));
+            }
+            _ => {}
         }
         if !self.is_data(&head) {
             return self.work(head, body).await;
@@ -306,19 +325,20 @@ impl Endpoint {
         response
     }
 
-    /// Data is taken while its rows are counted: a client that had to wait for that would take its time to be up, and send again.
-    async fn stats_answer(&self) -> Response<Body> {
+    /// Renders what has come. Data is taken while its rows are counted: a client that had to wait for that would take its time to be
+    /// up, and send again.
+    async fn of_snapshot(&self, render: fn(&stats::Snapshot) -> Vec<u8>) -> Bytes {
         let stats = Arc::clone(&self.stats);
-        let snapshot = move || serde_json::to_vec_pretty(&stats.snapshot());
-        // Neither fails: a panic in it is one of the program, and numbers can be written.
-        let json = tokio::task::spawn_blocking(snapshot).await;
-        let json = json.ok().and_then(Result::ok).unwrap_or_default();
-        let mut response = Response::new(full(Bytes::from(json)));
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
+        let rendered = tokio::task::spawn_blocking(move || render(&stats.snapshot()));
+        rendered.await.expect("counting does not panic").into()
     }
+}
+
+fn answer(content_type: &'static str, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -331,6 +351,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             (false, true) => Counting::Items,
             (false, false) => Counting::Requests,
         },
+        deduplication_window: args.deduplication_window,
         faults: Faults {
             delay: args.delay,
             jitter: args.jitter,

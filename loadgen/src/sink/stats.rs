@@ -42,6 +42,8 @@ pub(crate) struct Snapshot {
     pub(crate) statements: BTreeMap<String, u64>,
     /// Some statements that the sink could not answer.
     pub(crate) unknown_statements: Vec<String>,
+    /// Blocks that were sent again with the token of one that was taken, by table. They count in nothing else.
+    pub(crate) deduplicated_blocks: BTreeMap<String, u64>,
     /// Requests answered with an error on purpose.
     pub(crate) injected_errors: u64,
     /// Requests refused because a limit was reached, by limit.
@@ -140,6 +142,13 @@ impl Stats {
         }
         // This one alone: all at once would keep clients waiting for seconds, who then send again.
         self.count(&pending);
+    }
+
+    /// Counts a block that was taken before.
+    pub(super) fn deduplicated(&self, table: String) {
+        let mut inner = self.inner();
+        let blocks = inner.snapshot.deduplicated_blocks.entry(table);
+        *blocks.or_default() += 1;
     }
 
     /// Counts an OTLP request with items `of` a signal; `items` is why they could not be counted, or what was asked for.

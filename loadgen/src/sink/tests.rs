@@ -20,6 +20,7 @@ async fn limited_sink(faults: Faults, limits: Limits) -> Sink {
         otlp_http: address,
         otlp_grpc: address,
         counting: Counting::Distinct,
+        deduplication_window: 10,
         faults,
         limits,
     };
@@ -379,6 +380,42 @@ async fn clickhouse_refuses_inserts_as_a_server_does() {
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(text.starts_with("Code: 307. DB::Exception"), "{text}");
     assert_eq!(sink.stats.snapshot().items(), 1);
+}
+
+#[tokio::test]
+async fn a_block_that_comes_again_by_its_token_is_acknowledged_and_not_counted() {
+    let sink = sink(Faults::NONE).await;
+    let address = sink.addresses.clickhouse.unwrap();
+    let insert = async |table: &str, token: &str, body: &str| {
+        let path = format!(
+            "/?query=INSERT+INTO+{table}+FORMAT+JSONEachRow&insert_deduplication_token={token}"
+        );
+        let (status, text) = ask(address, (&path, body)).await;
+        assert_eq!((status, text.as_str()), (StatusCode::OK, ""));
+    };
+    for (table, token, row) in [
+        ("t", "a%2F1", 1),
+        ("t", "a%2f1", 2),
+        ("t", "a%2F2", 3),
+        ("u", "a%2F1", 4),
+        // Without a name there is nothing to know it by.
+        ("u", "", 5),
+        ("u", "", 6),
+    ] {
+        insert(table, token, &format!("{{\"x\":{row}}}\n")).await;
+    }
+    let snapshot = sink.stats.snapshot();
+    let of = |table: &str| {
+        let received = &snapshot.tables[table];
+        (received.requests, received.items, received.duplicated)
+    };
+    assert_eq!((of("t"), of("u")), ((2, 2, Some(0)), (3, 3, Some(0))));
+    let (_, text) = ask(address, ("/metrics", "")).await;
+    let line = "loadgen_sink_deduplicated_blocks_total{table=\"t\"} 1";
+    assert!(text.lines().any(|it| it == line), "{text}");
+    let (_, json) = ask(address, ("/stats", "")).await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["deduplicated_blocks"], serde_json::json!({ "t": 1 }));
 }
 
 #[tokio::test]

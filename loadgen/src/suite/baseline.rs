@@ -34,13 +34,14 @@ impl Baseline {
     /// The comparison, as `loadgen compare` makes it; what has become worse is a crossed limit of `now`.
     pub(crate) fn compare(&self, now: &mut Record) -> Comparison {
         let comparison = Comparison::with_baseline(&self.record, now, self.max_regression_percent);
-        for (title, value) in comparison.regressions() {
+        for (title, value, unit) in comparison.regressions() {
             now.thresholds.push(ThresholdResult {
                 expression: format!(
                     "{title} not more than {} % worse than in the baseline",
                     self.max_regression_percent
                 ),
                 value: Some(value),
+                unit: unit.to_owned(),
                 passed: false,
             });
             now.passed = false;

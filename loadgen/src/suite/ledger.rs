@@ -112,6 +112,16 @@ impl Ledger {
         Value::from_pairs(fields)
     }
 
+    /// The unit of a field.
+    pub(crate) fn unit(field: &str) -> &'static str {
+        match field {
+            "lost_percent" => "%",
+            "seconds" => "s",
+            "delivered_per_second" => "1/s",
+            _ => "",
+        }
+    }
+
     /// The counts of several tests: each is a sum, so that what one has too much does not make up for what another lacks.
     pub(crate) fn total<'l>(ledgers: impl IntoIterator<Item = &'l Self>) -> Value {
         let mut total = BTreeMap::from(Self::default().counts());

@@ -104,7 +104,10 @@ impl Load {
                 self.running.log_end()
             );
         }
-        Ok(self.of(record))
+        Ok(LoadResult {
+            has_crossed: code == Some(EXIT_LIMIT_CROSSED) && !self.may_fail,
+            ..self.of(record)
+        })
     }
 
     /// What it has written, whatever became of it.
@@ -118,18 +121,24 @@ impl Load {
             label: self.label.clone(),
             figures: record.as_ref().map(figures).unwrap_or_default(),
             record,
+            has_crossed: false,
         }
     }
 }
 
-/// Metrics by name. Counts are summed over their labels; of anything else the one without labels, or the first, counts.
+/// Metrics by name. Counts are summed over their labels, endpoints being parts of scenarios; of anything else the one
+/// without labels, or the first, counts.
 fn figures(record: &Record) -> BTreeMap<String, f64> {
     let mut figures: BTreeMap<String, f64> = BTreeMap::new();
     for metric in &record.metrics {
         let Some(value) = metric.values.last().copied() else {
             continue;
         };
-        let is_count = metric.name.starts_with("items_") || metric.name.starts_with("requests");
+        if metric.labels.contains_key("endpoint") {
+            continue;
+        }
+        let counts = ["items_", "requests", "errors"];
+        let is_count = counts.iter().any(|it| metric.name.starts_with(it));
         let is_count = is_count && metric.unit.is_empty();
         match figures.get_mut(&metric.name) {
             Some(sum) if is_count => *sum += value,
@@ -143,4 +152,30 @@ fn figures(record: &Record) -> BTreeMap<String, f64> {
         figures.entry(name.to_owned()).or_insert(0.0);
     }
     figures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::{labels, record};
+    use crate::record::{Better, Metric};
+
+    #[test]
+    fn counts_of_scenarios_are_summed_and_their_endpoints_are_in_them() {
+        let mut record = record();
+        let mut push = |pairs: &[(&str, &str)], value: f64| {
+            let metric = Metric::new("requests", "", Better::Neither);
+            record
+                .metrics
+                .push(metric.labels(&labels(pairs)).value(value));
+        };
+        push(&[("scenario", "a")], 5.0);
+        push(&[("scenario", "a"), ("endpoint", "x")], 2.0);
+        push(&[("scenario", "a"), ("endpoint", "y")], 3.0);
+        push(&[("scenario", "b")], 7.0);
+        let figures = figures(&record);
+        assert_eq!(figures.get("requests"), Some(&12.0));
+        assert_eq!(figures.get("items_refused"), Some(&7.0));
+        assert_eq!(figures.get("items_failed"), Some(&0.0));
+    }
 }

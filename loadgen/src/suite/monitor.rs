@@ -67,6 +67,15 @@ pub(crate) fn unit(metric: &str) -> &'static str {
     }
 }
 
+/// The unit of a window's figure of what a process uses: what grows only is told by its rate there.
+pub(crate) fn unit_in_window(metric: &str, figure: &str) -> &'static str {
+    match (metric, figure) {
+        ("cpu", "delta") => "s",
+        ("disk_read" | "disk_written", "min" | "avg" | "max") => "bytes/s",
+        _ => unit(metric),
+    }
+}
+
 #[derive(Debug)]
 struct Watched {
     subject: Subject,

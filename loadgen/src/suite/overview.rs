@@ -152,6 +152,7 @@ mod tests {
                 ("latency_p99".to_owned(), 2.5),
             ]),
             record: None,
+            has_crossed: false,
         };
         result.loads = vec![load("main", 1234.5), load("after", 1.0)];
         let key = |metric: &str| (AGENT.to_owned(), metric.to_owned());

@@ -202,7 +202,8 @@ fn summary(text: &mut String, record: &Record, results: &[TestResult], counts: &
         (_, false) => "FAILED",
     };
     let last = format!("{}: {word} {counts}", record.name);
-    let problem = problem(record, results).map(|it| format!("; {it}"));
+    let problem = problem(record, results).filter(|_| !record.passed);
+    let problem = problem.map(|it| format!("; {it}"));
     line(
         text,
         &(last.trim_end().to_owned() + &problem.unwrap_or_default()),
@@ -463,10 +464,9 @@ fn spreads(record: &Record) -> Vec<Vec<String>> {
 fn thresholds(record: &Record) -> Vec<Vec<String>> {
     let mut rows = vec![row(&["what", "value", "held"])];
     for threshold in &record.thresholds {
-        let value = threshold.value.map(|value| format!("{value}"));
         rows.push(vec![
             threshold.expression.clone(),
-            value.unwrap_or_else(|| "-".to_owned()),
+            threshold.measured(),
             if threshold.passed { "yes" } else { "NO" }.to_owned(),
         ]);
     }

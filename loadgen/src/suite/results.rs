@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::ledger::Ledger;
 use super::model::Better;
-use super::monitor::{Key, Points, Resource};
+use super::monitor::{Key, Points, Resource, unit, unit_in_window};
 use super::variables::Variant;
-use crate::record::Record;
+use crate::record::{Record, unit_of_values};
 
 /// One test in one variant, once.
 #[derive(Debug, Clone)]
@@ -60,13 +60,24 @@ pub(crate) struct LoadResult {
     /// By name; over all labels where that makes sense.
     pub(crate) figures: BTreeMap<String, f64>,
     pub(crate) record: Option<Record>,
+    /// A limit of its own was crossed, and it may not fail.
+    pub(crate) has_crossed: bool,
 }
 
 impl LoadResult {
     /// How long it was sending, as far as its figures tell.
     pub(crate) fn seconds(&self) -> Option<f64> {
         let figure = |name: &str| self.figures.get(name).copied().filter(|it| *it > 0.0);
-        Some(figure("items_accepted")? / figure("items_per_second")?)
+        let of_items = || Some(figure("items_accepted")? / figure("items_per_second")?);
+        of_items().or_else(|| self.measured())
+    }
+
+    /// From the beginning of its first window to the end of its last.
+    fn measured(&self) -> Option<f64> {
+        let windows = &self.record.as_ref()?.windows;
+        let from = windows.iter().map(|it| it.from).reduce(f64::min)?;
+        let to = windows.iter().map(|it| it.to).reduce(f64::max)?;
+        Some(to - from)
     }
 }
 
@@ -83,6 +94,8 @@ pub(crate) struct Assertion {
     pub(crate) expression: String,
     /// The value of its left side, where that is a number.
     pub(crate) value: Option<f64>,
+    /// Of the value, as in a [`ThresholdResult`](crate::record::ThresholdResult).
+    pub(crate) unit: String,
     pub(crate) passed: bool,
     /// Why it could not be evaluated.
     pub(crate) problem: Option<String>,
@@ -153,9 +166,68 @@ impl TestResult {
         }
     }
 
+    /// The unit of what an expression asks for by `name`, such as `load.main.latency_p99`; empty where that is a plain
+    /// number, nobody knows, or it is more than a name.
+    pub(crate) fn unit_of(&self, name: &str) -> &str {
+        let parts: Vec<_> = name.split('.').collect();
+        match parts.as_slice() {
+            ["ledger", field] => Ledger::unit(field),
+            ["load", label, figure] => self.unit_of_load(label, figure),
+            ["window", _, "seconds"] => "s",
+            ["window", _, _, metric, figure] => unit_in_window(metric, figure),
+            ["metric", _, metric] => unit(metric),
+            _ => "",
+        }
+    }
+
+    fn unit_of_load(&self, label: &str, figure: &str) -> &str {
+        let load = self.loads.iter().rev().find(|it| it.label == label);
+        let record = load.and_then(|load| load.record.as_ref());
+        let mut metrics = record.into_iter().flat_map(|record| &record.metrics);
+        let found = metrics.find(|it| it.name == figure);
+        found.map_or("", |it| unit_of_values(&it.name, &it.unit))
+    }
+
     /// When an event of this name was recorded last.
     pub(crate) fn event_at(&self, name: &str) -> Option<f64> {
         let found = self.events.iter().rev().find(|event| event.name == name);
         found.map(|event| event.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::figures::SHARE;
+    use crate::record::{Better, Metric};
+
+    #[test]
+    fn names_have_the_unit_of_what_they_ask_for() {
+        let mut record = crate::record::tests::record();
+        let errors = Metric::new("error_rate", "", Better::Lower).value(0.5);
+        record.metrics.push(errors);
+        let mut result = TestResult::new("t".to_owned(), Variant::new(), 1, 0.0);
+        result.loads.push(LoadResult {
+            label: "main".to_owned(),
+            figures: BTreeMap::new(),
+            record: Some(record),
+            has_crossed: false,
+        });
+        let check =
+            |name: &str, expected: &str| assert_eq!(result.unit_of(name), expected, "{name}");
+        check("load.main.latency_p99", "ms");
+        check("load.main.error_rate", SHARE);
+        check("load.main.items_refused", "");
+        check("load.other.latency_p99", "");
+        check("ledger.lost", "");
+        check("ledger.lost_percent", "%");
+        check("window.w.agent.rss.max", "bytes");
+        check("window.w.agent.cpu.avg", "cores");
+        check("window.w.agent.cpu.delta", "s");
+        check("window.w.agent.disk_read.avg", "bytes/s");
+        check("window.w.agent.disk_read.delta", "bytes");
+        check("window.w.seconds", "s");
+        check("metric.agent.rss", "bytes");
+        check("load.main.latency_p99 - 5", "");
     }
 }

@@ -231,7 +231,8 @@ impl<'r> Stage<'r> {
         };
         let problem = problem.or_else(|| after.err());
         self.tear_down(problem.is_none()).await;
-        let crossed = self.result.assertions.iter().any(|it| !it.passed);
+        let crossed = self.result.assertions.iter().any(|it| !it.passed)
+            || self.result.loads.iter().any(|it| it.has_crossed);
         self.result.status = match problem {
             Some(error) if error.is::<Interrupted>() => Status::Interrupted,
             Some(error) => Status::Failed(format!("{error:#}")),

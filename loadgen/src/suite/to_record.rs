@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::check::Checked;
 use super::ledger::Ledger;
 use super::model::{self, Suite};
-use super::monitor::{is_cumulative, unit};
+use super::monitor::{is_cumulative, unit, unit_in_window};
 use super::results::{Status, TestResult};
 use super::variables::{Variant, words};
 use crate::record::{
@@ -88,6 +88,7 @@ fn add(record: &mut Record, result: &TestResult) {
         record.thresholds.push(ThresholdResult {
             expression: format!("{title}: {}", assertion.expression),
             value: assertion.value,
+            unit: assertion.unit.clone(),
             passed: assertion.passed,
         });
     }
@@ -275,29 +276,19 @@ fn add_windows(record: &mut Record, result: &TestResult, labels: &Labels, title:
             let mut labels = labels.clone();
             labels.insert("window".to_owned(), window.name.clone());
             labels.insert("component".to_owned(), resource.component.clone());
-            let unit = unit(&resource.metric);
             let better = match resource.metric.as_str() {
                 "cpu" | "rss" => Better::Lower,
                 _ => Better::Neither,
             };
-            let name = |figure: &str| format!("{}_{figure}", resource.metric);
-            push(
-                record,
-                &name("min"),
-                unit,
-                Better::Neither,
-                &labels,
-                resource.min,
-            );
-            push(record, &name("avg"), unit, better, &labels, resource.avg);
-            push(
-                record,
-                &name("max"),
-                unit,
-                Better::Neither,
-                &labels,
-                resource.max,
-            );
+            for (figure, better, value) in [
+                ("min", Better::Neither, resource.min),
+                ("avg", better, resource.avg),
+                ("max", Better::Neither, resource.max),
+            ] {
+                let name = format!("{}_{figure}", resource.metric);
+                let unit = unit_in_window(&resource.metric, figure);
+                push(record, &name, unit, better, &labels, value);
+            }
         }
     }
 }

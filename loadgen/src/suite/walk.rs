@@ -1,8 +1,9 @@
 //! Every text of a suite, and what it has to be: for checks that look at all of them.
 
 use super::model::{
-    Action, Component, Configuration, ConfigurationSource, CounterSource, Deployment, Execution,
-    FaultKind, Hooks, Monitoring, OnError, Ready, RunOptions, Step, Suite, Test, Text, WaitFor,
+    Action, Apply, Component, Configuration, ConfigurationSource, CounterSource, Deployment,
+    Execution, FaultKind, Hooks, Monitoring, OnError, Ready, RunOptions, Step, Suite, Test, Text,
+    WaitFor,
 };
 
 /// What a text has to be.
@@ -205,6 +206,9 @@ fn action(action: &Action, visit: &mut Visit<'_>) {
                 step.monitoring.as_ref(),
                 visit,
             );
+            if let Apply::Post(url) = &step.apply {
+                visit(url, Form::Template);
+            }
         }
         Action::Fault(fault) => {
             visit(&fault.target, Form::Template);

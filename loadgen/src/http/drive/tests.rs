@@ -1,10 +1,8 @@
 //! Whole plans against stand-ins, on paused time.
 
-use std::path::Path;
-
 use super::*;
 use crate::http::journey::Outgoing;
-use crate::http::scenario::read;
+use crate::http::scenario::{Source, read};
 use crate::http::worker::{Answer, Failure};
 
 /// Takes 10 ms; fails from the second second on.
@@ -37,7 +35,12 @@ fn plan(thresholds: &str) -> Plan {
         "target = 'http://h'\n[[scenario]]\nname = 'a'\nexecutor = 'closed'\nworkers = 2\nduration = '60s'\n\
          [[scenario.request]]\nname = 'x'\npath = '/'\nchecks = {{ status = 200 }}\n[thresholds]\n{thresholds}"
     );
-    read(Path::new("s.toml"), &text, None).unwrap()
+    let source = Source {
+        path: "s.toml".into(),
+        text,
+        settings: Vec::new(),
+    };
+    read(&source, None).unwrap()
 }
 
 async fn run_plan(thresholds: &str) -> Round {

@@ -94,7 +94,9 @@ fn senseless_settings_are_refused() {
     for line in [
         "",
         "ftp://a/",
-        "https://a/",
+        "https://a/ --ca nowhere.pem",
+        "https://a/ --ca a --insecure",
+        "http://a/ --insecure",
         "/path/only",
         "http://a/ -w 0",
         "http://a/ -w 100000",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-pub(crate) use read::read;
+pub(crate) use read::{Source, read};
 
 use super::journey::Journey;
 use super::options::{Load, Protocol};

@@ -5,7 +5,8 @@ mod rows;
 mod step;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,20 +17,42 @@ use super::{Plan, Scenario};
 use crate::cli::parse_duration;
 use crate::document::{Document, Item, Table, Text};
 use crate::http::journey::{Course, Journey, Step};
-use crate::http::options::{Protocol, WORKERS_MAX};
+use crate::http::options::{Protocol, WORKERS_MAX, is_http};
 use crate::http::template::{Pool, is_name};
 
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// Endpoints own two histograms each.
 const STEPS_MAX: usize = 200;
 
+/// A scenario file.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// Files that it names are looked for beside it.
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+    /// `KEY.PATH=VALUE`, in place of what it says.
+    pub(crate) settings: Vec<String>,
+}
+
+impl Source {
+    fn document(&self) -> Rc<Document> {
+        let name = self.path.display().to_string();
+        Document::with_settings(&name, self.text.clone(), &self.settings)
+    }
+
+    /// What is run, where that is not what is written.
+    pub(crate) fn rendered(&self) -> Option<String> {
+        (!self.settings.is_empty()).then(|| self.document().rendered())
+    }
+}
+
 /// Reads a scenario file. `target` takes the place of the file's.
 ///
 /// # Errors
 /// All mistakes, one a line.
-pub(crate) fn read(path: &Path, source: &str, target: Option<Uri>) -> Result<Plan, String> {
-    let document = Document::new(&path.display().to_string(), source.to_owned());
-    let plan = plan(path, document.root(), target);
+pub(crate) fn read(source: &Source, target: Option<Uri>) -> Result<Plan, String> {
+    let document = source.document();
+    let plan = plan(&source.path, document.root(), target);
     let mistakes = document.mistakes();
     if mistakes.is_empty() {
         return Ok(plan);
@@ -157,21 +180,21 @@ fn check_search(root: &Table, scenarios: &[Scenario], thresholds: &[Threshold]) 
 fn target(root: &Table, written: Option<Text>, given: Option<Uri>) -> Uri {
     let nowhere = Uri::from_static("http://127.0.0.1/");
     let parsed = written.map(|text| match text.text.parse::<Uri>() {
-        Ok(uri) if uri.scheme_str() == Some("http") && uri.authority().is_some() => uri,
+        Ok(uri) if is_http(&uri) && uri.authority().is_some() => uri,
         _ => {
             root.wrong(
                 &text.place,
-                "write a URL such as `http://127.0.0.1:8080` (TLS is not supported)",
+                "write a URL such as `http://127.0.0.1:8080` or `https://localhost`",
             );
             nowhere.clone()
         }
     });
     if let Some(uri) = &given
-        && (uri.scheme_str() != Some("http") || uri.authority().is_none())
+        && !(is_http(uri) && uri.authority().is_some())
     {
         root.wrong(
             &root.place,
-            format!("`{uri}` on the command line is no `http://` URL"),
+            format!("`{uri}` on the command line is no `http://` or `https://` URL"),
         );
     }
     match given.or(parsed) {

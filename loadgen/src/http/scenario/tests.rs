@@ -7,7 +7,16 @@ use crate::http::journey::Course;
 use crate::http::options::Mode;
 
 fn read_text(text: &str) -> Result<Plan, String> {
-    read(Path::new("s.toml"), text, None)
+    read_with(text, &[], None)
+}
+
+fn read_with(text: &str, settings: &[&str], target: Option<Uri>) -> Result<Plan, String> {
+    let source = Source {
+        path: "s.toml".into(),
+        text: text.to_owned(),
+        settings: settings.iter().map(|&it| it.to_owned()).collect(),
+    };
+    read(&source, target)
 }
 
 #[test]
@@ -129,7 +138,7 @@ body = "{}"
 #[test]
 fn the_command_line_gives_another_target() {
     let text = "target = 'http://a'\n[[scenario]]\nexecutor = 'soak'\nrate = 1\nduration = '1s'\nrequest = { path = '/' }";
-    let plan = read(Path::new("s"), text, Some(Uri::from_static("http://b:2"))).unwrap();
+    let plan = read_with(text, &[], Some(Uri::from_static("http://b:2"))).unwrap();
     assert_eq!(plan.target, "http://b:2");
 }
 
@@ -153,7 +162,12 @@ fn the_examples_are_right() {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        let plan = read(&path, &text, None).unwrap_or_else(|it| panic!("{it}"));
+        let source = Source {
+            path: path.clone(),
+            text,
+            settings: Vec::new(),
+        };
+        let plan = read(&source, None).unwrap_or_else(|it| panic!("{it}"));
         assert!(!plan.thresholds.is_empty(), "{}", path.display());
         for scenario in &plan.scenarios {
             let is_flow = scenario.journey.course == Course::InOrder;
@@ -163,4 +177,40 @@ fn the_examples_are_right() {
         seen += 1;
     }
     assert!(seen >= 5, "{seen} examples");
+}
+
+#[test]
+fn settings_take_the_place_of_what_the_file_says() {
+    let text = "target = 'http://a'\n[[scenario]]\nname = 'a'\nexecutor = 'constant_rate'\nrate = 5\nduration = '1h'\n\
+                [[scenario.request]]\npath = '/'\n";
+    let settings = [
+        "scenario.a.duration=2s",
+        "scenario.0.rate=7",
+        "defaults.timeout=3s",
+        "thresholds.limits=['error_rate < 1%']",
+    ];
+    let plan = read_with(text, &settings, None).unwrap();
+    assert_eq!(
+        plan.scenarios[0].load.duration,
+        Some(Duration::from_secs(2))
+    );
+    assert_eq!(plan.scenarios[0].load.mode, Mode::Open { rate: 7.0 });
+    assert_eq!(plan.timeout, Duration::from_secs(3));
+    assert_eq!(plan.thresholds[0].expression, "error_rate < 1%");
+    let check = |setting: &str, expected: &str| {
+        let mistakes = read_with(text, &[setting], None).unwrap_err();
+        assert_eq!(mistakes, format!("1 mistake, nothing was sent\n{expected}"));
+    };
+    check(
+        "scenario.a.duratoin=2s",
+        "--set scenario.a.duratoin:1:1: scenario[0].duratoin: unknown key; did you mean `duration`?",
+    );
+    check(
+        "scenario.b.duration=2s",
+        "--set scenario.b.duration:1:1: there is no `b` in `scenario`; there are a",
+    );
+    check(
+        "scenario.a.rate=fast",
+        "--set scenario.a.rate:1:17: scenario[0].rate: write a number from 0.001 to 10000000",
+    );
 }

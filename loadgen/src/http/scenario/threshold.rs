@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cli::parse_duration;
+use crate::record::figures::SHARE;
 use crate::stats::LatencySummary;
 
 /// Something that has to hold.
@@ -120,6 +121,18 @@ impl Metric {
         }
     }
 
+    /// The unit of its values in a record.
+    pub(crate) fn unit_of_values(self) -> &'static str {
+        match self {
+            Self::Throughput | Self::Goodput => "1/s",
+            other => match other.unit() {
+                Unit::Millis => "ms",
+                Unit::Share => SHARE,
+                Unit::Number => "",
+            },
+        }
+    }
+
     /// What is known of whole scenarios only.
     pub(crate) fn needs_scenario(self) -> bool {
         matches!(self, Self::Dropped | Self::Recovery)
@@ -223,18 +236,6 @@ impl Threshold {
             Relation::Equal => (value - self.limit).abs() <= f64::EPSILON * value.abs(),
         }
     }
-
-    /// The value as people read it.
-    pub(crate) fn shown(&self, value: Option<f64>) -> String {
-        let Some(value) = value else {
-            return "nothing measured".to_owned();
-        };
-        match self.metric.unit() {
-            Unit::Millis => format!("{value:.2} ms"),
-            Unit::Share => format!("{:.3} %", value * 100.0),
-            Unit::Number => crate::record::figures::number(value),
-        }
-    }
 }
 
 fn number(text: &str, unit: Unit) -> Result<f64, String> {
@@ -294,6 +295,20 @@ mod tests {
             Threshold::parse(r#"latency_max{scenario="a b", endpoint=c} > 1s"#).unwrap();
         assert_eq!(threshold.scenario.as_deref(), Some("a b"));
         assert_eq!(threshold.endpoint.as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn values_have_units() {
+        let check = |text: &str, expected: &str| {
+            let metric = Threshold::parse(text).unwrap().metric;
+            assert_eq!(metric.unit_of_values(), expected, "{text}");
+        };
+        check("latency_p99{scenario=readers} < 1s", "ms");
+        check("recovery < 5s", "ms");
+        check("checks > 99%", SHARE);
+        check("dropped < 1%", SHARE);
+        check("goodput > 3", "1/s");
+        check("requests > 3", "");
     }
 
     #[test]

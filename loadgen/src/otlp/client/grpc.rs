@@ -11,19 +11,22 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tonic::Code;
 
 use super::http::rejected_items;
-use super::{ANSWER_BYTES_MAX, Outcome, Refusal, Target, connect, describe};
+use super::{ANSWER_BYTES_MAX, Outcome, Refusal, Target, connect, describe, secured};
 use crate::otlp::compression::Compression;
 use crate::otlp::wire::{Fields, Value};
+use crate::tls::Tls;
 
 /// Bytes before each message: compression flag and length.
 const PREFIX: usize = 5;
 
 pub(crate) struct GrpcConnection {
     authority: String,
+    tls: Option<Tls>,
     uri: Uri,
     headers: HeaderMap,
     open: Option<Open>,
@@ -41,6 +44,21 @@ impl Drop for Open {
     }
 }
 
+impl Open {
+    async fn on<S>(stream: S) -> Result<Self, Cow<'static, str>>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) = Builder::new(TokioExecutor::new())
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| describe(&error))?;
+        // How the connection ended shows in the request that was on it.
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        Ok(Self { sender, driver })
+    }
+}
+
 impl GrpcConnection {
     pub(super) fn new(target: &Target) -> anyhow::Result<Self> {
         let mut headers = HeaderMap::new();
@@ -52,10 +70,15 @@ impl GrpcConnection {
                 HeaderValue::from_static(target.compression.name()),
             );
         }
-        let uri = format!("http://{}{}", target.authority, target.path);
+        let scheme = match target.tls {
+            Some(_) => "https",
+            None => "http",
+        };
+        let uri = format!("{scheme}://{}{}", target.authority, target.path);
         let uri = uri.parse().with_context(|| format!("`{uri}` is no URL"))?;
         Ok(Self {
             authority: target.authority.clone(),
+            tls: target.tls.clone(),
             uri,
             headers,
             open: None,
@@ -79,6 +102,14 @@ impl GrpcConnection {
         read_answer(answer).await
     }
 
+    async fn connected(&self) -> Result<Open, Cow<'static, str>> {
+        let stream = connect(&self.authority).await?;
+        match &self.tls {
+            Some(tls) => Open::on(secured(tls, stream).await?).await,
+            None => Open::on(stream).await,
+        }
+    }
+
     async fn sender(&mut self) -> Result<&mut SendRequest<Full<Bytes>>, Cow<'static, str>> {
         let usable = match self.open.as_mut() {
             Some(open) => open.sender.ready().await.is_ok(),
@@ -86,14 +117,8 @@ impl GrpcConnection {
         };
         if !usable {
             self.open = None;
-            let stream = connect(&self.authority).await?;
-            let (sender, connection) = Builder::new(TokioExecutor::new())
-                .handshake(TokioIo::new(stream))
-                .await
-                .map_err(|error| describe(&error))?;
-            // How the connection ended shows in the request that was on it.
-            let driver = tokio::spawn(async move { drop(connection.await) });
-            self.open = Some(Open { sender, driver });
+            // Boxed: it is rare, and larger than all else that a request needs.
+            self.open = Some(Box::pin(self.connected()).await?);
         }
         self.open
             .as_mut()

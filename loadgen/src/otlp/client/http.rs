@@ -11,14 +11,17 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
-use super::{ANSWER_BYTES_MAX, Outcome, Refusal, Target, connect, describe};
+use super::{ANSWER_BYTES_MAX, Outcome, Refusal, Target, connect, describe, secured};
 use crate::otlp::compression::Compression;
 use crate::otlp::wire::{Fields, Value};
+use crate::tls::Tls;
 
 pub(crate) struct HttpConnection {
     authority: String,
+    tls: Option<Tls>,
     path: Uri,
     headers: HeaderMap,
     open: Option<Open>,
@@ -33,6 +36,20 @@ struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.driver.abort();
+    }
+}
+
+impl Open {
+    async fn on<S>(stream: S) -> Result<Self, Cow<'static, str>>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| describe(&error))?;
+        // How the connection ended shows in the request that was on it.
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        Ok(Self { sender, driver })
     }
 }
 
@@ -55,6 +72,7 @@ impl HttpConnection {
         let path = target.path.parse().context("the path is no URL path")?;
         Ok(Self {
             authority: target.authority.clone(),
+            tls: target.tls.clone(),
             path,
             headers,
             open: None,
@@ -78,6 +96,14 @@ impl HttpConnection {
         read_answer(answer).await
     }
 
+    async fn connected(&self) -> Result<Open, Cow<'static, str>> {
+        let stream = connect(&self.authority).await?;
+        match &self.tls {
+            Some(tls) => Open::on(secured(tls, stream).await?).await,
+            None => Open::on(stream).await,
+        }
+    }
+
     async fn sender(&mut self) -> Result<&mut SendRequest<Full<Bytes>>, Cow<'static, str>> {
         let usable = match self.open.as_mut() {
             Some(open) => open.sender.ready().await.is_ok(),
@@ -85,13 +111,8 @@ impl HttpConnection {
         };
         if !usable {
             self.open = None;
-            let stream = connect(&self.authority).await?;
-            let (sender, connection) = handshake(TokioIo::new(stream))
-                .await
-                .map_err(|error| describe(&error))?;
-            // How the connection ended shows in the request that was on it.
-            let driver = tokio::spawn(async move { drop(connection.await) });
-            self.open = Some(Open { sender, driver });
+            // Boxed: it is rare, and larger than all else that a request needs.
+            self.open = Some(Box::pin(self.connected()).await?);
         }
         self.open
             .as_mut()

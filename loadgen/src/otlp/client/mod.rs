@@ -10,10 +10,13 @@ use ::http::Uri;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use serde::Serialize;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::compression::Compression;
 use super::payload::Request;
 use super::signal::Signal;
+use crate::tls::{self, Tls};
 
 /// An answer longer than this is not read to its end.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -63,6 +66,8 @@ pub(crate) struct Refusal {
 pub(crate) struct Target {
     /// host:port to connect to and to name in requests.
     pub(crate) authority: String,
+    /// Of an `https` endpoint.
+    pub(crate) tls: Option<Tls>,
     pub(crate) path: String,
     pub(crate) protocol: Protocol,
     pub(crate) compression: Compression,
@@ -79,11 +84,26 @@ impl Target {
         compression: Compression,
         signal: Signal,
     ) -> anyhow::Result<Self> {
+        let nobody = tls::Options::default();
+        Self::with_tls(endpoint, protocol, compression, signal, &nobody)
+    }
+
+    /// The same, or `https`, and whom to trust then.
+    ///
+    /// # Errors
+    /// As [`Target::new`], or when there is nobody to trust.
+    pub(crate) fn with_tls(
+        endpoint: &str,
+        protocol: Protocol,
+        compression: Compression,
+        signal: Signal,
+        tls: &tls::Options,
+    ) -> anyhow::Result<Self> {
         let uri: Uri = endpoint
             .parse()
             .with_context(|| format!("`{endpoint}` is no address"))?;
-        if uri.scheme_str().is_some_and(|scheme| scheme != "http") {
-            bail!("`{endpoint}`: only plain http is supported");
+        if !matches!(uri.scheme_str(), None | Some("http" | "https")) {
+            bail!("`{endpoint}`: only http and https are supported");
         }
         let host = uri
             .host()
@@ -99,8 +119,14 @@ impl Target {
             ),
         };
         let authority = format!("{host}:{}", uri.port_u16().unwrap_or(port));
+        let application = match protocol {
+            Protocol::Grpc => tls::HTTP2,
+            Protocol::Http => tls::HTTP1,
+        };
+        let tls = tls.of(uri.scheme_str(), host, application)?;
         Ok(Self {
             authority,
+            tls,
             path,
             protocol,
             compression,
@@ -172,14 +198,21 @@ fn describe(error: &hyper::Error) -> Cow<'static, str> {
     error.to_string().into()
 }
 
-async fn connect(authority: &str) -> Result<tokio::net::TcpStream, Cow<'static, str>> {
-    let stream = tokio::net::TcpStream::connect(authority)
+async fn connect(authority: &str) -> Result<TcpStream, Cow<'static, str>> {
+    let stream = TcpStream::connect(authority)
         .await
         .map_err(|error| format!("connect: {}", error.kind()))?;
     stream
         .set_nodelay(true)
         .map_err(|error| format!("connect: {}", error.kind()))?;
     Ok(stream)
+}
+
+/// # Errors
+/// Why the handshake came to nothing.
+async fn secured(tls: &Tls, stream: TcpStream) -> Result<TlsStream<TcpStream>, Cow<'static, str>> {
+    let secured = tls.connect(stream).await;
+    secured.map_err(|error| format!("TLS: {error}").into())
 }
 
 #[cfg(test)]
@@ -223,13 +256,7 @@ mod tests {
 
     #[test]
     fn other_schemes_are_refused() {
-        for endpoint in [
-            "https://localhost:4318",
-            "ftp://x",
-            "",
-            "http://",
-            "nonsense",
-        ] {
+        for endpoint in ["ftp://x", "", "http://", "nonsense"] {
             let target = Target::new(endpoint, Protocol::Http, Compression::None, Signal::Logs);
             assert!(target.is_err(), "{endpoint}");
         }

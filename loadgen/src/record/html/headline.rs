@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::names::{Names, title};
-use super::tables::{figure, middle};
+use super::tables::middle;
 use crate::record::figures::median;
 use crate::record::{Better, Labels, Metric, Record};
 
@@ -118,7 +118,7 @@ fn value(metric: &Metric) -> String {
     match median(&metric.values) {
         // The search found no rate that kept the thresholds.
         Some(0.0) if metric.name == "breakpoint" => "none".to_owned(),
-        Some(value) => figure(metric, value),
+        Some(value) => metric.shown(value),
         None => middle(metric),
     }
 }

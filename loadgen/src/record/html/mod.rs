@@ -122,6 +122,7 @@ mod tests {
         record.thresholds.push(ThresholdResult {
             expression: "p(99) < 10ms".to_owned(),
             value: Some(990.0),
+            unit: "ms".to_owned(),
             passed: false,
         });
         record

@@ -7,9 +7,6 @@ use crate::record::figures::{median, shown};
 use crate::record::{Better, Environment, Labels, Metric, Record};
 use crate::text;
 
-/// Shares from 0 to 1, beside those whose names end in `_rate`.
-const SHARES: [&str; 2] = ["checks", "dropped"];
-
 /// A table in a box that scrolls where the screen is narrower.
 pub(super) fn table(class: &str, rows: Markup) -> Markup {
     html! { div.card { table.(class) { (rows) } } }
@@ -174,7 +171,7 @@ impl Better {
 
 /// The median of the repetitions.
 pub(super) fn middle(metric: &Metric) -> String {
-    median(&metric.values).map_or_else(|| "no value".to_owned(), |value| figure(metric, value))
+    median(&metric.values).map_or_else(|| "no value".to_owned(), |value| metric.shown(value))
 }
 
 fn spread(metric: &Metric) -> String {
@@ -182,19 +179,10 @@ fn spread(metric: &Metric) -> String {
     let greatest = metric.values.iter().copied().reduce(f64::max);
     match (least, greatest) {
         (Some(least), Some(greatest)) => {
-            format!("{} to {}", figure(metric, least), figure(metric, greatest))
+            format!("{} to {}", metric.shown(least), metric.shown(greatest))
         }
         _ => String::new(),
     }
-}
-
-/// A value of the metric with its unit; shares in percent.
-pub(super) fn figure(metric: &Metric, value: f64) -> String {
-    let name = metric.name.as_str();
-    if metric.unit.is_empty() && (name.ends_with("_rate") || SHARES.contains(&name)) {
-        return shown(value * 100.0, "%");
-    }
-    shown(value, &metric.unit)
 }
 
 #[cfg(test)]

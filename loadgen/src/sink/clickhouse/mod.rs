@@ -4,6 +4,7 @@ mod answer;
 mod query;
 mod rows;
 mod schema;
+mod tokens;
 mod types;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,8 @@ use super::stats::{Found, Stats};
 use query::{Insert, Reply, VERSION};
 pub(crate) use rows::Packing;
 use schema::Schema;
+use tokens::Tokens;
+pub(crate) use tokens::WINDOW;
 pub(crate) use types::Type;
 
 /// A statement in a body is not longer than this; inserts with the statement before the data are bounded
@@ -66,6 +69,8 @@ pub(crate) struct ClickHouse {
     counting: Counting,
     /// Held for the time of one look-up only.
     schema: Mutex<Schema>,
+    /// The same.
+    tokens: Mutex<Tokens>,
 }
 
 /// What a request's URL and headers say.
@@ -78,14 +83,18 @@ struct Asked {
     is_compressed: bool,
     /// Of the protocol that the client speaks, which `Native` depends on.
     revision: u32,
+    /// What an insert is called.
+    token: Option<String>,
 }
 
 impl ClickHouse {
-    pub(crate) fn new(stats: Arc<Stats>, counting: Counting) -> Self {
+    /// It remembers `window` blocks of each table by their tokens.
+    pub(crate) fn new(stats: Arc<Stats>, counting: Counting, window: u32) -> Self {
         Self {
             stats,
             counting,
             schema: Mutex::new(Schema::of_the_collector()),
+            tokens: Mutex::new(Tokens::new(window)),
         }
     }
 
@@ -98,7 +107,7 @@ impl ClickHouse {
     ) -> Result<Result<Response<Body>, Reached>, hyper::Error> {
         let asked = Asked::new(&head);
         if let Some(insert) = Insert::parse(&asked.statement) {
-            return self.insert(insert, asked.packing, body, gate).await;
+            return self.insert(insert, &asked, body, gate).await;
         }
         self.ask(&head, &asked, body).await.map(Ok)
     }
@@ -130,7 +139,7 @@ impl ClickHouse {
     async fn insert(
         &self,
         insert: Insert,
-        packing: Packing,
+        asked: &Asked,
         mut body: Incoming,
         gate: &Gate,
     ) -> Result<Result<Response<Body>, Reached>, hyper::Error> {
@@ -149,11 +158,17 @@ impl ClickHouse {
         if let Err(reached) = gate.check_body(bytes) {
             return Ok(Err(reached));
         }
-        self.received(insert, packing, chunks, bytes);
+        self.received(insert, asked, chunks, bytes);
         Ok(Ok(answer(StatusCode::OK, Bytes::new())))
     }
 
-    fn received(&self, insert: Insert, packing: Packing, chunks: Vec<Bytes>, bytes: u64) {
+    fn received(&self, insert: Insert, asked: &Asked, chunks: Vec<Bytes>, bytes: u64) {
+        if let Some(token) = &asked.token {
+            let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+            if !tokens.is_new(&insert.table, token) {
+                return self.stats.deduplicated(insert.table);
+            }
+        }
         if self.counting == Counting::Requests {
             return self.stats.inserted(insert.table, bytes);
         }
@@ -165,7 +180,7 @@ impl ClickHouse {
         let pending = Pending {
             table: insert.table,
             format: insert.format,
-            packing,
+            packing: asked.packing,
             types,
             is_distinct: self.counting == Counting::Distinct,
             chunks,
@@ -182,7 +197,7 @@ impl ClickHouse {
             if let Some(insert) = Insert::parse(&first) {
                 let data = body.slice(body.len().min(line.len() + 1)..);
                 let bytes = data.len() as u64;
-                self.received(insert, asked.packing, vec![data], bytes);
+                self.received(insert, asked, vec![data], bytes);
                 return answer(StatusCode::OK, Bytes::new());
             }
             statement = String::from_utf8_lossy(body).into_owned();
@@ -219,6 +234,7 @@ impl Asked {
             packing: Packing::Plain,
             is_compressed: false,
             revision: 0,
+            token: None,
         };
         asked.packing = match head
             .headers
@@ -235,6 +251,9 @@ impl Asked {
             match name {
                 "query" => asked.statement = percent_decoded(value),
                 "default_format" => asked.default_format = Some(percent_decoded(value)),
+                "insert_deduplication_token" if !value.is_empty() => {
+                    asked.token = Some(percent_decoded(value));
+                }
                 "decompress" if value == "1" => asked.packing = Packing::Blocks,
                 "compress" => asked.is_compressed = value == "1",
                 "client_protocol_version" => asked.revision = value.parse().unwrap_or(0),

@@ -233,6 +233,9 @@ impl Stage<'_> {
                     self.event("load ended", &load.label);
                     self.monitors.process(&load.component, None);
                     let result = load.result()?;
+                    if result.has_crossed {
+                        self.event("limit crossed", &format!("load {}", result.label));
+                    }
                     self.sending_began = result.seconds().map(|it| self.run.seconds() - it);
                     if let Some(began) = self.sending_began
                         && self.result.loads.is_empty()

@@ -300,7 +300,7 @@ impl Stage<'_> {
                 unit.hang_up().await?;
             }
             Apply::Post(url) => {
-                let url = self.filler().text(url)?;
+                let url = self.filler_of(index).text(url)?;
                 let limit = self.stop_limit(index);
                 let fetch = self.run.fetch.clone();
                 fetch

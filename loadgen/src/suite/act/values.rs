@@ -23,6 +23,7 @@ impl Stage<'_> {
             let value = left.and_then(|left| templates.evaluate(left, &context).ok());
             let assertion = Assertion {
                 expression: text.text.clone(),
+                unit: left.map_or("", |left| self.result.unit_of(left)).to_owned(),
                 value: value.and_then(|value| f64::try_from(value).ok()),
                 passed: evaluated.as_ref().is_ok_and(Value::is_true),
                 problem: evaluated.err().map(|error| error.to_string()),

@@ -181,7 +181,7 @@ fn reconfigure(table: &mut Table) -> Reconfigure {
             "hangup" => Apply::HangUp,
             "restart" => Apply::Restart,
             "nothing" => Apply::Nothing,
-            url if url.starts_with("http://") => Apply::Post(text),
+            url if ["http://", "{{"].iter().any(|it| url.starts_with(it)) => Apply::Post(text),
             _ => {
                 let message =
                     "`hangup` (SIGHUP), `restart`, `nothing` or a URL to POST to is expected";
