@@ -451,7 +451,7 @@ async fn a_result_that_cannot_be_saved_is_printed_and_fails() {
 #[tokio::test]
 async fn wrong_usage_is_explained() {
     for (args, part) in [
-        (vec!["https://127.0.0.1/"], "must start with http://"),
+        (vec!["ftp://127.0.0.1/"], "must start with http://"),
         (vec!["nonsense"], "must start with http://"),
         (
             vec!["http://127.0.0.1/", "--duration", "0s"],

@@ -148,7 +148,7 @@ fn wrong_usage_is_told_at_once() {
         assert!(stderr.contains(part), "`{part}` is missing in {stderr}");
     };
     check(&["nonsense"], "write host:port");
-    check(&["https://127.0.0.1:1"], "only plain http");
+    check(&["ftp://127.0.0.1:1"], "only http and https");
     check(
         &["127.0.0.1:1", "-d", "0s"],
         "--duration must be more than 0",

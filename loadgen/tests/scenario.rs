@@ -183,7 +183,7 @@ async fn what_is_never_sent_ends_a_run_early() {
 async fn what_is_set_on_the_command_line_is_run_and_recorded() {
     let url = serve(Router::new().fallback(|| async {})).await;
     let scenario = format!(
-        "# long\ntarget = '{url}'\n[[scenario]]\nname = 'a'\nexecutor = 'closed'\nduration = '10m'\n\
+        "# long\ntarget = '{url}'\n[[scenario]]\nname = 'a'\nexecutor = 'closed'\nduration = '20s'\n\
          [[scenario.request]]\npath = '/'\n[defaults.headers]\nx-token = 'hidden'\n"
     );
     let more = &["--set", "scenario.a.requests=7", "--set", "name=short"];
@@ -199,7 +199,7 @@ async fn what_is_set_on_the_command_line_is_run_and_recorded() {
     };
     assert!(input("scenario").contains("# long"));
     let rendered = input("scenario with --set");
-    for line in ["name = \"short\"", "requests = 7", "duration = \"10m\""] {
+    for line in ["name = \"short\"", "requests = 7", "duration = \"20s\""] {
         assert!(rendered.lines().any(|it| it == line), "{rendered}");
     }
     assert!(!rendered.contains("hidden"), "{rendered}");
