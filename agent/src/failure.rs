@@ -79,7 +79,7 @@ impl Failures {
             });
         }
         found.sort();
-        found
+        found.without_secrets(tree)
     }
 }
 
@@ -88,6 +88,23 @@ mod tests {
     use crate::config::{ProcessEnvironment, Source, load};
 
     use super::*;
+
+    #[test]
+    fn what_is_told_holds_no_secret_of_the_configuration() {
+        let source = Source::Text {
+            name: "agent.toml".to_owned(),
+            content: "[processors.wasm.config]\nhash_key = 'a-pepper'\n".to_owned(),
+        };
+        let (tree, _) = load(&[source], &[], &ProcessEnvironment);
+        let mut failures = Failures::default();
+        let problem = ComponentError::new("start the plugin", "`a-pepper` is no number");
+        failures.note(&["processors", "wasm"], Err::<(), _>(problem.at("config")));
+        let told = failures.locate(&tree).to_string();
+        assert!(
+            told.contains("start the plugin: `[REDACTED]` is no number"),
+            "{told}"
+        );
+    }
 
     #[test]
     fn each_is_told_at_the_key_that_asks_for_it() {

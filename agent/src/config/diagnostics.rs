@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::load::Tree;
+use super::secret::Secrets;
 use super::text::Place;
 
 /// How bad a problem is.
@@ -62,6 +64,17 @@ impl Diagnostics {
             .iter()
             .filter(|found| found.severity == severity)
             .count()
+    }
+
+    /// The same without what is secret in the configuration that they are about.
+    pub(crate) fn without_secrets(mut self, tree: &Tree) -> Self {
+        if !self.0.is_empty() {
+            let secrets = Secrets::of(&tree.root);
+            for found in &mut self.0 {
+                found.message = secrets.scrub(&found.message);
+            }
+        }
+        self
     }
 
     /// Takes a problem, unless it was reported before or there are too many already.

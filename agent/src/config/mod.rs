@@ -119,9 +119,11 @@ pub fn settings_of(
 ) -> Result<(Settings, Diagnostics), Diagnostics> {
     if tree.incomplete {
         found.sort();
-        return Err(found);
+        return Err(found.without_secrets(tree));
     }
-    match resolve::resolve(tree, registries, &mut found) {
+    let settings = resolve::resolve(tree, registries, &mut found);
+    let found = found.without_secrets(tree);
+    match settings {
         Some(settings) => Ok((settings, found)),
         None => Err(found),
     }

@@ -19,6 +19,9 @@ const SECRET_WORDS: &[&str] = &[
     "apikey",
     "access_key",
     "private_key",
+    "hash_key",
+    "signing_key",
+    "encryption_key",
     "key_pem",
 ];
 
@@ -92,13 +95,33 @@ fn without_parameters(text: &str) -> String {
 /// The tree without secrets: values of secret keys, contents of files, credentials in URLs, and wherever else the text
 /// of one of them stands.
 pub(crate) fn redacted(root: &Node) -> Node {
-    let mut known = Vec::new();
-    collect(root, "", false, &mut known);
-    known.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    known.dedup();
+    let known = Secrets::of(root);
     let mut root = root.clone();
     redact(&mut root, "", "", false, &known);
     root
+}
+
+/// The texts of a configuration that are secrets: values of secret keys, and contents of files.
+#[derive(Debug)]
+pub(crate) struct Secrets(Vec<String>);
+
+impl Secrets {
+    pub(crate) fn of(root: &Node) -> Self {
+        let mut known = Vec::new();
+        collect(root, "", false, &mut known);
+        known.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        known.dedup();
+        Self(known)
+    }
+
+    /// The text without them, and without credentials in URLs.
+    pub(crate) fn scrub(&self, text: &str) -> String {
+        let mut clean = without_userinfo(text);
+        for secret in &self.0 {
+            clean = clean.replace(secret.as_str(), REDACTED);
+        }
+        clean
+    }
 }
 
 /// A shorter secret may be part of any word.
@@ -131,7 +154,7 @@ fn keep(text: &str, known: &mut Vec<String>) {
     }
 }
 
-fn redact(node: &mut Node, parent: &str, key: &str, secret: bool, known: &[String]) {
+fn redact(node: &mut Node, parent: &str, key: &str, secret: bool, known: &Secrets) {
     let secret = secret || is_secret_key(parent, key);
     match &mut node.value {
         Value::List(items) => {
@@ -150,23 +173,15 @@ fn redact(node: &mut Node, parent: &str, key: &str, secret: bool, known: &[Strin
         Value::Given(given) if given.from_file => {
             node.value = Value::Text(REDACTED.to_owned());
         }
-        Value::Text(text) => *text = scrub(text, known),
+        Value::Text(text) => *text = known.scrub(text),
         Value::Given(given) => {
-            let clean = scrub(&given.text, known);
+            let clean = known.scrub(&given.text);
             if clean != given.text {
                 node.value = Value::Text(clean);
             }
         }
         _ => {}
     }
-}
-
-fn scrub(text: &str, known: &[String]) -> String {
-    let mut clean = without_userinfo(text);
-    for secret in known {
-        clean = clean.replace(secret.as_str(), REDACTED);
-    }
-    clean
 }
 
 #[cfg(test)]

@@ -56,6 +56,13 @@ impl Overview {
         shape.nodes.iter().map(|node| node.id.clone()).collect()
     }
 
+    /// The exporters of a pipeline; `None` if there is no such pipeline.
+    pub fn exporters_of(&self, pipeline: &str) -> Option<Vec<String>> {
+        let shape = self.shape.load();
+        let node = shape.nodes.iter().find(|node| node.id == pipeline)?;
+        Some(node.exporters.clone())
+    }
+
     /// Everything at one moment. Called on the runtime.
     pub fn document(&self) -> Document {
         let shape = self.shape.load_full();

@@ -79,6 +79,7 @@ pub fn encode<const N: usize>(
     let bytes = builder.profile.encode_to_vec();
     // Its debug information is the largest thing of the process otherwise.
     backtrace::clear_symbol_cache();
+    crate::allocator::release();
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     let written = gzip.write_all(&bytes).and_then(|()| gzip.finish());
     written.expect("writing to memory succeeds")

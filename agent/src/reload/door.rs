@@ -117,6 +117,7 @@ fn tap(request: &HttpRequest<Incoming>, behind: &Behind, closing: &Shutdown) -> 
         }
     };
     let pipeline = wanted.pipeline().to_owned();
+    let exporter = wanted.exporter().map(str::to_owned);
     let feed = match tap::start(&behind.taps, wanted, closing.clone()) {
         Ok(Some(feed)) => feed,
         Ok(None) => {
@@ -129,13 +130,20 @@ fn tap(request: &HttpRequest<Incoming>, behind: &Behind, closing: &Shutdown) -> 
         }
     };
     // Looked at once the tap is open: a pipeline that goes from now on ends it.
-    let pipelines = behind.overview.pipelines();
-    if !pipelines.contains(&pipeline) {
-        let problem = format!(
-            "404 there is no pipeline `{pipeline}`: {}\n",
-            pipelines.join(", ")
-        );
-        return admin::answer(StatusCode::NOT_FOUND, text, problem);
+    let missing = match behind.overview.exporters_of(&pipeline) {
+        None => {
+            let pipelines = behind.overview.pipelines().join(", ");
+            Some(format!("there is no pipeline `{pipeline}`: {pipelines}"))
+        }
+        Some(exporters) => exporter
+            .filter(|exporter| !exporters.contains(exporter))
+            .map(|exporter| {
+                let exporters = exporters.join(", ");
+                format!("`{pipeline}` has no exporter `{exporter}`: {exporters}")
+            }),
+    };
+    if let Some(missing) = missing {
+        return admin::answer(StatusCode::NOT_FOUND, text, format!("404 {missing}\n"));
     }
     admin::streamed(StatusCode::OK, "application/x-ndjson", feed)
 }

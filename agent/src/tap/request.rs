@@ -82,6 +82,11 @@ impl Wanted {
     pub(crate) fn pipeline(&self) -> &str {
         &self.pipeline
     }
+
+    /// The only exporter to look at, if one was named.
+    pub(crate) fn exporter(&self) -> Option<&str> {
+        self.exporter.as_deref()
+    }
 }
 
 fn point(value: &str) -> Result<Point, String> {

@@ -77,8 +77,16 @@ fn filter(level: LevelFilter) -> (EnvFilter, Option<String>) {
         Ok(text) if !text.is_empty() => from_variable.as_ref().err().map(ToString::to_string),
         _ => None,
     };
-    let filter = from_variable.unwrap_or_else(|_| EnvFilter::new(level.to_string()));
+    let filter = from_variable.unwrap_or_else(|_| EnvFilter::new(by_default(level)));
     (filter, unreadable)
+}
+
+/// The watcher of files complains of each that is gone before it can stop to watch it, as in every exchange of a symbolic link.
+fn by_default(level: LevelFilter) -> String {
+    match level {
+        LevelFilter::OFF => level.to_string(),
+        level => format!("{level},notify=error,inotify=error"),
+    }
 }
 
 fn format(json: bool) -> Format {

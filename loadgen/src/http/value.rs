@@ -58,12 +58,19 @@ pub(crate) fn value<'a>(
     }
 }
 
-/// A closed loop has no corrected latency: its service time is what there is.
+/// Where an open loop is among them, its latencies from when requests fell due count, and beside them the service times of closed loops,
+/// which have no others.
 fn merge(sum: &mut Tally, tally: &Tally) {
-    if tally.corrected.is_none() || sum.corrected.is_none() {
-        sum.corrected = None;
-    }
+    let corrected = match (sum.corrected.take(), &tally.corrected) {
+        (None, None) => None,
+        (mine, theirs) => {
+            let mut all = mine.unwrap_or_else(|| sum.service.clone());
+            all.merge(theirs.as_ref().unwrap_or(&tally.service));
+            Some(all)
+        }
+    };
     sum.merge(tally);
+    sum.corrected = corrected;
 }
 
 fn of_tally(metric: Metric, tally: &Tally, seconds: f64) -> Option<f64> {

@@ -87,8 +87,15 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let rounds = play.rounds;
     let records = crowd.stop().await?;
-    let (mut report, _) =
-        conclude(&mut stage, &run, &records, watching, args.common.settle).await?;
+    let (mut report, _) = conclude(
+        &mut stage,
+        &run,
+        &records,
+        &[],
+        watching,
+        args.common.settle,
+    )
+    .await?;
     report.seed = seed;
     report.storage = Storage::Wal;
     report.took = start.elapsed();

@@ -35,7 +35,7 @@ use crate::otlp::parse_rate;
 use crowd::Crowd;
 use items::Run;
 use ledger::Watching;
-use pauses::{Reloads, Usage};
+use pauses::{Reloaded, Reloads, Usage, have_left_something};
 use report::Report;
 use rounds::{Play, Script};
 use sender::{Manner, Record};
@@ -279,8 +279,9 @@ async fn kill_and_disturb(args: FaultArgs) -> anyhow::Result<ExitCode> {
     let reloads = play.reloads;
     tokio::time::sleep(args.duration).await;
     let records = crowd.stop().await?;
+    let settle = args.common.settle;
     let (mut report, usage) =
-        conclude(&mut stage, &run, &records, watching, args.common.settle).await?;
+        conclude(&mut stage, &run, &records, &reloads, watching, settle).await?;
     if args.check_order {
         report.order = Some(stage.tables(&run).order().await?);
     }
@@ -325,6 +326,7 @@ async fn conclude(
     stage: &mut Stage,
     run: &Run,
     records: &[Record],
+    reloads: &[Reloaded],
     watching: Watching,
     settle: Duration,
 ) -> anyhow::Result<(Report, Usage)> {
@@ -332,7 +334,8 @@ async fn conclude(
     let mut ledger = watching.stop().await?;
     ledger.see(&ledger_end);
     let agent_peak_bytes = stage.agent.peak_memory();
-    let usage = stage.usage().await;
+    let is_enough = |usage| !have_left_something(reloads, usage);
+    let usage = stage.usage_at_rest(is_enough).await;
     let status = stage.stop_agent().await?;
     let tables = stage.tables(run);
     let stored = tables.stored().await?;

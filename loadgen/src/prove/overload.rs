@@ -114,8 +114,15 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (offered, ended) = (crowd.offered() as f64, Instant::now());
     records.extend(crowd.stop().await?);
 
-    let (mut report, _) =
-        conclude(&mut stage, &run, &records, watching, args.common.settle).await?;
+    let (mut report, _) = conclude(
+        &mut stage,
+        &run,
+        &records,
+        &[],
+        watching,
+        args.common.settle,
+    )
+    .await?;
     report.overload = Some(Overload {
         capacity,
         wanted,

@@ -59,6 +59,14 @@ impl Usage {
         let part = reloads.get(at(from)..at(to)).unwrap_or_default();
         Self::least(part.iter().map(|reload| reload.usage.own()))
     }
+
+    fn early_and_late(reloads: &[Reloaded], end: Self) -> [Self; 2] {
+        let late = [Self::least_of(reloads, LATE), end.own()];
+        [
+            Self::least_of(reloads, EARLY),
+            Self::least(late.into_iter()),
+        ]
+    }
 }
 
 /// What reloads did to clients and to the agent.
@@ -131,6 +139,33 @@ const FILES_GROWTH_MAX: u64 = 6;
 const THREADS_GROWTH_MAX: u64 = 4;
 const TASKS_GROWTH_MAX: u64 = 16;
 
+/// What is more than it may be.
+fn grown(early: Usage, late: Usage) -> impl Iterator<Item = String> {
+    let figures = [
+        (
+            "bytes of memory, telemetry aside,",
+            early.memory_bytes,
+            late.memory_bytes,
+            MEMORY_GROWTH_MAX,
+        ),
+        ("open files", early.files, late.files, FILES_GROWTH_MAX),
+        ("threads", early.threads, late.threads, THREADS_GROWTH_MAX),
+        ("tasks", early.tasks, late.tasks, TASKS_GROWTH_MAX),
+    ];
+    let grown = figures
+        .into_iter()
+        .filter(|(_, early, late, max)| *late > early + max);
+    grown.map(|(what, early, late, max)| {
+        format!("{what} grew from {early} to {late}, by more than {max}")
+    })
+}
+
+/// Whether the agent has grown over the reloads, if `now` is what it uses when all is delivered.
+pub(super) fn have_left_something(reloads: &[Reloaded], now: Usage) -> bool {
+    let [early, late] = Usage::early_and_late(reloads, now);
+    grown(early, late).next().is_some()
+}
+
 impl Reloads {
     pub(super) fn new(reloads: &[Reloaded], records: &[Record], end: Usage, alone: bool) -> Self {
         let protocols = [Protocol::Http, Protocol::Grpc].map(|protocol| {
@@ -146,8 +181,6 @@ impl Reloads {
         let bad = reloads.iter().filter(|reload| reload.flaw.is_some());
         let refused = bad.count();
         let surprises = reloads.iter().filter_map(|reload| reload.surprise.clone());
-        let early = Usage::least_of(reloads, EARLY);
-        let late = Usage::least([Usage::least_of(reloads, LATE), end.own()].into_iter());
         let took = reloads.iter().map(|reload| reload.ended - reload.began);
         Self {
             reloaded: reloads.len() - refused,
@@ -160,7 +193,7 @@ impl Reloads {
                 grpc.into_waits(Protocol::Grpc),
             ],
             took: Times::of(took.collect()),
-            usage: [early, late],
+            usage: Usage::early_and_late(reloads, end),
             end,
             alone,
         }
@@ -211,23 +244,7 @@ impl Reloads {
     /// What breaks the promise.
     pub(super) fn violations(&self) -> Vec<String> {
         let [early, late] = self.usage;
-        let grown = [
-            (
-                "bytes of memory, telemetry aside,",
-                early.memory_bytes,
-                late.memory_bytes,
-                MEMORY_GROWTH_MAX,
-            ),
-            ("open files", early.files, late.files, FILES_GROWTH_MAX),
-            ("threads", early.threads, late.threads, THREADS_GROWTH_MAX),
-            ("tasks", early.tasks, late.tasks, TASKS_GROWTH_MAX),
-        ];
-        let grown = grown
-            .into_iter()
-            .filter(|(_, early, late, max)| self.alone && *late > early + max)
-            .map(|(what, early, late, max)| {
-                format!("{what} grew from {early} to {late}, by more than {max}")
-            });
+        let grown = grown(early, late).filter(|_| self.alone);
         let surprises = self.surprises.iter().take(8);
         let surprises =
             surprises.map(|surprise| format!("a reload came out otherwise: {surprise}"));
@@ -338,6 +355,28 @@ mod tests {
             usage
         };
         assert_eq!(judged(true, waits), [""; 0]);
+    }
+
+    #[test]
+    fn what_goes_away_when_all_is_delivered_was_not_left_behind() {
+        let reload = |threads| Reloaded {
+            began: Duration::ZERO,
+            ended: Duration::ZERO,
+            flaw: None,
+            surprise: None,
+            usage: Usage {
+                threads,
+                ..Usage::default()
+            },
+        };
+        let reloads: Vec<_> = (0..40).map(|number| reload(8 + number / 4)).collect();
+        let now = |threads| Usage {
+            threads,
+            ..Usage::default()
+        };
+        assert!(have_left_something(&reloads, now(16)));
+        assert!(!have_left_something(&reloads, now(12)));
+        assert!(!have_left_something(&[], now(12)));
     }
 
     #[test]

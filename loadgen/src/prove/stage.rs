@@ -29,6 +29,8 @@ const STOP_MAX: Duration = Duration::from_secs(90);
 /// However much is queued, waiting for it ends.
 const SETTLE_MAX: Duration = Duration::from_secs(3600);
 const POLL: Duration = Duration::from_millis(50);
+/// What a runtime keeps ready for a while is gone by then.
+const REST: Duration = Duration::from_secs(15);
 /// The queue counts as empty when it was so in this many scrapes in a row.
 const EMPTY_SCRAPES: u32 = 3;
 
@@ -235,6 +237,19 @@ impl Stage {
             held_bytes: figure("/agent/held_bytes").unwrap_or(0),
             tasks: figure("/agent/tasks").unwrap_or(0),
             ..self.agent.usage()
+        }
+    }
+
+    /// What the agent uses when it has nothing left to do: once `is_enough`, or after [`REST`]. Threads for work that blocks end when
+    /// there has been none for ten seconds.
+    pub(super) async fn usage_at_rest(&self, is_enough: impl Fn(Usage) -> bool) -> Usage {
+        let deadline = Instant::now() + REST;
+        loop {
+            let usage = self.usage().await;
+            if is_enough(usage) || Instant::now() > deadline {
+                return usage;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }
 

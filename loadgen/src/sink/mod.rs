@@ -41,7 +41,7 @@ pub(crate) use stats::Stats;
 /// Once it listens, one line of JSON with the real addresses goes to standard output. `GET /stats` on any HTTP
 /// endpoint answers what has been received, and `GET /metrics` in Prometheus' format; the first is printed at the end, too (Ctrl-C).
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = true, id = "endpoints")]
+#[command(group = clap::ArgGroup::new("endpoints").required(true).multiple(true))]
 pub(crate) struct Args {
     /// Listen here as a ClickHouse server (HTTP); port 0 takes a free one
     #[arg(long, value_name = "ADDR", group = "endpoints")]

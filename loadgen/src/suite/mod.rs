@@ -54,6 +54,9 @@ use template::Templates;
 use trace::{SpanIndex, Trace};
 use variables::{Variant, words};
 
+/// What a run leaves in `--out` besides its files: figures, and the report in two forms.
+const REPORTS: [&str; 3] = ["record.json", "report.md", "report.html"];
+
 /// The counts of the last line when the suite does not say.
 const SUMMARY: &str = "sent={{ ledger.sent }} delivered={{ ledger.delivered }} lost={{ ledger.lost }} duplicated={{ ledger.duplicated }}";
 
@@ -310,6 +313,14 @@ fn begin(
         }
         _ => {}
     }
+    for report in REPORTS.map(|name| out.join(name)) {
+        match std::fs::remove_file(&report) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", report.display()));
+            }
+            _ => {}
+        }
+    }
     std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     let guard = Guard::start(&id)?;
     let interrupted = interruptions()?;
@@ -487,10 +498,11 @@ fn write(
         let path = run.out.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     };
-    write("record.json", record.json()?)?;
+    let [figures, text, page] = REPORTS;
+    write(figures, record.json()?)?;
     let markdown = report::markdown(record, results, comparison, &counts);
-    write("report.md", markdown)?;
-    write("report.html", record.html())?;
+    write(text, markdown)?;
+    write(page, record.html())?;
     args.output.write(record)
 }
 

@@ -123,13 +123,18 @@ fn plan(
     let repeat = match &suite.repeat {
         Some(text) => {
             let scope = variables::Scope::new(&suite, &Variant::new());
-            templates.text(text, &scope.value())?.trim().parse()?
+            let given = templates.text(text, &scope.value())?;
+            let repeat = given.trim().parse();
+            match repeat {
+                Ok(repeat) if (1..=REPEAT_MAX).contains(&repeat) => repeat,
+                _ => bail!(
+                    "{}: `{given}` is no whole number from 1 to {REPEAT_MAX}",
+                    text.place
+                ),
+            }
         }
         None => 1,
     };
-    if !(1..=REPEAT_MAX).contains(&repeat) {
-        bail!("`repeat` is from 1 to {REPEAT_MAX}");
-    }
     Ok(Plan {
         suite,
         templates,

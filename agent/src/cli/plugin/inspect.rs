@@ -25,15 +25,18 @@ pub(super) fn run(args: &InspectArgs) -> Result<ExitCode, String> {
         schema => schema,
     };
     let text = format!(
-        "name      {}\nversion   {}\nsummary   {}\nsignals   {}\nsize      {} KiB\nmemory    {} KiB after the start\n\
-         loaded    in {:.1?}\nsha256    {}\nimports   {}\nconfig    {schema}\n",
+        "name      {}\nversion   {}\nsummary   {}\nsignals   {}\nworld     {}\nsize      {} KiB\nmemory    {} KiB after the start\n\
+         loaded    in {:.1?}\nlimits    {}, unless its table says otherwise\n\
+         sha256    {}\nimports   {}\nconfig    {schema}\n",
         found.name,
         found.version,
         found.summary,
         signals.join(", "),
+        found.world,
         found.file_bytes / 1024,
         found.memory_bytes / 1024,
         found.load_time,
+        found.limits,
         found.sha256,
         found.imports.join("\n          "),
     );

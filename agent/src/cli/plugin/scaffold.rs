@@ -47,7 +47,7 @@ const CONTRACT: (&str, &str) = (
 
 /// The SDK that fits this agent.
 const SDK: &[(&str, &str)] = sdk!(
-    "batch.rs" "bindings.rs" "edits.rs" "guest.rs" "host.rs" "lib.rs" "node.rs" "shape.rs" "testing.rs" "value.rs"
+    "batch.rs" "bindings.rs" "edits.rs" "guest.rs" "host.rs" "lib.rs" "node.rs" "search.rs" "shape.rs" "testing.rs" "value.rs"
     "views.rs" "walk.rs" "wire.rs"
 );
 

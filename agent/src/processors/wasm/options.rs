@@ -81,6 +81,19 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// The limits in words.
+    pub(super) fn limits(&self) -> String {
+        let Self {
+            timeout,
+            memory_limit,
+            output_limit,
+            ..
+        } = self;
+        format!("memory_limit {memory_limit}, output_limit {output_limit}, timeout {timeout}")
+    }
+}
+
 /// The smallest memory in which a plugin can start: a page for its data and one for its stack.
 const MEMORY_MIN: u64 = 128 << 10;
 

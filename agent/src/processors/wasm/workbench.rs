@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::bindings::{PACKAGE, VERSION};
 use super::guest_log::GuestLog;
 use super::guest_metrics::GuestMetrics;
 use super::host::Shared;
@@ -41,6 +42,10 @@ pub struct Description {
     pub signals: Vec<Signal>,
     /// A JSON schema of its configuration, or nothing.
     pub config_schema: String,
+    /// The world that it is made for, with its version.
+    pub world: String,
+    /// What the agent grants it unless its table says otherwise.
+    pub limits: String,
     /// What it imports.
     pub imports: Vec<String>,
     /// The SHA-256 of the file in hex digits.
@@ -85,6 +90,8 @@ pub fn describe(path: &Path) -> Result<Description, String> {
         version: told.version,
         summary: told.summary,
         config_schema: told.config_schema,
+        world: format!("{PACKAGE}/processor@{VERSION}"),
+        limits: Options::default().limits(),
         imports: plugin.imports.clone(),
         sha256: load::hex(&load::sha256(&content)),
         file_bytes: content.len(),

@@ -85,7 +85,17 @@ fn plan(path: &Path, mut root: Table, given: Option<Uri>) -> Plan {
         .map(|it| rows::read(it, folder))
         .unwrap_or_default();
     let mut of_defaults = |key| defaults.as_mut().and_then(|it| duration(it, key));
-    let timeout = of_defaults("timeout").unwrap_or(TIMEOUT_DEFAULT);
+    let timeout = of_defaults("timeout");
+    if let Some(defaults) = &defaults
+        && timeout.is_some_and(|timeout| timeout.is_zero())
+    {
+        let place = defaults.place.clone();
+        defaults.wrong(
+            &place,
+            "`timeout` is more than 0: no request could be answered",
+        );
+    }
+    let timeout = timeout.unwrap_or(TIMEOUT_DEFAULT);
     let (mut protocol, mut connections, mut trace_context) = (Protocol::Http1, 0, true);
     let mut headers = BTreeMap::new();
     if let Some(defaults) = &mut defaults {

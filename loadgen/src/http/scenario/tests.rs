@@ -180,6 +180,27 @@ fn the_examples_are_right() {
 }
 
 #[test]
+fn what_could_never_be_sent_or_answered_is_refused() {
+    let check = |defaults: &str, load: &str, expected: &str| {
+        let text = format!(
+            "target = 'http://a'\n{defaults}\n[[scenario]]\n{load}\n[[scenario.request]]\npath = '/'\n"
+        );
+        let mistakes = read_text(&text).unwrap_err();
+        assert!(mistakes.ends_with(expected), "{mistakes}");
+    };
+    check(
+        "defaults = { timeout = '0s' }",
+        "executor = 'soak'\nrate = 1\nduration = '1s'",
+        "`timeout` is more than 0: no request could be answered",
+    );
+    check(
+        "",
+        "executor = 'ramping_rate'\nstages = []",
+        "`stages` has none: nothing would be sent",
+    );
+}
+
+#[test]
 fn settings_take_the_place_of_what_the_file_says() {
     let text = "target = 'http://a'\n[[scenario]]\nname = 'a'\nexecutor = 'constant_rate'\nrate = 5\nduration = '1h'\n\
                 [[scenario.request]]\npath = '/'\n";

@@ -187,7 +187,8 @@ fn need_duration(table: &mut Table, key: &'static str) -> Duration {
 /// From the value of `key` through the `stages`, each a ramp to its own value, or a step.
 fn stages(table: &mut Table, key: &'static str, max: f64) -> Vec<Stage> {
     let mut from = number(table, key, 0.0, max).unwrap_or(0.0);
-    if !table.has("stages") {
+    let is_there = table.has("stages");
+    if !is_there {
         table.missing("stages");
     }
     let mut stages = Vec::new();
@@ -205,6 +206,10 @@ fn stages(table: &mut Table, key: &'static str, max: f64) -> Vec<Stage> {
         });
         from = to;
         stage.finish();
+    }
+    if is_there && stages.is_empty() {
+        let place = table.place.clone();
+        table.wrong(&place, "`stages` has none: nothing would be sent");
     }
     stages
 }
