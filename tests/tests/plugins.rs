@@ -268,7 +268,7 @@ fn a_new_plugin_builds_at_once_and_passes_its_tests() {
     assert!(done && text.contains("name      my-plugin"), "{text}");
     for expected in [
         "world     tidegate:plugin/processor@0.1.0",
-        "limits    memory_limit 128 MiB, output_limit 32 MiB, timeout 1s",
+        "limits    memory_limit 128MiB, output_limit 32MiB, timeout 1s",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }

@@ -15,6 +15,9 @@ const CPU_SHARE_MAX: f64 = 0.9;
 /// With this share of all cores in use by others, it is they that keep the generator from its work.
 const OTHERS_SHARE_MAX: f64 = 0.5;
 
+/// The system tells CPU time in hundredths of a second: of a shorter run it says nothing.
+const WALL_MIN: Duration = Duration::from_millis(200);
+
 /// Takes the time of a run.
 pub(super) struct Meter {
     start: Instant,
@@ -86,7 +89,7 @@ impl Usage {
 
     fn too_busy(&self, lateness_ms: f64) -> Option<String> {
         let own = self.cores_of(self.cpu);
-        if own > cores() * CPU_SHARE_MAX {
+        if self.wall >= WALL_MIN && own > cores() * CPU_SHARE_MAX {
             let of = cores();
             return Some(format!(
                 "the generator was the bottleneck: it used {own:.1} of {of} cores"
@@ -152,5 +155,11 @@ mod tests {
                 "this machine was too busy: the generator's own clock was 11.0 ms late (p99), while other",
             ),
         );
+        let short = Usage {
+            cpu: Duration::from_secs_f64(0.003 * cores()),
+            wall: Duration::from_millis(3),
+            others: None,
+        };
+        assert_eq!(short.too_busy(0.0), None);
     }
 }
