@@ -177,6 +177,19 @@ mod tests {
     }
 
     #[test]
+    fn a_sink_that_would_listen_nowhere_is_refused() {
+        let parse = |more: &[&str]| {
+            let words = ["loadgen", "sink"].iter().chain(more);
+            Cli::try_parse_from(words)
+        };
+        let error = parse(&["--count", "--delay", "1s"])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("--otlp-http"), "{error}");
+        parse(&["--count", "--otlp-http", "127.0.0.1:0"]).unwrap();
+    }
+
+    #[test]
     fn durations_are_read_with_their_units() {
         let check = |text: &str, millis: u64| {
             assert_eq!(

@@ -156,7 +156,8 @@ impl Document {
 
     /// The TOML that is read: the file with its settings, without comments.
     pub(crate) fn rendered(&self) -> String {
-        toml::to_string_pretty(&set::Rendered(&self.branches())).unwrap_or_default()
+        toml::to_string_pretty(&set::Rendered(&self.branches()))
+            .expect("what was read as TOML can be written as TOML")
     }
 
     pub(crate) fn wrong(&self, place: Place, message: String) {

@@ -302,6 +302,34 @@ fn every_mistake_in_a_configuration_is_reported_at_once() {
     }
 }
 
+#[test]
+fn a_tap_on_what_is_not_there_says_what_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = config("[exporters.debug]\n", "\"debug\"");
+    std::fs::write(folder.path().join("agent.toml"), text).unwrap();
+    let mut command = Command::new(binary("tidegate"));
+    command
+        .args(["run", "--config", "agent.toml"])
+        .env("RUNTIME_DIRECTORY", folder.path())
+        .current_dir(folder.path());
+    let mut agent = Service::start("agent", &mut command, folder.path());
+    agent.wait_for(&["everything is ready"]);
+    let check = |arguments: &[&str], expected: &str| {
+        let mut tap = Command::new(binary("tidegate"));
+        tap.args(["tap", "--endpoint", "unix:admin.sock"])
+            .args(arguments)
+            .current_dir(folder.path());
+        let answer = tap.output().unwrap();
+        let told = String::from_utf8_lossy(&answer.stderr).into_owned();
+        assert_eq!(answer.status.code(), Some(1), "{told}");
+        assert!(told.contains(expected), "{told}");
+    };
+    check(&["nope"], "there is no pipeline `nope`: ");
+    let exporters = ["traces", "--at", "exporters", "--exporter", "nope"];
+    check(&exporters, "`traces` has no exporter `nope`: debug");
+    assert!(agent.terminate().success());
+}
+
 /// In a user namespace of its own the agent has limits of its own.
 fn reloads_at_the_limit(limit: &str, sysctl: &str) {
     let folder = tempfile::tempdir().unwrap();

@@ -119,3 +119,16 @@ where
 }
 
 type JsonFormat = fmt::format::Format<fmt::format::Json>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watcher_of_files_complains_of_errors_only() {
+        assert_eq!(by_default(LevelFilter::OFF), "off");
+        let filter = EnvFilter::try_new(by_default(LevelFilter::INFO)).unwrap();
+        assert_eq!(filter.max_level_hint(), Some(LevelFilter::INFO));
+        assert!(filter.to_string().contains("notify=error"), "{filter}");
+    }
+}

@@ -102,3 +102,60 @@ fn of_tally(metric: Metric, tally: &Tally, seconds: f64) -> Option<f64> {
 pub(crate) fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::super::tally::Times;
+    use super::super::worker::Answer;
+    use super::*;
+
+    /// One request that was due 900 ms before it was sent, and took 100 ms.
+    fn tally(open_loop: bool) -> Tally {
+        let due = Instant::now();
+        let times = Times {
+            due,
+            sent: due + Duration::from_millis(900),
+            ended: due + Duration::from_secs(1),
+        };
+        let answer = Answer {
+            status: 200,
+            ..Answer::default()
+        };
+        let mut tally = Tally::new(open_loop);
+        tally.record(times, &Ok(answer), &[]);
+        tally
+    }
+
+    #[test]
+    fn an_open_loop_counts_from_the_time_due_also_beside_a_closed_one() {
+        let labels = ["x".to_owned()];
+        let part = |open_loop| Part {
+            scenario: "s",
+            labels: &labels,
+            endpoints: vec![tally(open_loop)],
+            unsent: 0,
+            seconds: 1.0,
+            recovery: None,
+        };
+        let check = |loops: &[bool], threshold: &str, expected: f64| {
+            let threshold = Threshold::parse(threshold).unwrap();
+            let found = value(&threshold, loops.iter().map(|it| part(*it))).unwrap();
+            assert!(
+                (found - expected).abs() < expected / 100.0,
+                "{loops:?}: {found}"
+            );
+        };
+        check(&[true], "latency_max < 1s", 1000.0);
+        check(&[false, false], "latency_max < 1s", 100.0);
+        for loops in [[true, false], [false, true]] {
+            check(&loops, "latency_max < 1s", 1000.0);
+            check(&loops, "latency_min < 1s", 100.0);
+            check(&loops, "service_max < 1s", 100.0);
+            check(&loops, "requests > 0", 2.0);
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Whether a text stands somewhere: most attributes that plugins ask for do not, and that is cheaper to see than by a walk over
 //! all fields.
+//!
+//! `memchr` does the same, and with vectors only if whoever builds the plugin asks the compiler for them.
 
 /// Whether `text` is a part of `bytes`.
 pub(crate) fn contains(bytes: &[u8], text: &[u8]) -> bool {

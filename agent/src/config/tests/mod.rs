@@ -273,6 +273,24 @@ X-Other = "v"
 }
 
 #[test]
+fn messages_do_not_show_what_came_from_a_file() {
+    let source = Source::Text {
+        name: "t".to_owned(),
+        content: "[receivers.otlp.protocols.http]\n[exporters.debug]\nverbosity = \"${file:secrets/password}\"\n\
+                  [service.pipelines.traces]\nreceivers = [\"otlp\"]\nexporters = [\"debug\"]\n"
+            .to_owned(),
+    };
+    let (tree, found) = load(&[source], &[], &environment());
+    let problems = settings_of(&tree, found, &Registries::BUILT_IN).unwrap_err();
+    let told = problems.to_string();
+    assert!(
+        told.contains("exporters.debug.verbosity: `[REDACTED]`"),
+        "{told}"
+    );
+    assert!(!told.contains("s3cret"), "{told}");
+}
+
+#[test]
 fn a_substitution_is_printed_with_the_type_that_its_option_took() {
     let text = VALID
         .replace("\"otel\"", "\"${env:PORT}\"\nworkers = \"${env:PORT}\"")
