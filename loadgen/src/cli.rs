@@ -15,6 +15,8 @@ pub(crate) const EXIT_FAILED: u8 = 1;
 pub(crate) const EXIT_WRONG_USAGE: u8 = 2;
 /// The work was done and its result is outside the limits the caller set.
 pub(crate) const EXIT_LIMIT_CROSSED: u8 = 99;
+/// As a shell has it of what Ctrl-C has ended.
+pub(crate) const EXIT_INTERRUPTED: i32 = 130;
 
 /// What was asked for makes no sense, found after the command line was taken apart.
 #[derive(Debug)]
@@ -100,6 +102,10 @@ pub(crate) fn parse_duration(text: &str) -> anyhow::Result<Duration> {
     ensure!(
         !text.is_empty(),
         "a duration is written like 500ms, 1.5s, 2m or 1h30m"
+    );
+    ensure!(
+        !text.starts_with('-'),
+        "`{text}`: a span of time cannot be negative"
     );
     let mut total = Duration::ZERO;
     let mut rest = text;

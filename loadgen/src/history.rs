@@ -1,7 +1,6 @@
 //! `loadgen history`: recent runs as a table or as JSON.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -9,10 +8,25 @@ use anyhow::bail;
 use crate::record::Kind;
 use crate::record::figures::{number, shown};
 use crate::results::{BenchmarkRow, Database, SavedRun};
+use crate::stdout::print;
 use crate::text::{Table, utc_time};
 
 /// Digits of a run id that are shown: enough to tell runs apart, and to name one to compare and export.
 const ID_DIGITS: usize = 10;
+
+/// What runs of all kinds have.
+const COMMON: [&str; 10] = [
+    "time (UTC)",
+    "kind",
+    "name",
+    "took",
+    "result",
+    "rate",
+    "p50 ms",
+    "p99 ms",
+    "errors",
+    "run",
+];
 
 /// Show the runs that were stored in ClickHouse with --save, newest first.
 #[derive(Debug, clap::Args)]
@@ -58,7 +72,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         history.tables()
     };
-    std::io::stdout().write_all(text.as_bytes())?;
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -118,9 +132,39 @@ impl History {
         match (self.rows.as_slice(), self.runs.as_slice()) {
             ([], []) => "no runs\n".to_owned(),
             (_, []) => self.rows_table(),
-            ([], runs) => runs_table(runs),
-            (_, runs) => format!("{}\n{}", self.rows_table(), runs_table(runs)),
+            _ => self.common_table(),
         }
+    }
+
+    /// What runs of all kinds have, the newest first.
+    fn common_table(&self) -> String {
+        let rows = self
+            .rows
+            .iter()
+            .map(|row| (row.timestamp, self.of_row(row)));
+        let runs = self.runs.iter().map(|run| (run.started, of_run(run)));
+        let mut lines: Vec<_> = rows.chain(runs).collect();
+        lines.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+        let mut table = Table::new(&COMMON);
+        for (_, line) in lines {
+            table.push(line.into());
+        }
+        table.render()
+    }
+
+    fn of_row(&self, row: &BenchmarkRow) -> [String; COMMON.len()] {
+        [
+            utc_time(row.timestamp),
+            Kind::Http.name().to_owned(),
+            format!("{} {}", row.method, row.endpoint),
+            shown(row.duration, "s"),
+            self.result(row).unwrap_or("-").to_owned(),
+            format!("{} requests/s", number(row.throughput)),
+            number(row.p50_latency),
+            number(row.p99_latency),
+            shown(row.error_rate * 100.0, "%"),
+            named(&row.run_id),
+        ]
     }
 
     fn result(&self, row: &BenchmarkRow) -> Option<&'static str> {
@@ -175,60 +219,46 @@ impl History {
                 format!("{:.3}", row.p999_latency),
                 format!("{:.3}", row.max_latency),
                 self.result(row).unwrap_or("-").to_owned(),
-                match row.run_id.as_str() {
-                    "" => "-".to_owned(),
-                    id => short_id(id),
-                },
+                named(&row.run_id),
             ]);
         }
         table.render()
     }
 }
 
-fn short_id(run_id: &str) -> String {
-    run_id.chars().take(ID_DIGITS).collect()
+/// A run's name for people; of old rows it is not known.
+fn named(run_id: &str) -> String {
+    match run_id {
+        "" => "-".to_owned(),
+        id => id.chars().take(ID_DIGITS).collect(),
+    }
 }
 
-fn runs_table(runs: &[SavedRun]) -> String {
-    let mut table = Table::new(&[
-        "time (UTC)",
-        "kind",
-        "name",
-        "took",
-        "result",
-        "rate",
-        "p50 ms",
-        "p99 ms",
-        "errors",
-        "run",
-    ]);
-    for run in runs {
-        let figure = |name: &str| run.figure(name).map_or_else(|| "-".to_owned(), number);
-        let rate = [
-            "items_per_second",
-            "iterations_per_second",
-            "requests_per_second",
-        ]
-        .into_iter()
-        .find_map(|name| Some((run.figure(name)?, name.split('_').next()?)));
-        table.push(vec![
-            utc_time(run.started),
-            run.kind.clone(),
-            run.name.clone(),
-            shown(run.seconds, "s"),
-            run.verdict().to_owned(),
-            rate.map_or_else(
-                || "-".to_owned(),
-                |(rate, of)| format!("{} {of}/s", number(rate)),
-            ),
-            figure("latency_p50"),
-            figure("latency_p99"),
-            run.figure("error_rate")
-                .map_or_else(|| "-".to_owned(), |share| shown(share * 100.0, "%")),
-            short_id(&run.run_id),
-        ]);
-    }
-    table.render()
+fn of_run(run: &SavedRun) -> [String; COMMON.len()] {
+    let figure = |name: &str| run.figure(name).map_or_else(|| "-".to_owned(), number);
+    let rate = [
+        "items_per_second",
+        "iterations_per_second",
+        "requests_per_second",
+    ]
+    .into_iter()
+    .find_map(|name| Some((run.figure(name)?, name.split('_').next()?)));
+    [
+        utc_time(run.started),
+        run.kind.clone(),
+        run.name.clone(),
+        shown(run.seconds, "s"),
+        run.verdict().to_owned(),
+        rate.map_or_else(
+            || "-".to_owned(),
+            |(rate, of)| format!("{} {of}/s", number(rate)),
+        ),
+        figure("latency_p50"),
+        figure("latency_p99"),
+        run.figure("error_rate")
+            .map_or_else(|| "-".to_owned(), |share| shown(share * 100.0, "%")),
+        named(&run.run_id),
+    ]
 }
 
 /// A row with its time as text, and what came of the run, besides.
@@ -335,7 +365,15 @@ mod tests {
         assert_eq!((history.rows.len(), history.runs.len()), (2, 1));
         let text = history.tables();
         assert!(text.contains("12,345 items/s"), "{text}");
-        assert!(text.contains("50 %    0123456789\n"), "{text}");
+        // One table, the newest first, whatever they are.
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        assert!(lines[0].starts_with("time (UTC)           kind  name"));
+        assert!(lines[1].ends_with("50 %    0123456789"), "{text}");
+        assert!(
+            lines[2].contains("  http  GET http://a/  ") && lines[2].ends_with("  same"),
+            "{text}"
+        );
         let json = history.json_lines().unwrap();
         let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
         assert_eq!(first["figures"]["items_per_second"], 12_345.0);
@@ -356,10 +394,17 @@ mod tests {
         let history = History::new(rows, vec![busy, cut, failed], 20);
         let text = history.tables();
         let lines: Vec<_> = text.lines().collect();
-        assert!(lines[1].ends_with("  no verdict  busy"), "{text}");
-        assert!(lines[2].ends_with("  -           -"), "{text}");
-        assert!(lines[5].contains("  interrupted  "), "{text}");
-        assert!(lines[6].contains("  failed  "), "{text}");
+        assert_eq!(lines.len(), 5, "{text}");
+        assert!(
+            lines[1].contains("  no verdict  ") && lines[1].ends_with("  busy"),
+            "{text}"
+        );
+        assert!(
+            lines[2].contains("  -            ") && lines[2].ends_with("  -"),
+            "{text}"
+        );
+        assert!(lines[3].contains("  interrupted  "), "{text}");
+        assert!(lines[4].contains("  failed  "), "{text}");
         let json = history.json_lines().unwrap();
         let results = json.lines().map(|line| {
             let value: serde_json::Value = serde_json::from_str(line).unwrap();

@@ -3,6 +3,7 @@
 mod bench;
 mod cli;
 mod compare;
+mod count;
 mod document;
 mod export;
 mod faults;
@@ -17,6 +18,7 @@ mod results;
 mod signals;
 mod sink;
 mod stats;
+mod stdout;
 mod suite;
 mod text;
 mod tls;
@@ -50,6 +52,8 @@ fn init_logging() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Where nobody reads on, to say so would be a panic.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
 }

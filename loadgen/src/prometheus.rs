@@ -35,6 +35,35 @@ pub(crate) fn sum(text: &str, wanted: &str) -> Option<f64> {
     Some(values.sum())
 }
 
+/// The buckets of a histogram, summed over its labels: the bound of each, the last without one, and how many values lie
+/// between it and the bound before. Empty if there is no such histogram.
+pub(crate) fn buckets(text: &str, name: &str) -> Vec<(Option<f64>, u64)> {
+    let mut up_to: Vec<(f64, f64)> = Vec::new();
+    for line in text.lines() {
+        let Some((found, count)) = sample(line) else {
+            continue;
+        };
+        let bound = line
+            .split_once("le=\"")
+            .and_then(|(_, rest)| rest.split_once('"'))
+            .and_then(|(bound, _)| bound.parse::<f64>().ok());
+        let Some(bound) = bound.filter(|_| found.strip_suffix("_bucket") == Some(name)) else {
+            continue;
+        };
+        match up_to.binary_search_by(|(other, _)| other.total_cmp(&bound)) {
+            Ok(at) => up_to[at].1 += count,
+            Err(at) => up_to.insert(at, (bound, count)),
+        }
+    }
+    let mut before = 0.0;
+    let between = up_to.into_iter().map(|(bound, count)| {
+        let own = count - before;
+        before = count;
+        (bound.is_finite().then_some(bound), own as u64)
+    });
+    between.collect()
+}
+
 fn plain(name: &str) -> &str {
     name.strip_suffix("_total").unwrap_or(name)
 }

@@ -1,15 +1,19 @@
 //! TLS to whatever is put under load.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -71,12 +75,10 @@ impl Options {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .context("cannot speak TLS")?;
-        let builder = match self.insecure {
-            true => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Anybody(provider))),
-            false => builder.with_root_certificates(self.roots()?),
-        };
+        let verifier = self.verifier(provider)?;
+        let builder = builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
         let mut config = builder.with_no_client_auth();
         config.alpn_protocols = vec![application.to_vec()];
         let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -88,28 +90,54 @@ impl Options {
         })
     }
 
-    fn roots(&self) -> anyhow::Result<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        let Some(path) = &self.ca else {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-            ensure!(
-                !roots.is_empty(),
-                "this system has no certificate authorities; give --ca FILE"
-            );
-            return Ok(roots);
+    fn verifier(
+        &self,
+        provider: Arc<CryptoProvider>,
+    ) -> anyhow::Result<Arc<dyn ServerCertVerifier>> {
+        let trust = match self.insecure {
+            true => None,
+            false => Some(self.trust(Arc::clone(&provider))?),
         };
-        let file = || path.display();
-        let certificates = CertificateDer::pem_file_iter(path)
-            .with_context(|| format!("cannot read {}", file()))?;
-        for certificate in certificates {
-            let certificate = certificate.with_context(|| format!("{} is no PEM", file()))?;
-            let added = roots.add(certificate);
-            added.with_context(|| format!("{} has a bad certificate", file()))?;
-        }
-        ensure!(!roots.is_empty(), "{} has no certificate", file());
-        Ok(roots)
+        Ok(Arc::new(Verifier { provider, trust }))
     }
+
+    fn trust(&self, provider: Arc<CryptoProvider>) -> anyhow::Result<Trust> {
+        let (roots, given) = match &self.ca {
+            Some(path) => given(path)?,
+            None => (system()?, Vec::new()),
+        };
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        let authorities = verifier.build().context("cannot verify certificates")?;
+        Ok(Trust { authorities, given })
+    }
+}
+
+/// The authorities that the system trusts.
+fn system() -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    ensure!(
+        !roots.is_empty(),
+        "this system has no certificate authorities; give --ca FILE"
+    );
+    Ok(roots)
+}
+
+/// The certificates of a file, as authorities and as they are.
+fn given(path: &Path) -> anyhow::Result<(RootCertStore, Vec<CertificateDer<'static>>)> {
+    let file = || path.display();
+    let certificates =
+        CertificateDer::pem_file_iter(path).with_context(|| format!("cannot read {}", file()))?;
+    let certificates = certificates.collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.with_context(|| format!("{} is no PEM", file()))?;
+    ensure!(!certificates.is_empty(), "{} has no certificate", file());
+    let mut roots = RootCertStore::empty();
+    for certificate in &certificates {
+        let added = roots.add(certificate.clone());
+        added.with_context(|| format!("{} has a bad certificate", file()))?;
+    }
+    Ok((roots, certificates))
 }
 
 impl Tls {
@@ -130,20 +158,42 @@ impl Tls {
     }
 }
 
-/// Takes every certificate, but checks that the server has its key.
+/// Checks that the server has its key, and that its certificate is one to be trusted.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// `None` takes every certificate.
+    trust: Option<Trust>,
+}
 
-impl ServerCertVerifier for Anybody {
+/// What an authority has signed, and a server's own certificate that was given as it is, even if it says that it is an
+/// authority: `openssl req -x509` makes such, and rustls takes them for authorities only.
+#[derive(Debug)]
+struct Trust {
+    authorities: Arc<WebPkiServerVerifier>,
+    given: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        server: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        let Some(Trust { authorities, given }) = &self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match authorities.verify_server_cert(certificate, chain, server, ocsp, now) {
+            Err(error) if is_authority(&error) && given.contains(certificate) => {
+                // What webpki looks at before, the times, is good.
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, server)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
     }
 
     fn verify_tls12_signature(
@@ -152,7 +202,7 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
@@ -162,11 +212,24 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
+}
+
+/// The certificate was refused because it says that it is an authority.
+fn is_authority(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(cause)) = error else {
+        return false;
+    };
+    matches!(
+        cause.0.downcast_ref(),
+        Some(webpki::Error::CaUsedAsEndEntity)
+    )
 }

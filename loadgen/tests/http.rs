@@ -452,7 +452,14 @@ async fn a_result_that_cannot_be_saved_is_printed_and_fails() {
 async fn wrong_usage_is_explained() {
     for (args, part) in [
         (vec!["ftp://127.0.0.1/"], "must start with http://"),
-        (vec!["nonsense"], "must start with http://"),
+        (vec!["nonsense"], "write `http://nonsense`"),
+        (
+            vec!["127.0.0.1:8080/a?b=c"],
+            "write `http://127.0.0.1:8080/a?b=c`",
+        ),
+        (vec!["localhost:8080"], "write `http://localhost:8080`"),
+        (vec!["/path"], "must start with http://"),
+        (vec!["http://:80/"], "and a host"),
         (
             vec!["http://127.0.0.1/", "--duration", "0s"],
             "longer than 0",

@@ -171,3 +171,62 @@ fn what_cannot_be_compared_is_refused() {
         "a page shows one record",
     );
 }
+
+/// Nobody reads what this prints, as when `head` has seen enough.
+fn unread(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(LOADGEN);
+    command.args(args).current_dir(folder);
+    let child = command.stdout(writer).stderr(Stdio::piped()).spawn();
+    let output = child.unwrap().wait_with_output().unwrap();
+    (output.status.code(), text(&output.stderr))
+}
+
+#[test]
+fn nobody_has_to_read_to_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::start(&[]);
+    for name in ["before", "after"] {
+        record(folder.path(), &sink, name);
+    }
+    let suite = r#"
+name = "none"
+[[test]]
+name = "none"
+[[test.step]]
+action = "event"
+event = "here"
+"#;
+    std::fs::write(folder.path().join("none.toml"), suite).unwrap();
+    for args in [
+        &["export", "before.json", "after.json", "--format", "csv"][..],
+        &["export", "before.json", "--format", "html"],
+        &["compare", "before.json", "after.json"],
+        &["compare", "before.json", "after.json", "--json"],
+        &["sink", "--otlp-http", "127.0.0.1:0", "--duration", "1ms"],
+        &["otlp", &sink.address, "-n", "100", "--json", "result.json"],
+        &["run", "none.toml", "--check"],
+        &["--help"],
+    ] {
+        let (status, said) = unread(folder.path(), args);
+        assert_eq!((status, said.as_str()), (Some(0), ""), "{args:?}");
+    }
+    // What is to be written elsewhere is written all the same.
+    assert!(folder.path().join("result.json").exists());
+    let (status, said) = unread(folder.path(), &["run", "none.toml", "--out", "out"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(!said.contains("roken pipe"), "{said}");
+    assert!(folder.path().join("out/record.json").exists());
+
+    // A disk that is full has kept nothing of it.
+    let mut command = Command::new(LOADGEN);
+    command
+        .args(["export", "before.json", "--format", "csv"])
+        .current_dir(folder.path());
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let output = command.stdout(full.unwrap()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("cannot print the result"), "{said}");
+}

@@ -1,8 +1,10 @@
 //! `loadgen run` over a service that is not a process of the suite.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +12,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
+use common::said;
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
 
@@ -102,16 +105,8 @@ target = "service"
 async fn run(suite: String) -> (Output, Option<Json>) {
     let running = tokio::task::spawn_blocking(move || {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("suite.toml");
-        std::fs::write(&path, suite).unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-            .arg("run")
-            .arg(path)
-            .arg("--out")
-            .arg(folder.path().join("out"))
-            .stdin(Stdio::null())
-            .output();
-        (output.unwrap(), record(&folder.path().join("out")))
+        let output = common::run(folder.path(), &suite, &["--out", "out"]);
+        (output, record(&folder.path().join("out")))
     });
     running.await.unwrap()
 }
@@ -119,15 +114,6 @@ async fn run(suite: String) -> (Output, Option<Json>) {
 fn record(folder: &Path) -> Option<Json> {
     let text = std::fs::read_to_string(folder.join("record.json")).ok()?;
     Some(serde_json::from_str(&text).unwrap())
-}
-
-fn told(output: &Output) -> String {
-    let (out, error) = (&output.stdout, &output.stderr);
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(out),
-        String::from_utf8_lossy(error)
-    )
 }
 
 const LOAD: &str = r#"
@@ -178,7 +164,7 @@ that = ["load.refused.errors == requests", "load.refused.error_rate == 1", "coun
 "#
     );
     let (output, record) = run(suite(&url, &steps)).await;
-    let said = told(&output);
+    let said = said(&output);
     assert!(output.status.success(), "{said}");
     assert!(said.lines().any(|it| it.starts_with("small: OK")), "{said}");
     assert_eq!(*service.told.lock().unwrap(), ["503"]);
@@ -206,7 +192,7 @@ async fn what_a_load_holds_against_the_service_is_a_crossed_limit() {
     let service = Arc::new(Service::default());
     let url = serve(&service).await;
     let (output, record) = run(suite(&url, &format!("{RECONFIGURE}{LOAD}"))).await;
-    let said = told(&output);
+    let said = said(&output);
     assert_eq!(output.status.code(), Some(99), "{said}");
     let expected = "did not hold: small #1: load main: failed and unsent requests <= 0.01";
     assert!(said.contains(expected), "{said}");
@@ -224,7 +210,7 @@ async fn a_service_that_refuses_its_configuration_fails_the_test() {
     let url = serve(&service).await;
     let steps = RECONFIGURE.replace("\"503\"", "\"many\"");
     let (output, record) = run(suite(&url, &steps)).await;
-    let said = told(&output);
+    let said = said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("400 Bad Request"), "{said}");
     assert_eq!(record.unwrap()["passed"], false);

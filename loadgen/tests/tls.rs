@@ -29,6 +29,10 @@ fn certificate(name: &str) -> String {
     format!("{CERTS}/{name}.crt")
 }
 
+/// Certificates for `localhost` of one key, as `openssl req -x509` makes them, which says that each is an authority: `own`,
+/// valid for a hundred years, and `expired`.
+const OWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certs");
+
 /// Connections whose handshake came to something.
 struct Secured {
     listener: TcpListener,
@@ -62,8 +66,18 @@ async fn serve(applications: &[&str]) -> (u16, Seen) {
 }
 
 async fn serve_at(address: &str, applications: &[&str]) -> (u16, Seen) {
-    let key = PrivateKeyDer::from_pem_file(format!("{CERTS}/server.key")).unwrap();
-    let chain = vec![CertificateDer::from_pem_file(certificate("server")).unwrap()];
+    let key = format!("{CERTS}/server.key");
+    serve_as(&certificate("server"), &key, address, applications).await
+}
+
+async fn serve_as(
+    certificate: &str,
+    key: &str,
+    address: &str,
+    applications: &[&str],
+) -> (u16, Seen) {
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -193,6 +207,41 @@ async fn a_server_that_cannot_be_trusted_gets_nothing() {
     }
     for seen in [seen, seen_there] {
         assert_eq!(*seen.lock().unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_given_is_taken_though_it_is_an_authority() {
+    let serve = async |name: &str| {
+        let (certificate, key) = (format!("{OWN}/{name}.crt"), format!("{OWN}/own.key"));
+        let (port, _) = serve_as(&certificate, &key, "127.0.0.1:0", &ANY).await;
+        (certificate, port)
+    };
+    let (own, port) = serve("own").await;
+    let (expired, expired_port) = serve("expired").await;
+    let ca = certificate("ca");
+    for (host, port, ca, expected) in [
+        ("localhost", port, &own, None),
+        ("127.0.0.1", port, &own, Some("not valid for name")),
+        // Another certificate of the same name and key.
+        ("localhost", port, &expired, Some("CaUsedAsEndEntity")),
+        ("localhost", port, &ca, Some("invalid peer certificate")),
+        (
+            "localhost",
+            expired_port,
+            &expired,
+            Some("certificate expired"),
+        ),
+    ] {
+        let url = format!("https://{host}:{port}/");
+        let args = ["http", &url, "-n", "3", "-w", "1", "--no-tui", "--ca", ca];
+        let (status, said) = loadgen(&args).await;
+        let wanted = if expected.is_some() { 99 } else { 0 };
+        assert_eq!(status, Some(wanted), "{args:?}: {said}");
+        assert!(
+            said.contains(expected.unwrap_or_default()),
+            "{args:?}: {said}"
+        );
     }
 }
 

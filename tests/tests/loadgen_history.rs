@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use e2e::{LocalDb, Service, binary};
 use serde_json::Value;
@@ -99,6 +99,17 @@ fn saved_runs_appear_in_the_table_and_in_history() {
     assert_eq!(
         (&last["mode"], &last["endpoint"]),
         (&"open".into(), &url.as_str().into())
+    );
+    // Nobody has to read to the end.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(binary("loadgen"));
+    command.args(["history", "--clickhouse", &database.url]);
+    let unread = command.stdout(writer).stderr(Stdio::piped()).spawn();
+    let unread = unread.unwrap().wait_with_output().unwrap();
+    assert_eq!(
+        (unread.status.code(), text(&unread.stderr)),
+        (Some(0), String::new())
     );
     let other = loadgen(&[
         "history",

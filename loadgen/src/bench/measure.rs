@@ -90,7 +90,7 @@ pub(crate) struct Measurement {
 }
 
 /// What an agent with a queue on disk wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Disk {
     /// By its own account, to the queue's files.
     pub(crate) queue: LogFigures,
@@ -258,6 +258,7 @@ impl Bench {
             stamp: true,
             numbering: self.numbering,
             first_item: 0,
+            teller: None,
         })
     }
 

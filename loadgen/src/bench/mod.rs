@@ -33,6 +33,7 @@ use crate::otlp::signal::Signal;
 use crate::process;
 use crate::record::Environment;
 use crate::signals::Interruptions;
+use crate::stdout::print;
 use cell::{Cell, Work};
 use measure::Bench;
 use peer::Peer;
@@ -320,9 +321,7 @@ fn write_report(report: &Report, out: &Path) -> anyhow::Result<()> {
     };
     write("report.md", markdown.as_bytes())?;
     write("report.json", &serde_json::to_vec_pretty(report)?)?;
-    std::io::stdout()
-        .write_all(markdown.as_bytes())
-        .context("cannot print the report")
+    print(&markdown)
 }
 
 fn progress(line: &str) {

@@ -4,16 +4,17 @@ mod context;
 mod estimate;
 mod figures;
 mod report;
+mod unknown;
 mod verdict;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
-use crate::cli::{EXIT_LIMIT_CROSSED, WrongUsage, parse_percent};
+use crate::cli::{EXIT_FAILED, EXIT_LIMIT_CROSSED, WrongUsage, parse_percent};
 use crate::record::Record;
 use crate::results::Database;
+use crate::stdout::print;
 pub(crate) use report::Comparison;
 
 /// Compare runs, figure by figure, with the uncertainty of each difference.
@@ -25,7 +26,8 @@ pub(crate) use report::Comparison;
 /// Welch; from one run each, for percentiles from the order statistics of their histograms, and for rates from
 /// blocks of consecutive seconds. Where the interval holds zero, no difference is shown.
 ///
-/// The exit status is 99 if a metric is worse by more than --max-regression, and 2 if nothing can be held to it.
+/// The exit status is 99 if a metric is worse by more than --max-regression, 1 if the later run does not know one that
+/// the first has, and 2 if nothing can be held to it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The runs, the one to compare with first
@@ -58,7 +60,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     for other in others {
         ensure_alike(first, other).map_err(WrongUsage::of)?;
         let comparison = Comparison::new(first, other, &args.metrics, args.max_regression);
-        if comparison.differences.is_empty() {
+        if comparison.differences.is_empty() && !comparison.has_unknown() {
             let problem = anyhow::anyhow!("the runs have no metric in common that was asked for");
             return Err(WrongUsage::of(problem));
         }
@@ -71,7 +73,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let texts: Vec<_> = comparisons.iter().map(Comparison::to_string).collect();
         texts.join("\n")
     };
-    std::io::stdout().write_all(text.as_bytes())?;
+    print(&text)?;
     let tell = comparisons
         .iter()
         .all(Comparison::tells_of_what_was_measured);
@@ -81,10 +83,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
         return Err(WrongUsage::of(problem));
     }
-    Ok(if crossed {
-        ExitCode::from(EXIT_LIMIT_CROSSED)
-    } else {
-        ExitCode::SUCCESS
+    let unknown = comparisons.iter().any(Comparison::has_unknown);
+    Ok(match (crossed, unknown && args.max_regression.is_some()) {
+        (true, _) => ExitCode::from(EXIT_LIMIT_CROSSED),
+        (false, true) => ExitCode::from(EXIT_FAILED),
+        (false, false) => ExitCode::SUCCESS,
     })
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::context;
+use super::unknown::{self, Unknown};
 use super::verdict::{Difference, Limit, Verdict};
 use crate::record::figures::{number, shown};
 use crate::record::{Record, titled, unit_of_values};
@@ -18,6 +19,8 @@ pub(crate) struct Comparison {
     /// What else was different.
     notes: Vec<String>,
     pub(super) differences: Vec<Difference>,
+    /// What the first has, and the second does not know.
+    unknown: Vec<Unknown>,
     max_regression_percent: Option<f64>,
 }
 
@@ -80,6 +83,7 @@ impl Comparison {
                 .chain(context::missing(first, second, names))
                 .collect(),
             differences: differences.collect(),
+            unknown: unknown::figures(first, second, names),
             max_regression_percent: limit.map(|it| it.percent),
         }
     }
@@ -87,7 +91,15 @@ impl Comparison {
     /// Whether there is anything besides what loadgen itself used.
     pub(super) fn tells_of_what_was_measured(&self) -> bool {
         let own = |it: &Difference| it.labels.get("process").is_some_and(|it| it == "loadgen");
-        self.differences.iter().any(|it| !own(it))
+        self.has_unknown() || self.differences.iter().any(|it| !own(it))
+    }
+
+    pub(crate) fn has_unknown(&self) -> bool {
+        !self.unknown.is_empty()
+    }
+
+    pub(crate) fn unknown(&self) -> &[Unknown] {
+        &self.unknown
     }
 
     pub(crate) fn has_crossed(&self) -> bool {
@@ -137,6 +149,9 @@ impl fmt::Display for Comparison {
             let crossed: Vec<_> = self.differences.iter().filter(|it| it.crossed).collect();
             for it in &crossed {
                 writeln!(out, "REGRESSION  {} by more than {limit} %", it.title())?;
+            }
+            for it in &self.unknown {
+                writeln!(out, "UNKNOWN  {}: {}", it.title(), it.why())?;
             }
             if crossed.is_empty() {
                 writeln!(out, "no metric is known to be worse by more than {limit} %")?;

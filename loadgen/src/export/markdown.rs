@@ -115,10 +115,9 @@ fn write_thresholds(text: &mut String, records: &[Record]) {
     text.push_str("| threshold | measured | result |\n|---|---:|---|\n");
     for threshold in thresholds {
         let measured = threshold.measured();
-        let result = if threshold.passed {
-            "held"
-        } else {
-            "**crossed**"
+        let result = match threshold.passed {
+            true => threshold.verdict(),
+            false => format!("**{}**", escaped(&threshold.verdict())),
         };
         writeln!(
             text,

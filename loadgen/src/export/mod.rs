@@ -3,7 +3,6 @@
 mod github;
 mod markdown;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,6 +12,7 @@ use clap::ValueEnum;
 use crate::cli::WrongUsage;
 use crate::record::{Better, Record};
 use crate::results::Database;
+use crate::stdout::print;
 
 /// Print records of earlier runs in another format.
 #[derive(Debug, clap::Args)]
@@ -73,7 +73,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match &args.out {
         Some(path) => std::fs::write(path, text)
             .with_context(|| format!("cannot write {}", path.display()))?,
-        None => std::io::stdout().write_all(text.as_bytes())?,
+        None => print(&text)?,
     }
     Ok(ExitCode::SUCCESS)
 }

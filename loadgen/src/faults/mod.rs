@@ -8,7 +8,6 @@ mod relay;
 mod stream;
 mod wire;
 
-use std::io::Write as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use serde_json::json;
 use crate::cli::parse_duration;
 use crate::signals::Interruptions;
 use crate::sink::serve::{Version, listen, serve};
+use crate::stdout::print;
 use board::Board;
 use control::{Control, State};
 use fault::{Fault, Rule};
@@ -113,7 +113,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         protocol: args.protocol,
     };
     let addresses = json!({"listen": proxy.address, "to": to, "control": control, "seed": seed});
-    print(&addresses.to_string())?;
+    print(&format!("{addresses}\n"))?;
     let mut interruptions = Interruptions::listen()?;
     let time_is_up = async {
         match args.duration {
@@ -127,15 +127,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         () = time_is_up => {}
         () = interruptions.next() => {}
     }
-    print(&serde_json::to_string_pretty(&State::of(&board))?)?;
+    print(&(serde_json::to_string_pretty(&State::of(&board))? + "\n"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -285,6 +285,7 @@ fn judge(threshold: &Threshold, finished: &[Finished], aborted: Option<&str>) ->
         value,
         unit: threshold.metric.unit_of_values().to_owned(),
         passed: threshold.holds(value) && aborted != Some(&threshold.expression),
+        why: String::new(),
     }
 }
 

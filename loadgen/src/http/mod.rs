@@ -23,7 +23,6 @@ mod verdict;
 mod waves;
 mod worker;
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,12 +43,13 @@ use self::run::{Control, Work};
 use self::scenario::Source;
 use self::usage::{Meter, Usage};
 use self::verdict::Verdict;
-use crate::cli::WrongUsage;
+use crate::cli::{EXIT_INTERRUPTED, WrongUsage};
 use crate::process::Process;
 use crate::record::figures::SHARE;
 use crate::record::{Output, Record, Sampler, Start, ThresholdResult};
 use crate::results::Results;
 use crate::signals::Interruptions;
+use crate::stdout::print;
 use crate::tls;
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -141,6 +141,7 @@ async fn single(settings: &Settings, output: &Output, view: View) -> anyhow::Res
         value: Some(report.error_rate()),
         unit: SHARE.to_owned(),
         passed: report.passed(),
+        why: String::new(),
     });
     // One run, whichever table it is looked up in.
     report.run_id().clone_into(&mut record.run_id);
@@ -203,13 +204,6 @@ async fn file(
     Ok(results.round.verdict().exit_code())
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout();
-    stdout
-        .write_all(text.as_bytes())
-        .context("cannot print the result")
-}
-
 /// Writes the result wherever it was asked for; one failure does not keep it from the other place.
 async fn keep(
     settings: &Settings,
@@ -245,7 +239,7 @@ fn stop_on_signal() -> anyhow::Result<Stop> {
         for count in 0_u8.. {
             interruptions.next().await;
             if count > 0 {
-                std::process::exit(130);
+                std::process::exit(EXIT_INTERRUPTED);
             }
             stop.0.send_replace(true);
         }

@@ -38,7 +38,7 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 pub(crate) struct Args {
     /// Where to send requests, e.g. http://127.0.0.1:8080/api/vector/add, or https://; with
     /// --scenario: what takes the place of its `target`
-    #[arg(required_unless_present = "scenario")]
+    #[arg(required_unless_present = "scenario", value_parser = parse_url)]
     url: Option<Uri>,
     /// Run the scenarios of a TOML file (docs/loadgen-scenarios.md)
     #[arg(long, value_name = "FILE", conflicts_with_all = [
@@ -253,6 +253,21 @@ impl Args {
         self.output.check()
     }
 
+    /// What can be known to be wrong without looking at files or the network.
+    ///
+    /// # Errors
+    ///
+    /// Limits that make an empty run.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        ensure!(!self.timeout.is_zero(), "--timeout must be longer than 0");
+        self.load().map(drop)
+    }
+
+    /// Names of the figures that its record may have.
+    pub(crate) fn figures(&self) -> Vec<String> {
+        super::record::figures(self.rate.is_some() || self.scenario.is_some())
+    }
+
     /// # Errors
     ///
     /// What [`Args::into_settings`] refuses.
@@ -271,9 +286,9 @@ impl Args {
 
     /// # Errors
     ///
-    /// A URL that is not http or https with a host, a body that cannot be read, or limits that make an empty run.
+    /// A body that cannot be read, nobody to trust, or limits that make an empty run.
     pub(crate) fn into_settings(self) -> anyhow::Result<Settings> {
-        ensure!(!self.timeout.is_zero(), "--timeout must be longer than 0");
+        self.check()?;
         Ok(Settings {
             load: self.load()?,
             request: self.request()?,
@@ -304,10 +319,6 @@ impl Args {
 
     fn request(&self) -> anyhow::Result<RequestTemplate> {
         let url = self.url.clone().context("a URL is missing")?;
-        ensure!(
-            is_http(&url),
-            "cannot send to `{url}`: the URL must start with http:// or https://"
-        );
         let authority = url.authority().context("the URL has no host")?;
         let body = self.read_body()?;
         let default_method = if body.is_some() {
@@ -371,6 +382,26 @@ impl Args {
         let body =
             std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Some(Bytes::from(body)))
+    }
+}
+
+/// # Errors
+///
+/// A URL that is not http or https with a host, with what was probably meant.
+fn parse_url(text: &str) -> anyhow::Result<Uri> {
+    let read = |text: &str| {
+        let uri = text.parse::<Uri>().ok()?;
+        (is_http(&uri) && uri.host().is_some_and(|it| !it.is_empty())).then_some(uri)
+    };
+    if let Some(uri) = read(text) {
+        return Ok(uri);
+    }
+    let meant = format!("http://{text}");
+    match read(&meant) {
+        Some(_) if !text.contains("://") => {
+            bail!("the URL must start with http:// or https://: write `{meant}`")
+        }
+        _ => bail!("the URL must start with http:// or https:// and a host"),
     }
 }
 

@@ -10,7 +10,40 @@ use super::usage::Usage;
 use super::value::share;
 use super::verdict::Verdict;
 use crate::process::Process;
-use crate::record::{Better, Event, Input, Kind, LATENESS, Labels, Metric, Record, Start, Window};
+use crate::record::{
+    Better, Event, Input, Kind, LATENESS, Labels, Metric, Record, Start, Window, latency_figures,
+};
+
+/// Names of all figures there may be, of an open loop or a closed one; a scenario file may have both.
+pub(crate) fn figures(is_open_loop: bool) -> Vec<String> {
+    const ALWAYS: [&str; 17] = [
+        "requests",
+        "errors",
+        "error_rate",
+        "requests_per_second",
+        "goodput",
+        "bytes_received",
+        "amplification",
+        "checks",
+        "checks_held",
+        "checks_failed",
+        "responses",
+        "requests_unsent",
+        "requests_late",
+        "breakpoint",
+        "cpu_seconds",
+        "cpu_share_of_core",
+        "rss_max",
+    ];
+    let mut figures: Vec<_> = ALWAYS.map(str::to_owned).into();
+    figures.extend(latency_figures("latency"));
+    if is_open_loop {
+        figures.extend(["dropped", "recovery"].map(str::to_owned));
+        figures.extend(latency_figures("service"));
+        figures.extend(latency_figures(LATENESS));
+    }
+    figures
+}
 
 /// Figures of one scenario and, where it has several, its endpoints, into the record.
 fn add(record: &mut Record, start: &Start, it: &Finished) {

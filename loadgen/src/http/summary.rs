@@ -7,6 +7,7 @@ use super::scenario::Plan;
 use super::tally::Tally;
 use super::value::share;
 use crate::record::figures::number;
+use crate::record::{Trial, TrialResult};
 use crate::text::{Table, grouped};
 
 pub(crate) fn render(plan: &Plan, results: &Results) -> String {
@@ -55,8 +56,12 @@ pub(crate) fn notes(results: &Results) -> Vec<String> {
         }
         if it.outcome.unsent > 0 {
             let (unsent, workers) = (grouped(it.outcome.unsent), it.load.workers);
+            let why = match round.was_cut_short() || round.aborted.is_some() {
+                true => "they waited for a worker when the run was cut off".to_owned(),
+                false => format!("all {workers} workers waited for answers"),
+            };
             notes.push(format!(
-                "`{}`: {unsent} were due and never sent: all {workers} workers waited for answers",
+                "`{}`: {unsent} were due and never sent: {why}",
                 it.name
             ));
         }
@@ -256,9 +261,17 @@ fn trials(results: &Results) -> String {
     }
     let highest = match search.highest() {
         Some(rate) => format!("highest rate that kept the thresholds: {rate:.1}/s"),
-        None => "not even the lowest rate kept the thresholds".to_owned(),
+        None => no_rate(trials).to_owned(),
     };
     format!("\n{}{highest}\n", table.render())
+}
+
+/// Why no rate was found.
+fn no_rate(trials: &[Trial]) -> &'static str {
+    match trials.iter().any(|it| it.result == TrialResult::Crossed) {
+        true => "not even the lowest rate kept the thresholds",
+        false => "no rate was judged: the search was cut off, or the generator was the bottleneck",
+    }
 }
 
 fn thresholds(round: &Round) -> String {
@@ -279,4 +292,24 @@ fn thresholds(round: &Round) -> String {
 
 fn percent(share: Option<f64>) -> String {
     format!("{:.2} %", share.unwrap_or(0.0) * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_no_rate_was_found_is_what_trials_say() {
+        let check = |result, expected: &str| {
+            let trial = Trial {
+                rate: 5.0,
+                result,
+                why: String::new(),
+            };
+            let told = no_rate(&[trial]);
+            assert!(told.contains(expected), "{told}");
+        };
+        check(TrialResult::Crossed, "not even the lowest rate");
+        check(TrialResult::NoVerdict, "no rate was judged");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -10,6 +11,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::client::{Connection, Outcome, Target};
 use super::payload::{Numbering, Pool, Request};
+use super::progress::Teller;
 use super::tally::{Amount, Tally};
 use crate::process;
 use crate::record::Timeline;
@@ -41,6 +43,8 @@ pub(crate) struct Load {
     pub(crate) numbering: Numbering,
     /// The number of the first item sent.
     pub(crate) first_item: u64,
+    /// Who tells others how far it has come.
+    pub(crate) teller: Option<Arc<Teller>>,
 }
 
 /// A finished run.
@@ -50,6 +54,11 @@ pub(crate) struct Run {
     pub(crate) timeline: Timeline,
     /// From the start until the last answer.
     pub(crate) wall: Duration,
+    /// The time of the load itself, which rates are over: as long as requests fell due, or were sent as fast as answers
+    /// came; not the wait for the last answers.
+    pub(crate) load: Duration,
+    /// It was stopped before its end.
+    pub(crate) interrupted: bool,
     /// CPU time of the thread that did all of it.
     pub(crate) cpu: Duration,
 }
@@ -71,9 +80,16 @@ pub(crate) fn run(
     let cpu = process::thread_cpu_time();
     let start = Instant::now();
     let shared = Rc::new(Shared::new(load, pool, start));
-    let mut tally = runtime.block_on(LocalSet::new().run_until(send_all(&shared, stop)))?;
+    let sending = send_all(&shared, stop.clone());
+    let mut tally = runtime.block_on(LocalSet::new().run_until(sending))?;
     drop(runtime);
     let wall = start.elapsed();
+    let interrupted = *stop.borrow();
+    let planned = shared.planned();
+    let load = match shared.load.rate.is_some() && !interrupted {
+        true => planned,
+        false => wall.min(planned),
+    };
     tally.unsent = shared.due(wall).saturating_sub(shared.tickets.get());
     let shared = Rc::into_inner(shared).context("a worker outlived its run")?;
     let cpu = process::thread_cpu_time().saturating_sub(cpu);
@@ -82,6 +98,8 @@ pub(crate) fn run(
         tally,
         timeline,
         wall,
+        load,
+        interrupted,
         cpu,
     };
     Ok((run, shared.pool.into_inner()))
@@ -157,6 +175,20 @@ impl Shared {
             items,
             first_item,
         })
+    }
+
+    /// How long requests fall due, or are sent.
+    fn planned(&self) -> Duration {
+        let Load {
+            items, duration, ..
+        } = &self.load;
+        match (self.interval(), items) {
+            (Some(interval), Some(items)) => {
+                let requests = items.div_ceil(self.items_per_request);
+                interval.mul_f64(requests as f64).min(*duration)
+            }
+            _ => *duration,
+        }
     }
 
     /// Time between two requests of an open loop.
@@ -258,9 +290,16 @@ impl Worker {
     /// Sends a request, again where allowed, until its fate is known.
     async fn deliver(&mut self, request: &Request, begun: Instant) {
         let timeout = self.shared.load.timeout;
+        let mut was_sent = false;
         for attempt in 1.. {
             let sent = Instant::now();
-            let outcome = self.connection.send(request, timeout).await;
+            let mut outcome = self.connection.send(request, timeout).await;
+            // What was sent before, but not this time, was sent.
+            outcome = match outcome {
+                Outcome::NotSent(cause) if was_sent => Outcome::Failed(cause),
+                other => other,
+            };
+            was_sent |= !matches!(outcome, Outcome::NotSent(_));
             let answered = Instant::now();
             if let Outcome::Refused(refusal) = &outcome {
                 self.tally.answer_refused(refusal);
@@ -279,8 +318,13 @@ impl Worker {
                 bytes: request.bytes() as u64,
             };
             let latency = answered - begun;
+            if let Some(teller) = &self.shared.load.teller {
+                teller.end(amount.items, &outcome);
+            }
             self.note_in_timeline(&outcome, amount.items, answered, latency);
-            self.tally.end(amount, outcome, latency, answered - sent);
+            let in_time = answered <= self.shared.start + self.shared.planned();
+            let service = answered - sent;
+            self.tally.end(amount, outcome, latency, service, in_time);
             return;
         }
     }
@@ -289,7 +333,9 @@ impl Worker {
         let mut timeline = self.shared.timeline.borrow_mut();
         match outcome {
             Outcome::Accepted { .. } => timeline.succeeded(at, items, latency),
-            Outcome::Refused(_) | Outcome::Failed(_) => timeline.failed(at, None),
+            Outcome::Refused(_) | Outcome::Failed(_) | Outcome::NotSent(_) => {
+                timeline.failed(at, None);
+            }
         }
     }
 }

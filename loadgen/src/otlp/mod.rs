@@ -4,31 +4,34 @@ pub(crate) mod client;
 pub(crate) mod compression;
 pub(crate) mod drive;
 pub(crate) mod payload;
+pub(crate) mod progress;
 mod record;
 pub(crate) mod report;
 pub(crate) mod signal;
 pub(crate) mod tally;
 pub(crate) mod wire;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use rand::Rng as _;
 use tokio::sync::watch;
 
-use crate::cli::{EXIT_FAILED, WrongUsage, parse_duration};
+use crate::cli::{EXIT_FAILED, EXIT_INTERRUPTED, WrongUsage, parse_duration};
 use crate::process::Process;
 use crate::record::{Output, Record, Sampler, Start, Window, check_writable};
 use crate::results::Save;
 use crate::signals::Interruptions;
+use crate::stdout::print;
 use crate::tls;
 use client::{Protocol, Target};
 use compression::Compression;
 use drive::{Load, Run};
 use payload::{MetricKind, Numbering, Pool, Shape};
+use progress::Teller;
 use report::Report;
 use signal::Signal;
 
@@ -49,7 +52,10 @@ const DURATION_MAX: Duration = Duration::from_secs(600);
 /// `loadgen.item`, counting from 4398046511104, 2^42). Compressed requests are sent as built: their items are
 /// unique until the pool has been through once.
 ///
-/// The exit status is 1 if nothing was accepted.
+/// Rates are over the time of the load itself, of what was accepted within it: as long as requests fell due, or were sent;
+/// the wait for the last answers is told apart.
+///
+/// The exit status is 1 if nothing was accepted, or the run was interrupted.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to send: host:port, or http://host:port or https://host:port with a path prefix
@@ -123,6 +129,9 @@ pub(crate) struct Args {
     /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write how many items have been sent so far as JSON, each second and at the end: what is known of a run that is killed
+    #[arg(long, value_name = "FILE")]
+    progress: Option<PathBuf>,
     #[command(flatten)]
     tls: tls::Options,
     #[command(flatten)]
@@ -144,17 +153,31 @@ impl Args {
         }
     }
 
+    /// What can be known to be wrong without looking at files or the network.
+    ///
+    /// # Errors
+    /// Limits that make an empty run, no address, or unique items that cannot be had.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        ensure!(!self.timeout.is_zero(), "--timeout must be more than 0");
+        ensure!(
+            self.duration.is_none_or(|duration| !duration.is_zero()),
+            "--duration must be more than 0"
+        );
+        client::address(&self.endpoint)?;
+        self.check_unique()
+    }
+
+    /// Names of the figures that its record has.
+    pub(crate) fn figures(&self) -> Vec<String> {
+        record::figures(self.rate.is_some())
+    }
+
     fn load(&self, run: &str) -> anyhow::Result<Load> {
         let cap = if self.items.is_some() {
             DURATION_MAX
         } else {
             DURATION_DEFAULT
         };
-        ensure!(!self.timeout.is_zero(), "--timeout must be more than 0");
-        ensure!(
-            self.duration.is_none_or(|duration| !duration.is_zero()),
-            "--duration must be more than 0"
-        );
         Ok(Load {
             target: Target::with_tls(
                 &self.endpoint,
@@ -172,7 +195,21 @@ impl Args {
             stamp: self.unique != Some(false),
             numbering: Numbering::for_run(run),
             first_item: 0,
+            teller: self
+                .progress
+                .clone()
+                .map(|path| Arc::new(Teller::new(path))),
         })
+    }
+
+    /// Different requests: no more than will be sent, and enough for all connections at once.
+    fn pool_size(&self) -> usize {
+        let asked = u64::from(self.pool).max(self.connections.into());
+        let needed = match self.items.filter(|_| self.warm_up.is_zero()) {
+            Some(items) => items.div_ceil(self.batch_size.into()),
+            None => asked,
+        };
+        usize::try_from(asked.min(needed)).unwrap_or(usize::MAX)
     }
 
     /// # Errors
@@ -193,9 +230,11 @@ impl Args {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    args.check_unique().map_err(WrongUsage::of)?;
-    let json = args.json.as_deref().map_or(Ok(()), check_writable);
-    json.and_then(|()| args.output.check())
+    args.check().map_err(WrongUsage::of)?;
+    let files = [&args.json, &args.progress].into_iter().flatten();
+    let writable = files.map(PathBuf::as_path).try_for_each(check_writable);
+    writable
+        .and_then(|()| args.output.check())
         .map_err(WrongUsage::of)?;
     let shape = args.shape();
     let load = args.load(&shape.run).map_err(WrongUsage::of)?;
@@ -203,18 +242,32 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let authority = &load.target.authority;
     let found = tokio::net::lookup_host(authority).await;
     drop(found.with_context(|| format!("cannot find {authority}"))?);
-    let size = args.pool.max(u32::from(args.connections)) as usize;
+    let size = args.pool_size();
+    let limit = payload::memory_max();
+    let fits = payload::check_size(&shape, size, load.target.compression, limit);
+    fits.map_err(WrongUsage::of)?;
     let pool = build(shape, size, &load).await?;
     let (stop, stopped) = watch::channel(false);
     let mut interruptions = Interruptions::listen()?;
     let interruption = tokio::spawn(async move {
         interruptions.next().await;
         stop.send_replace(true);
-        // Without a sender the workers would see the channel closed, which is no reason to stop.
-        std::future::pending::<()>().await;
+        // The second one does not wait for answers.
+        interruptions.next().await;
+        std::process::exit(EXIT_INTERRUPTED);
     });
+    let teller = load.teller.clone();
+    let telling = teller
+        .clone()
+        .map(|it| tokio::spawn(async move { it.tell().await }));
     let offered = offer(&args, load, pool, stopped).await;
     interruption.abort();
+    if let Some(telling) = telling {
+        telling.abort();
+        // One that is just writing ends that first.
+        drop(telling.await);
+    }
+    teller.map_or(Ok(()), |teller| teller.write())?;
     let (record, reports) = offered?;
     if let Some(file) = &args.json {
         let json = match reports.as_slice() {
@@ -262,9 +315,8 @@ async fn offer(
         load.first_item += run.tally.sent.items;
         pool = used;
         let report = Report::new(&load, pool.facts(), &run);
-        std::io::stdout().write_all(report.to_string().as_bytes())?;
+        print(&report.to_string())?;
         let mut one = record::of(&start, &report, &run, began);
-        one.interrupted = *stopped.borrow();
         if args.repetitions > 1 {
             one.windows.push(Window {
                 name: format!("repetition {repetition}"),

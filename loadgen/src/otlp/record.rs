@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::drive::Run;
 use super::payload::Facts;
-use super::report::{Counts, Report};
+use super::report::{CUT_SHORT, Counts, Report};
 use crate::process::Process;
-use crate::record::{Better, Input, Kind, LATENESS, Labels, Metric, Record, Start};
+use crate::record::{
+    Better, Input, Kind, LATENESS, Labels, Metric, Record, Start, latency_figures,
+};
 
 /// Of one repetition, which began this long after the start.
 pub(super) fn of(start: &Start, report: &Report, run: &Run, began: Duration) -> Record {
@@ -18,8 +20,11 @@ pub(super) fn of(start: &Start, report: &Report, run: &Run, began: Duration) -> 
     };
     let payload = serde_json::to_string_pretty(&payload).unwrap_or_default();
     record.inputs.push(Input::new("payload", &payload));
-    record.passed = report.tally.accepted.requests > 0;
-    record.metrics = counts(&report.tally);
+    let accepted = report.tally.accepted.requests > 0;
+    record.passed = accepted && !report.interrupted;
+    record.interrupted = report.interrupted;
+    record.no_verdict = (accepted && report.interrupted).then(|| CUT_SHORT.to_owned());
+    record.metrics = counts(report);
     record.metrics.extend(rates(report));
     record.add_latencies("latency", &Labels::new(), &run.tally.latency);
     if report.rate.is_some() {
@@ -38,6 +43,41 @@ pub(super) fn of(start: &Start, report: &Report, run: &Run, began: Duration) -> 
     record
 }
 
+/// Names of what [`of`] has for every run in which something was accepted, and of what it counts where it happens.
+pub(super) fn figures(is_open_loop: bool) -> Vec<String> {
+    const ALWAYS: [&str; 19] = [
+        "requests_sent",
+        "items_sent",
+        "items_accepted",
+        "items_rejected",
+        "items_refused",
+        "items_failed",
+        "items_unsent",
+        "requests_unsent",
+        "retries",
+        "bytes_sent",
+        "items_per_second",
+        "requests_per_second",
+        "error_rate",
+        "load_seconds",
+        "wall_seconds",
+        "cpu_seconds",
+        "cpu_share_of_core",
+        "cpu_seconds_per_million_items",
+        "rss_max",
+    ];
+    let distributions = match is_open_loop {
+        true => &["latency", "service", LATENESS][..],
+        false => &["latency"],
+    };
+    let latencies = distributions.iter().flat_map(|it| latency_figures(it));
+    ALWAYS
+        .map(str::to_owned)
+        .into_iter()
+        .chain(latencies)
+        .collect()
+}
+
 fn name(report: &Report) -> String {
     format!(
         "{} to {} over {}",
@@ -49,14 +89,17 @@ fn labelled(key: &str, value: &str) -> Labels {
     Labels::from([(key.to_owned(), value.to_owned())])
 }
 
-fn counts(tally: &Counts) -> Vec<Metric> {
+fn counts(report: &Report) -> Vec<Metric> {
+    let tally = &report.tally;
+    let (unsent, unsent_items) = unsent(report);
     let count = |name: &str, better, value: u64| Metric::new(name, "", better).value(value as f64);
     let mut metrics = vec![
         count("requests_sent", Better::Neither, tally.sent.requests),
         count("items_sent", Better::Neither, tally.sent.items),
         count("items_accepted", Better::Neither, tally.accepted.items),
         count("items_rejected", Better::Lower, tally.rejected_items),
-        count("requests_unsent", Better::Lower, tally.unsent_requests),
+        count("items_unsent", Better::Lower, unsent_items),
+        count("requests_unsent", Better::Lower, unsent),
         count("retries", Better::Lower, tally.retries),
         Metric::new("bytes_sent", "bytes", Better::Neither).value(tally.sent.bytes as f64),
     ];
@@ -71,22 +114,42 @@ fn counts(tally: &Counts) -> Vec<Metric> {
     metrics
 }
 
+/// Requests and items that were due and never sent: when the load ended, or for want of a connection.
+fn unsent(report: &Report) -> (u64, u64) {
+    let tally = &report.tally;
+    let of_each = report.payload.items_per_request as u64;
+    let amounts = tally.not_sent.values();
+    let due = (tally.unsent_requests, tally.unsent_requests * of_each);
+    amounts.fold(due, |(requests, items), it| {
+        (requests + it.requests, items + it.items)
+    })
+}
+
 fn rates(report: &Report) -> Vec<Metric> {
-    let Counts { sent, accepted, .. } = &report.tally;
-    let requests = accepted.requests as f64 / report.wall_seconds.max(1e-9);
-    let lost = sent.requests - accepted.requests + report.tally.unsent_requests;
-    let due = sent.requests + report.tally.unsent_requests;
+    let Counts {
+        sent,
+        accepted,
+        accepted_in_time,
+        ..
+    } = &report.tally;
+    let requests = accepted_in_time.requests as f64 / report.load_seconds.max(1e-9);
+    let due = sent.requests + unsent(report).0;
+    let lost = due - accepted.requests;
+    let error_rate = lost as f64 / due.max(1) as f64;
+    let seconds = |name: &str, value| Metric::new(name, "s", Better::Neither).value(value);
     vec![
         Metric::new("items_per_second", "1/s", Better::Higher).value(report.items_per_second),
         Metric::new("requests_per_second", "1/s", Better::Higher).value(requests),
-        Metric::new("error_rate", "", Better::Lower).value(lost as f64 / due as f64),
+        Metric::new("error_rate", "", Better::Lower).value(error_rate),
+        seconds("load_seconds", report.load_seconds),
+        seconds("wall_seconds", report.wall_seconds),
     ]
 }
 
 /// What the generator itself used.
 fn own(report: &Report) -> Vec<Metric> {
     let own = &report.generator;
-    let per_million = own.cpu_seconds / (report.tally.sent.items as f64 / 1e6);
+    let per_million = own.cpu_seconds / (report.tally.sent.items.max(1) as f64 / 1e6);
     let mut metrics = vec![
         Metric::new("cpu_seconds", "s", Better::Neither).value(own.cpu_seconds),
         Metric::new("cpu_share_of_core", "", Better::Neither).value(own.core_share),

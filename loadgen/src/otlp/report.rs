@@ -1,5 +1,7 @@
 //! The result of a run, for people and as JSON.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -16,6 +18,11 @@ const BUSY: f64 = 0.9;
 /// An idle worker that is this late shows that the generator did not get the CPU it needed.
 const LATE_MILLIS: f64 = 5.0;
 
+/// A wait for the last answer that is shorter is not worth a word.
+const SHOWN_SECONDS_MIN: f64 = 0.01;
+/// Why an interrupted run says nothing of the server.
+pub(super) const CUT_SHORT: &str = "interrupted before its end";
+
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) target: String,
@@ -24,9 +31,15 @@ pub(crate) struct Report {
     /// Items per second that were due; absent in a closed loop.
     pub(crate) rate: Option<f64>,
     pub(crate) payload: Facts,
+    /// Until the last answer.
     pub(crate) wall_seconds: f64,
+    /// The time of the load itself.
+    pub(crate) load_seconds: f64,
+    /// It was stopped before its end.
+    pub(crate) interrupted: bool,
     #[serde(flatten)]
     pub(crate) tally: Counts,
+    /// Accepted within the load's time, per second of it.
     pub(crate) items_per_second: f64,
     /// Milliseconds, from when a request was due (open loop) or first sent (closed loop) to acceptance.
     pub(crate) latency_ms: LatencySummary,
@@ -40,9 +53,14 @@ pub(crate) struct Report {
 pub(crate) struct Counts {
     pub(crate) sent: Amount,
     pub(crate) accepted: Amount,
+    /// Of those, before the load's time was over.
+    pub(crate) accepted_in_time: Amount,
     pub(crate) rejected_items: u64,
-    pub(crate) refused: std::collections::BTreeMap<String, super::tally::Refusals>,
-    pub(crate) failed: std::collections::BTreeMap<String, Amount>,
+    pub(crate) refused: BTreeMap<String, super::tally::Refusals>,
+    /// Sent, and not answered.
+    pub(crate) failed: BTreeMap<String, Amount>,
+    /// What no connection could be made for.
+    pub(crate) not_sent: BTreeMap<String, Amount>,
     pub(crate) retries: u64,
     pub(crate) unsent_requests: u64,
 }
@@ -63,11 +81,6 @@ pub(crate) struct Generator {
 impl Report {
     pub(crate) fn new(load: &Load, facts: &Facts, run: &Run) -> Self {
         let tally = &run.tally;
-        let own = |map: &std::collections::BTreeMap<std::borrow::Cow<'static, str>, _>| {
-            map.iter()
-                .map(|(key, value)| (key.clone().into_owned(), *value))
-                .collect()
-        };
         Self {
             target: format!("{}{}", load.target.authority, load.target.path),
             protocol: load.target.protocol,
@@ -78,25 +91,30 @@ impl Report {
                 ..facts.clone()
             },
             wall_seconds: run.wall.as_secs_f64(),
+            load_seconds: run.load.as_secs_f64(),
+            interrupted: run.interrupted,
             tally: Counts {
                 sent: tally.sent,
                 accepted: tally.accepted,
+                accepted_in_time: tally.accepted_in_time,
                 rejected_items: tally.rejected_items,
-                refused: own(&tally.refused),
-                failed: tally
-                    .failed
-                    .iter()
-                    .map(|(key, value)| (key.clone().into_owned(), *value))
-                    .collect(),
+                refused: by_name(&tally.refused),
+                failed: by_name(&tally.failed),
+                not_sent: by_name(&tally.not_sent),
                 retries: tally.retries,
                 unsent_requests: tally.unsent,
             },
-            items_per_second: per_second(tally.accepted.items, run.wall),
+            items_per_second: per_second(tally.accepted_in_time.items, run.load),
             latency_ms: tally.latency.summary(),
             service_ms: tally.service.summary(),
             generator: Generator::new(run),
         }
     }
+}
+
+fn by_name<T: Copy>(tally: &BTreeMap<Cow<'static, str>, T>) -> BTreeMap<String, T> {
+    let owned = |(name, value): (&Cow<'static, str>, &T)| (name.clone().into_owned(), *value);
+    tally.iter().map(owned).collect()
 }
 
 impl Generator {
@@ -169,16 +187,29 @@ impl Report {
     fn write_counts(&self, out: &mut fmt::Formatter<'_>, items: &str) -> fmt::Result {
         let Counts { sent, accepted, .. } = &self.tally;
         let mebibytes = sent.bytes as f64 / f64::from(1 << 20);
-        writeln!(
+        let (load, wall) = (self.load_seconds, self.wall_seconds);
+        write!(
             out,
-            "  sent       {} {items}, {} requests, {mebibytes:.1} MiB in {:.2} s",
-            sent.items, sent.requests, self.wall_seconds
+            "  sent       {} {items}, {} requests, {mebibytes:.1} MiB in {load:.2} s",
+            sent.items, sent.requests
         )?;
-        writeln!(
+        match wall - load >= SHOWN_SECONDS_MIN {
+            true => writeln!(out, ", the last answer after {wall:.2} s")?,
+            false => writeln!(out)?,
+        }
+        let late = accepted.items - self.tally.accepted_in_time.items;
+        write!(
             out,
             "  accepted   {} {items}, {} requests, {:.0} {items}/s",
             accepted.items, accepted.requests, self.items_per_second
         )?;
+        match late {
+            0 => writeln!(out)?,
+            late => writeln!(
+                out,
+                " over the {load:.2} s of the load, without {late} later"
+            )?,
+        }
         if self.tally.rejected_items > 0 {
             writeln!(
                 out,
@@ -193,12 +224,17 @@ impl Report {
                 refusals.items, refusals.requests, refusals.answers, refusals.with_hint
             )?;
         }
-        for (cause, amount) in &self.tally.failed {
-            writeln!(
-                out,
-                "  failed     {} {items}, {} requests: {cause}",
-                amount.items, amount.requests
-            )?;
+        for (name, amounts) in [
+            ("failed", &self.tally.failed),
+            ("not sent", &self.tally.not_sent),
+        ] {
+            for (cause, amount) in amounts {
+                writeln!(
+                    out,
+                    "  {name:<10} {} {items}, {} requests: {cause}",
+                    amount.items, amount.requests
+                )?;
+            }
         }
         if self.tally.retries > 0 {
             writeln!(out, "  retries    {}", self.tally.retries)?;
@@ -214,6 +250,9 @@ impl Report {
     }
 
     fn write_latency(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.latency_ms.count == 0 {
+            return writeln!(out, "  latency    none: nothing was accepted");
+        }
         let mut line = |name: &str, note: &str, ms: &LatencySummary| {
             writeln!(
                 out,
@@ -237,9 +276,95 @@ impl Report {
             own.core_share * 100.0,
             own.items_per_cpu_second / 1e6
         )?;
-        match own.problem() {
-            Some(problem) => writeln!(out, "  NOTE       {problem}"),
-            None => Ok(()),
+        if let Some(problem) = own.problem() {
+            writeln!(out, "  NOTE       {problem}")?;
+        }
+        if self.interrupted {
+            writeln!(out, "NO VERDICT: {CUT_SHORT}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::client::{Outcome, Target};
+    use crate::otlp::compression::Compression;
+    use crate::otlp::payload::{Numbering, Pool, Shape};
+    use crate::otlp::record;
+    use crate::otlp::signal::Signal;
+    use crate::otlp::tally::Tally;
+    use crate::record::{Start, Timeline};
+
+    /// Ten requests of 100 items, the last of which was answered 30 s after the load's 10 s.
+    fn report(rate: Option<f64>) -> (Report, Run) {
+        let numbering = Numbering::for_run("run");
+        let (none, signal) = (Compression::None, Signal::Logs);
+        let load = Load {
+            target: Target::new("127.0.0.1:1", Protocol::Http, none, signal).unwrap(),
+            connections: 1,
+            items: None,
+            duration: Duration::from_secs(10),
+            rate,
+            timeout: Duration::from_secs(60),
+            retry: false,
+            stamp: true,
+            numbering,
+            first_item: 0,
+            teller: None,
+        };
+        let shape = Shape::natural(signal, 100, "run", 1);
+        let pool = Pool::build(&shape, 1, none, numbering, 0).unwrap();
+        let mut tally = Tally::new();
+        tally.lateness.record(Duration::from_millis(1));
+        for number in 0..10 {
+            let amount = Amount {
+                requests: 1,
+                items: 100,
+                bytes: 1000,
+            };
+            let outcome = Outcome::Accepted { rejected: 0 };
+            let took = Duration::from_millis(5);
+            tally.end(amount, outcome, took, took, number < 9);
+        }
+        let run = Run {
+            tally,
+            timeline: Timeline::new(std::time::Instant::now()),
+            wall: Duration::from_secs(40),
+            load: Duration::from_secs(10),
+            interrupted: false,
+            cpu: Duration::from_secs(1),
+        };
+        (Report::new(&load, pool.facts(), &run), run)
+    }
+
+    #[test]
+    fn rates_are_over_the_time_of_the_load() {
+        let (report, _) = report(None);
+        assert!((report.items_per_second - 90.0).abs() < 1e-9);
+        let text = report.to_string();
+        for expected in [
+            "in 10.00 s, the last answer after 40.00 s",
+            "90 log records/s over the 10.00 s of the load, without 100 later",
+        ] {
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_figures_that_suites_may_ask_for_are_those_of_the_record() {
+        for rate in [None, Some(5.0)] {
+            let (report, run) = report(rate);
+            let record = record::of(&Start::now(), &report, &run, Duration::ZERO);
+            let names = record.metrics.iter().map(|it| it.name.clone());
+            let mut names: Vec<_> = names.collect();
+            // Counted where it happens.
+            names.extend(["items_refused", "items_failed"].map(str::to_owned));
+            let mut known = record::figures(rate.is_some());
+            names.sort();
+            known.sort();
+            assert_eq!(names, known);
         }
     }
 }

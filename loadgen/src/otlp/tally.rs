@@ -39,15 +39,19 @@ pub(crate) struct Refusals {
     pub(crate) items: u64,
 }
 
-/// Every request that was sent ends in `accepted`, one status of `refused`, or one cause of `failed`.
+/// Every request ends in `accepted`, one status of `refused`, one cause of `failed`, or one of `not_sent`.
 #[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) sent: Amount,
     pub(crate) accepted: Amount,
+    /// Of those, what was accepted before the load's time was over.
+    pub(crate) accepted_in_time: Amount,
     /// Items in accepted requests that the server said it rejected (OTLP partial success).
     pub(crate) rejected_items: u64,
     pub(crate) refused: BTreeMap<Cow<'static, str>, Refusals>,
     pub(crate) failed: BTreeMap<Cow<'static, str>, Amount>,
+    /// What no connection could be made for, by cause.
+    pub(crate) not_sent: BTreeMap<Cow<'static, str>, Amount>,
     /// Times a request was sent again after a refusal.
     pub(crate) retries: u64,
     /// Requests that were due but not sent before the end.
@@ -65,9 +69,11 @@ impl Tally {
         Self {
             sent: Amount::default(),
             accepted: Amount::default(),
+            accepted_in_time: Amount::default(),
             rejected_items: 0,
             refused: BTreeMap::new(),
             failed: BTreeMap::new(),
+            not_sent: BTreeMap::new(),
             retries: 0,
             unsent: 0,
             latency: Latencies::new(),
@@ -90,11 +96,17 @@ impl Tally {
         outcome: Outcome,
         latency: Duration,
         service: Duration,
+        in_time: bool,
     ) {
-        self.sent.add(amount);
+        if !matches!(outcome, Outcome::NotSent(_)) {
+            self.sent.add(amount);
+        }
         match outcome {
             Outcome::Accepted { rejected } => {
                 self.accepted.add(amount);
+                if in_time {
+                    self.accepted_in_time.add(amount);
+                }
                 self.rejected_items += rejected.min(amount.items);
                 self.latency.record(latency);
                 self.service.record(service);
@@ -105,12 +117,14 @@ impl Tally {
                 refusals.items += amount.items;
             }
             Outcome::Failed(cause) => self.failed.entry(cause).or_default().add(amount),
+            Outcome::NotSent(cause) => self.not_sent.entry(cause).or_default().add(amount),
         }
     }
 
     pub(crate) fn merge(&mut self, other: Self) {
         self.sent.add(other.sent);
         self.accepted.add(other.accepted);
+        self.accepted_in_time.add(other.accepted_in_time);
         self.rejected_items += other.rejected_items;
         for (status, refusals) in other.refused {
             let sum = self.refused.entry(status).or_default();
@@ -119,8 +133,13 @@ impl Tally {
             sum.requests += refusals.requests;
             sum.items += refusals.items;
         }
-        for (cause, amount) in other.failed {
-            self.failed.entry(cause).or_default().add(amount);
+        for (mine, theirs) in [
+            (&mut self.failed, other.failed),
+            (&mut self.not_sent, other.not_sent),
+        ] {
+            for (cause, amount) in theirs {
+                mine.entry(cause).or_default().add(amount);
+            }
         }
         self.retries += other.retries;
         self.unsent += other.unsent;
@@ -133,7 +152,9 @@ impl Tally {
         self.refused.values().map(|refusals| refusals.items).sum()
     }
 
+    /// Items without an answer, those that could not be sent among them.
     pub(crate) fn failed_items(&self) -> u64 {
-        self.failed.values().map(|amount| amount.items).sum()
+        let amounts = self.failed.values().chain(self.not_sent.values());
+        amounts.map(|amount| amount.items).sum()
     }
 }

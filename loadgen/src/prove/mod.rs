@@ -32,6 +32,7 @@ use rand::{Rng as _, SeedableRng as _};
 use crate::cli::{EXIT_LIMIT_CROSSED, parse_duration};
 use crate::faults::fault::{Fault, Rule};
 use crate::otlp::parse_rate;
+use crate::stdout::print;
 use crowd::Crowd;
 use items::Run;
 use ledger::Watching;
@@ -187,8 +188,7 @@ impl CommonArgs {
 
     /// Prints and writes the report; removes what nobody asked for.
     fn finish(&self, report: &Report, dir: &Path) -> anyhow::Result<ExitCode> {
-        let mut out = std::io::stdout().lock();
-        out.write_all(report.to_string().as_bytes())?;
+        print(&report.to_string())?;
         if let Some(file) = &self.json {
             let json = serde_json::to_vec_pretty(report)?;
             std::fs::write(file, json)
@@ -196,7 +196,7 @@ impl CommonArgs {
         }
         let holds = report.violations().is_empty();
         if !holds {
-            writeln!(out, "kept       {}", dir.display())?;
+            print(&format!("kept       {}\n", dir.display()))?;
             return Ok(ExitCode::from(EXIT_LIMIT_CROSSED));
         }
         if self.dir.is_none() {
@@ -252,6 +252,9 @@ async fn kill_and_disturb(args: FaultArgs) -> anyhow::Result<ExitCode> {
         .setting(seed, &run, include_str!("agent.toml"))?;
     if args.check_order {
         setting.consumers = 1;
+    }
+    if args.reloads > 0 {
+        setting.timeout = reloads::TIMEOUT;
     }
     let mut stage = Stage::set(&setting, &mut random).await?;
     let start = Instant::now();

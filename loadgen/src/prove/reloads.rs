@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -11,6 +12,10 @@ use rand::seq::{IndexedRandom as _, IteratorRandom as _};
 const BAD: f64 = 0.2;
 /// This share of what can be changed is, each time.
 const CHANGED: f64 = 0.35;
+
+/// How long an insert may take at least. Configurations put items into memory, where they are given up if the exporter
+/// goes and none of its inserts ends for its drain timeout: a database that is only slow must end some.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A configuration that is laid over the agent's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +71,7 @@ fn good(places: &Places<'_>, random: &mut StdRng) -> String {
         ));
     }
     if is(random) {
-        let timeout = number(random, 2000..3000);
+        let timeout = number(random, 10_000..15_000);
         tables.push(format!("[exporters.clickhouse]\ntimeout = \"{timeout}ms\""));
     }
     if is(random) {
@@ -105,9 +110,10 @@ fn service(places: &Places<'_>, random: &mut StdRng) -> Vec<String> {
         "[exporters.debug]\nsampling_initial = 0\nsampling_thereafter = 0".to_owned(),
         "[processors.memory_limiter]\nlimit_mib = 100000".to_owned(),
         format!(
-            "[exporters.\"clickhouse/second\"]\nendpoint = \"http://{}\"\ntimeout = \"2s\"\n\
+            "[exporters.\"clickhouse/second\"]\nendpoint = \"http://{}\"\ntimeout = \"{}s\"\n\
              retry_on_failure = {{ initial_interval = \"50ms\", max_interval = \"500ms\" }}",
-            places.clickhouse
+            places.clickhouse,
+            TIMEOUT.as_secs()
         ),
         format!("[extensions.health_check]\nendpoint = \"{}\"", places.free),
     ];

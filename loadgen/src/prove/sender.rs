@@ -223,7 +223,7 @@ impl Client<'_> {
             match outcome {
                 Outcome::Accepted { rejected: 0 } => break Fate::Accepted,
                 Outcome::Accepted { rejected } => break Fate::PartlyRejected(rejected),
-                Outcome::Failed(cause) if cause.starts_with("connect: ") => {
+                Outcome::NotSent(_) => {
                     self.record.not_connected += 1;
                     self.sender
                         .offered

@@ -18,6 +18,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::count::Count;
 use crate::stats::Latencies;
 use crate::text::utc_time;
 #[cfg(test)]
@@ -40,6 +41,11 @@ const SHARES: [&str; 2] = ["checks", "dropped"];
 
 /// How late the generator's own clock was.
 pub(crate) const LATENESS: &str = "lateness";
+
+/// Names of the figures of a distribution, such as `latency_p99`, as [`Record::add_latencies`] has them.
+pub(crate) fn latency_figures(name: &str) -> [String; 8] {
+    ["avg", "min", "p50", "p90", "p95", "p99", "p999", "max"].map(|it| format!("{name}_{it}"))
+}
 
 /// What kind of run it was; only runs of one kind can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -87,6 +93,9 @@ pub(crate) struct Record {
     pub(crate) windows: Vec<Window>,
     pub(crate) events: Vec<Event>,
     pub(crate) thresholds: Vec<ThresholdResult>,
+    /// Of a suite: what became of every item in each test, variant and repetition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ledgers: Vec<Ledger>,
     /// The rates that a search for a breakpoint tried, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) trials: Vec<Trial>,
@@ -173,13 +182,67 @@ pub(crate) struct ThresholdResult {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) unit: String,
     pub(crate) passed: bool,
+    /// Why nobody knows whether it held; empty where that is known. It has not passed then.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) why: String,
 }
 
 impl ThresholdResult {
     /// The value as people read it.
     pub(crate) fn measured(&self) -> String {
-        let shown = |value| figures::shown(value, &self.unit);
-        self.value.map_or_else(|| "nothing".to_owned(), shown)
+        match self.value {
+            Some(value) => figures::shown(value, &self.unit),
+            None if self.why.is_empty() => "nothing".to_owned(),
+            None => "unknown".to_owned(),
+        }
+    }
+
+    /// Whether it held, as people read it.
+    pub(crate) fn verdict(&self) -> String {
+        match (self.passed, self.why.as_str()) {
+            (true, _) => "held".to_owned(),
+            (false, "") => "crossed".to_owned(),
+            (false, why) => format!("unknown: {why}"),
+        }
+    }
+}
+
+/// What became of the items of a test, as [`Record::ledgers`] has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ledger {
+    /// As its metrics have them: test and variant.
+    pub(crate) labels: Labels,
+    pub(crate) repetition: u32,
+    /// The pipeline was given the time to deliver.
+    pub(crate) drained: bool,
+    pub(crate) seconds: f64,
+    /// `null` where it is not known.
+    pub(crate) items: BTreeMap<String, Option<u64>>,
+    /// What is known of those, all the same.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) bounds: BTreeMap<String, Bounds>,
+    /// Why they are not known: what could not be asked, and when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unknown: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bounds {
+    pub(crate) at_least: u64,
+    pub(crate) at_most: Option<u64>,
+}
+
+impl Ledger {
+    /// What is known of how many, as the report of the run had it; `None` of what older records do not have.
+    pub(crate) fn count(&self, name: &str) -> Option<Count> {
+        let known = self.items.get(name)?.map(Count::of);
+        let bounds = || {
+            self.bounds.get(name).map(|it| Count {
+                at_least: it.at_least,
+                at_most: it.at_most,
+            })
+        };
+        Some(known.or_else(bounds).unwrap_or_else(|| Count::at_least(0)))
     }
 }
 
@@ -258,6 +321,7 @@ impl Record {
             windows: Vec::new(),
             events: Vec::new(),
             thresholds: Vec::new(),
+            ledgers: Vec::new(),
             trials: Vec::new(),
             passed: true,
             interrupted: false,
@@ -277,17 +341,18 @@ impl Record {
             LATENESS => Better::Neither,
             _ => Better::Lower,
         };
-        for (figure, value) in [
-            ("avg", summary.avg),
-            ("min", summary.min),
-            ("p50", summary.p50),
-            ("p90", summary.p90),
-            ("p95", summary.p95),
-            ("p99", summary.p99),
-            ("p999", summary.p999),
-            ("max", summary.max),
-        ] {
-            let metric = Metric::new(format!("{name}_{figure}"), "ms", better);
+        let values = [
+            summary.avg,
+            summary.min,
+            summary.p50,
+            summary.p90,
+            summary.p95,
+            summary.p99,
+            summary.p999,
+            summary.max,
+        ];
+        for (figure, value) in latency_figures(name).into_iter().zip(values) {
+            let metric = Metric::new(figure, "ms", better);
             self.metrics.push(metric.labels(labels).value(value));
         }
         self.distributions.push(Distribution {
@@ -330,6 +395,7 @@ impl Record {
         self.windows.extend(other.windows);
         self.events.extend(other.events);
         self.thresholds.extend(other.thresholds);
+        self.ledgers.extend(other.ledgers);
         self.trials.extend(other.trials);
         self.seconds = other.seconds;
         self.environment.disturbed = other.environment.disturbed;

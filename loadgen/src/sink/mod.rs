@@ -2,13 +2,13 @@
 
 mod clickhouse;
 mod distinct;
+mod json;
 mod limits;
 mod metrics;
 mod otlp;
 pub(crate) mod serve;
 mod stats;
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use crate::cli::{parse_duration, parse_share};
 use crate::otlp::client::Protocol;
 use crate::signals::Interruptions;
+use crate::stdout::print;
 use clickhouse::ClickHouse;
 pub(crate) use clickhouse::WINDOW as DEDUPLICATION_WINDOW;
 pub(crate) use limits::Limits;
@@ -380,7 +381,7 @@ async fn serve_until_stopped(
     duration: Option<Duration>,
 ) -> anyhow::Result<ExitCode> {
     let mut sink = Sink::start(settings).await?;
-    print_json(&serde_json::to_vec(&sink.addresses)?)?;
+    print(&(serde_json::to_string(&sink.addresses)? + "\n"))?;
     let mut interruptions = Interruptions::listen()?;
     let time_is_up = async {
         match duration {
@@ -393,16 +394,8 @@ async fn serve_until_stopped(
         () = time_is_up => {}
         () = interruptions.next() => {}
     }
-    print_json(&serde_json::to_vec_pretty(&sink.stats.snapshot())?)?;
+    print(&(serde_json::to_string_pretty(&sink.stats.snapshot())? + "\n"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn print_json(json: &[u8]) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(json)?;
-    out.write_all(b"\n")?;
-    out.flush()?;
-    Ok(())
 }
 
 fn parse_status(text: &str) -> anyhow::Result<StatusCode> {

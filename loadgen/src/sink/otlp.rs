@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::Counting;
 use super::distinct::print_of;
+use super::json;
 use super::limits::{Gate, Reached};
 use super::serve::{Body, drain, full, read_into, with_trailers};
 use super::stats::{Found, Stats};
@@ -58,6 +59,10 @@ impl Otlp {
             drain(body).await?;
             return Ok(Ok(refusal(self.protocol, StatusCode::NOT_FOUND)));
         };
+        if head.method != Method::POST {
+            drain(body).await?;
+            return Ok(Ok(only_post()));
+        }
         let (bytes, items) = if self.counting != Counting::Requests {
             let mut whole = self.spare().pop().unwrap_or_default();
             let counted = match read_into(body, REQUEST_BYTES_MAX, &mut whole).await? {
@@ -65,7 +70,7 @@ impl Otlp {
                     whole.len() as u64,
                     self.items(signal, &head.headers, &whole),
                 ),
-                false => (0, Err("longer than 1 GiB".to_owned())),
+                false => (0, Err(Problem::TooLong)),
             };
             let mut spare = self.spare();
             if spare.len() < SPARE_MAX {
@@ -80,15 +85,21 @@ impl Otlp {
             return Ok(Err(reached));
         }
         let kind = format!("{signal} over {}", self.protocol);
+        let answer = match &items {
+            Ok(_) => success(self.protocol),
+            Err(problem) => refusal_because(self.protocol, problem),
+        };
+        let items = items.map_err(|problem| problem.to_string());
         self.stats.received(&kind, signal.items(), bytes, items);
-        Ok(Ok(success(self.protocol)))
+        Ok(Ok(answer))
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn items(&self, signal: Signal, headers: &HeaderMap, body: &[u8]) -> Result<Found, String> {
+    fn items(&self, signal: Signal, headers: &HeaderMap, body: &[u8]) -> Result<Found, Problem> {
+        let is_json = self.protocol == Protocol::Http && is_json(headers);
         let (message, encoding) = match self.protocol {
             Protocol::Http => (Some(body), headers.get(CONTENT_ENCODING)),
             Protocol::Grpc => {
@@ -99,19 +110,28 @@ impl Otlp {
                 )
             }
         };
-        let message = message.ok_or("shorter than a gRPC prefix")?;
+        let message = message.ok_or_else(|| bad("shorter than a gRPC prefix"))?;
         let Some(encoding) = encoding else {
-            return self.found(signal, message);
+            return self.found(signal, message, is_json);
         };
         let compression = encoding.to_str().ok().and_then(Compression::from_name);
-        let compression = compression.ok_or_else(|| format!("cannot decompress {encoding:?}"))?;
+        let compression =
+            compression.ok_or_else(|| bad(format!("cannot decompress {encoding:?}")))?;
         let plain = compression
             .decompress(message, REQUEST_BYTES_MAX as u64)
-            .map_err(|error| format!("cannot decompress: {error}"))?;
-        self.found(signal, &plain)
+            .map_err(|error| bad(format!("cannot decompress: {error}")))?;
+        self.found(signal, &plain, is_json)
     }
 
-    fn found(&self, signal: Signal, message: &[u8]) -> Result<Found, String> {
+    fn found(&self, signal: Signal, message: &[u8], is_json: bool) -> Result<Found, Problem> {
+        if is_json {
+            let mut prints = Vec::new();
+            json::each_item(signal, message, |item| prints.push(print_of(item))).map_err(bad)?;
+            return Ok(match self.counting {
+                Counting::Distinct => Found::Prints(prints),
+                Counting::Requests | Counting::Items => Found::Number(prints.len() as u64),
+            });
+        }
         let found = match self.counting {
             Counting::Distinct => {
                 let mut prints = Vec::new();
@@ -120,8 +140,50 @@ impl Otlp {
             }
             Counting::Requests | Counting::Items => signal.count(message).map(Found::Number),
         };
-        found.map_err(|error| error.to_string())
+        found.map_err(|error| bad(error.to_string()))
     }
+}
+
+/// Why a request is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Problem {
+    #[error("longer than 1 GiB")]
+    TooLong,
+    #[error("{0}")]
+    Bad(String),
+}
+
+fn bad(why: impl Into<String>) -> Problem {
+    Problem::Bad(why.into())
+}
+
+/// Whether the body is OTLP/JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type.is_some_and(|it| it.starts_with(b"application/json"))
+}
+
+fn only_post() -> Response<Body> {
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+/// The client's fault; over HTTP the body is a `google.rpc.Status` that says why.
+fn refusal_because(protocol: Protocol, problem: &Problem) -> Response<Body> {
+    let status = match problem {
+        Problem::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+        Problem::Bad(_) => StatusCode::BAD_REQUEST,
+    };
+    let mut response = refusal(protocol, status);
+    if protocol == Protocol::Http {
+        let message = field(2, problem.to_string().as_bytes());
+        *response.body_mut() = full(Bytes::from(message));
+    }
+    response
 }
 
 fn success(protocol: Protocol) -> Response<Body> {
@@ -179,17 +241,19 @@ fn retry_info(seconds: u32) -> HeaderValue {
     const URL: &[u8] = b"type.googleapis.com/google.rpc.RetryInfo";
     let mut duration = vec![0x08];
     prost::encoding::encode_varint(u64::from(seconds), &mut duration);
-    let field = |number: u8, bytes: &[u8]| {
-        let mut field = vec![number << 3 | 2];
-        prost::encoding::encode_varint(bytes.len() as u64, &mut field);
-        field.extend(bytes);
-        field
-    };
     let info = field(1, &duration);
     let any = [field(1, URL), field(2, &info)].concat();
     let status = field(3, &any);
     let value = tonic::metadata::MetadataValue::<tonic::metadata::Binary>::from_bytes(&status);
     HeaderValue::from_bytes(value.as_encoded_bytes()).expect("base64 is valid in a header")
+}
+
+/// A length-delimited field.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    prost::encoding::encode_varint(bytes.len() as u64, &mut field);
+    field.extend(bytes);
+    field
 }
 
 fn content_type(protocol: Protocol) -> HeaderValue {

@@ -72,6 +72,7 @@ async fn send(sink: &Sink, case: Case) -> Run {
         stamp: true,
         numbering,
         first_item: 0,
+        teller: None,
     };
     let (_running, stopped) = tokio::sync::watch::channel(false);
     let sending = tokio::task::spawn_blocking(move || {
@@ -464,4 +465,48 @@ fn what_comes_twice_is_counted_whichever_way_it_comes() {
     let otlp = stats.snapshot().otlp;
     let duplicated: Vec<_> = otlp.values().map(|received| received.duplicated).collect();
     assert_eq!(duplicated, [Some(0), None, Some(0), Some(1)], "{otlp:?}");
+}
+
+/// What the sink answers to a request on its OTLP/HTTP door.
+async fn asked(sink: &Sink, method: &str, content_type: &str, body: &'static str) -> u16 {
+    use http_body_util::Full;
+    use hyper_util::client::legacy::Client;
+    use hyper_util::rt::TokioExecutor;
+
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let address = sink.addresses.otlp_http.unwrap();
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("http://{address}/v1/logs"))
+        .header(CONTENT_TYPE, content_type)
+        .body(Full::new(Bytes::from_static(body.as_bytes())))
+        .unwrap();
+    client.request(request).await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn only_telemetry_is_taken() {
+    const PROTOBUF: &str = "application/x-protobuf";
+    const JSON: &str = "application/json; charset=utf-8";
+    let record = "{\"resourceLogs\":[{\"scopeLogs\":[{\"logRecords\":[{},{}]}]}]}";
+    let sink = sink(Faults::NONE).await;
+    for (method, content_type, body, expected) in [
+        ("GET", PROTOBUF, "", 405),
+        ("PUT", PROTOBUF, "", 405),
+        ("POST", PROTOBUF, "garbage that is not OTLP", 400),
+        ("POST", PROTOBUF, record, 400),
+        ("POST", JSON, "garbage", 400),
+        ("POST", JSON, "[]", 400),
+        ("POST", JSON, "{\"resourceLogs\":5}", 400),
+        ("POST", JSON, record, 200),
+        ("POST", PROTOBUF, "", 200),
+    ] {
+        let status = asked(&sink, method, content_type, body).await;
+        assert_eq!(status, expected, "{method} {content_type} {body}");
+    }
+    let received = &sink.stats.snapshot().otlp["logs over HTTP"];
+    assert_eq!(
+        (received.requests, received.items, received.uncounted),
+        (7, 2, 5)
+    );
 }

@@ -31,7 +31,8 @@ impl Baseline {
         })
     }
 
-    /// The comparison, as `loadgen compare` makes it; what has become worse is a crossed limit of `now`.
+    /// The comparison, as `loadgen compare` makes it; what has become worse is a crossed limit of `now`, and what is not
+    /// known has not held, either.
     pub(crate) fn compare(&self, now: &mut Record) -> Comparison {
         let comparison = Comparison::with_baseline(&self.record, now, self.max_regression_percent);
         for (title, value, unit) in comparison.regressions() {
@@ -43,6 +44,21 @@ impl Baseline {
                 value: Some(value),
                 unit: unit.to_owned(),
                 passed: false,
+                why: String::new(),
+            });
+            now.passed = false;
+        }
+        for it in comparison.unknown() {
+            now.thresholds.push(ThresholdResult {
+                expression: format!(
+                    "{} not more than {} % worse than in the baseline",
+                    it.title(),
+                    self.max_regression_percent
+                ),
+                value: None,
+                unit: String::new(),
+                passed: false,
+                why: format!("it is unknown: {}", it.why()),
             });
             now.passed = false;
         }
@@ -53,7 +69,7 @@ impl Baseline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Better, Metric, Start};
+    use crate::record::{Better, Labels, Ledger, Metric, Start};
 
     fn record(better: Better, values: &[f64]) -> Record {
         let mut record = Record::new(Kind::Suite, "test", &Start::now());
@@ -62,6 +78,39 @@ mod tests {
             ..Metric::new("figure", "s", better)
         });
         record
+    }
+
+    #[test]
+    fn what_is_unknown_has_not_held_against_the_baseline() {
+        let labels = Labels::from([("test".to_owned(), "t".to_owned())]);
+        let lost = Metric::new("items_lost", "", Better::Lower).labels(&labels);
+        let mut before = Record::new(Kind::Suite, "test", &Start::now());
+        before.metrics.push(lost.value(0.0));
+        let baseline = Baseline {
+            record: before,
+            max_regression_percent: 10.0,
+        };
+        let mut now = Record::new(Kind::Suite, "test", &Start::now());
+        now.ledgers.push(Ledger {
+            labels,
+            repetition: 1,
+            drained: true,
+            seconds: 1.0,
+            // What the baseline does not have is held to nothing.
+            items: [("lost", None), ("duplicated", None), ("sent", Some(5))]
+                .map(|(name, count)| (name.to_owned(), count))
+                .into(),
+            bounds: std::collections::BTreeMap::new(),
+            unknown: vec!["the sink was killed".to_owned()],
+        });
+        baseline.compare(&mut now);
+        let [threshold] = now.thresholds.as_slice() else {
+            panic!("{:?}", now.thresholds);
+        };
+        assert!(!now.passed && !threshold.passed);
+        assert_eq!(threshold.measured(), "unknown");
+        let verdict = threshold.verdict();
+        assert!(verdict.contains("the sink was killed"), "{verdict}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::fetch::Fetch;
 use crate::prometheus;
 
 /// A count of hundreds of millions of rows takes a while.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// Where a number is, with everything filled in.
 #[derive(Debug, Clone)]

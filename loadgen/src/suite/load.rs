@@ -9,7 +9,9 @@ use super::child::{Running, Spec, describe};
 use super::model::ExecutionKind;
 use super::results::LoadResult;
 use crate::cli::{EXIT_FAILED, EXIT_LIMIT_CROSSED};
+use crate::otlp::progress::Progress;
 use crate::record::Record;
+use crate::text::grouped;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -23,8 +25,10 @@ pub(crate) struct LoadSpec {
     pub(crate) cores: Vec<usize>,
     pub(crate) mark: String,
     pub(crate) may_fail: bool,
-    /// How many loads this test has started before.
+    /// Which load of this test it is, counted from 1.
     pub(crate) number: usize,
+    /// When it is started, in seconds since the run began.
+    pub(crate) started: f64,
 }
 
 /// Load under way.
@@ -34,8 +38,17 @@ pub(crate) struct Load {
     pub(crate) component: String,
     pub(crate) command_line: String,
     pub(crate) running: Running,
+    /// Seconds since the run began.
+    pub(crate) started: f64,
+    /// When it was seen to have ended.
+    pub(crate) ended: Option<f64>,
+    /// The observation window that lasts as long as it does, where its step does not.
+    pub(crate) window: Option<String>,
+    counts_items: bool,
     /// Where it writes its record, if it writes one.
     record: Option<PathBuf>,
+    /// Where it says how far it has come, if it does.
+    progress: Option<PathBuf>,
     may_fail: bool,
 }
 
@@ -47,6 +60,8 @@ impl Load {
         let own = std::env::current_exe()?.display().to_string();
         let record = spec.folder.join(format!("{name}.json"));
         let written = ["--record".to_owned(), record.display().to_string()];
+        let counts_items = spec.kind == ExecutionKind::Otlp;
+        let progress = counts_items.then(|| record.with_extension("progress.json"));
         let (command, record) = match spec.kind {
             ExecutionKind::Command => (spec.arguments, None),
             ExecutionKind::Otlp | ExecutionKind::Http => {
@@ -57,6 +72,9 @@ impl Load {
                 let mut command = vec![own, kind.to_owned()];
                 command.extend(spec.arguments);
                 command.extend(written);
+                if let Some(path) = &progress {
+                    command.extend(["--progress".to_owned(), path.display().to_string()]);
+                }
                 (command, Some(record))
             }
         };
@@ -74,7 +92,12 @@ impl Load {
             component: spec.component,
             command_line: child.command_line(),
             running: Running::start(&child)?,
+            started: spec.started,
+            ended: None,
+            window: None,
+            counts_items,
             record,
+            progress,
             may_fail: spec.may_fail,
         })
     }
@@ -111,18 +134,52 @@ impl Load {
     }
 
     /// What it has written, whatever became of it.
-    pub(crate) fn salvage(&self) -> Option<LoadResult> {
-        let record = Record::read(self.record.as_ref()?).ok()?;
-        Some(self.of(Some(record)))
+    pub(crate) fn salvage(&mut self) -> LoadResult {
+        let record = self.record.as_ref();
+        let record = record.and_then(|path| Record::read(path).ok());
+        self.of(record)
     }
 
-    fn of(&self, record: Option<Record>) -> LoadResult {
-        LoadResult {
+    fn of(&mut self, record: Option<Record>) -> LoadResult {
+        let is_silent = self.record.is_some() && record.is_none();
+        let progress = self.progress.as_deref().filter(|_| is_silent);
+        let progress = progress.and_then(Progress::read);
+        let unknown = is_silent.then(|| self.silence(progress));
+        let mut result = LoadResult {
             label: self.label.clone(),
             figures: record.as_ref().map(figures).unwrap_or_default(),
             record,
+            counts_items: self.counts_items,
+            unknown,
+            progress,
+            began: self.started,
             has_crossed: false,
+        };
+        if let (Some(ended), Some(seconds)) = (self.ended, result.seconds()) {
+            result.began = self.started.max(ended - seconds);
         }
+        result
+    }
+
+    /// What is to be said of one that has left no record.
+    fn silence(&mut self, progress: Option<Progress>) -> String {
+        let status = self.running.ended().ok().flatten();
+        let status = status.map_or_else(|| "nobody knows how".to_owned(), describe);
+        let at = self.ended.map(|at| format!(" at {at:.2} s"));
+        let known = match progress {
+            Some(Progress { sent, accepted, .. }) if sent > 0 => format!(
+                "when it last said so, it had sent {} items, of which {} were accepted; nobody knows what it sent after \
+                 that",
+                grouped(sent),
+                grouped(accepted)
+            ),
+            _ => "nobody knows what it has sent, and what was accepted".to_owned(),
+        };
+        format!(
+            "load {} ended{} ({status}) and left no record: {known}",
+            self.label,
+            at.unwrap_or_default()
+        )
     }
 }
 

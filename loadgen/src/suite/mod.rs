@@ -6,6 +6,7 @@ mod check;
 mod child;
 mod container;
 mod counter;
+mod events;
 mod fetch;
 pub(crate) mod guard;
 mod ledger;
@@ -39,6 +40,7 @@ use crate::compare::Comparison;
 use crate::record::{Output, Record, Start};
 use crate::results::{Results, Save};
 use crate::signals::Interruptions;
+use crate::stdout::print;
 use baseline::Baseline;
 use check::Checked;
 use container::Container;
@@ -167,8 +169,13 @@ impl Run {
             return Ok(String::new());
         }
         let value = summary_scope(&self.suite, Ledger::total(ledgers));
-        let summary = self.suite.summary.as_ref().map(|it| it.text.as_str());
-        self.templates.render(summary.unwrap_or(SUMMARY), &value)
+        let own = self.suite.summary.as_ref();
+        let own = own.map(|it| self.templates.render(&it.text, &value));
+        // One that calculates may not do so with what is unknown.
+        match own {
+            Some(Ok(counts)) => Ok(counts),
+            _ => self.templates.render(SUMMARY, &value),
+        }
     }
 
     pub(crate) fn progress(&self, line: &str) {
@@ -210,7 +217,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut overview = Overview::new();
     let mut worst = Outcome::Held;
     for plan in plans {
-        let name = plan.suite.name.clone();
+        let name = plan.suite.name.text.clone();
         let out = args.folder_of(&name, is_alone);
         let ran = perform(plan, out, &args, baseline.as_ref(), database.as_ref()).await?;
         overview.add(&name, &ran.results);
@@ -287,10 +294,15 @@ async fn perform(
         database.save(&record).await?;
     }
     export(&run, args, &record).await?;
-    let is_worse = comparison.is_some_and(|it| it.has_crossed());
+    let is_worse = comparison.as_ref().is_some_and(Comparison::has_crossed);
+    let is_unknown = comparison.as_ref().is_some_and(Comparison::has_unknown);
     let interrupted = run.is_interrupted();
+    let outcome = outcome(&results, is_worse, interrupted);
     Ok(Ran {
-        outcome: outcome(&results, is_worse, interrupted),
+        outcome: match is_unknown {
+            true => outcome.max(Outcome::Failed),
+            false => outcome,
+        },
         results,
         interrupted,
     })
@@ -358,7 +370,7 @@ async fn all(
     repeat: u32,
     tests: &[String],
 ) -> anyhow::Result<Vec<TestResult>> {
-    let name = run.suite.name.clone();
+    let name = run.suite.name.text.clone();
     let span = run.trace().begin(&format!("suite {name}"), &[], None);
     let mut results = Vec::new();
     let nothing = Variant::new();
@@ -506,12 +518,6 @@ fn write(
     args.output.write(record)
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush().context("cannot print the report")
-}
-
 async fn export(run: &Run, args: &Args, record: &Record) -> anyhow::Result<()> {
     if args.export_traces {
         let trace = std::mem::replace(&mut *run.trace(), Trace::new());
@@ -524,7 +530,12 @@ async fn export(run: &Run, args: &Args, record: &Record) -> anyhow::Result<()> {
 }
 
 fn outcome(results: &[TestResult], is_worse: bool, interrupted: bool) -> Outcome {
-    let failed = |it: &TestResult| matches!(it.status, Status::Failed(_) | Status::Interrupted);
+    let failed = |it: &TestResult| {
+        matches!(
+            it.status,
+            Status::Failed(_) | Status::Interrupted | Status::Unknown
+        )
+    };
     let crossed = |it: &TestResult| matches!(it.status, Status::Crossed);
     if interrupted || results.is_empty() || results.iter().any(failed) {
         return Outcome::Failed;

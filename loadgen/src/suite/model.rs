@@ -11,7 +11,7 @@ pub(crate) use crate::document::{Place, Text};
 /// A whole suite.
 #[derive(Debug, Clone)]
 pub(crate) struct Suite {
-    pub(crate) name: String,
+    pub(crate) name: Text,
     pub(crate) description: String,
     /// What the last line says after the verdict: the counts, when the suite does not say.
     pub(crate) summary: Option<Text>,
@@ -181,6 +181,7 @@ pub(crate) struct Ready {
 pub(crate) struct Execution {
     pub(crate) kind: ExecutionKind,
     pub(crate) arguments: Vec<Text>,
+    pub(crate) place: Place,
     pub(crate) environment: Vec<(String, Text)>,
     pub(crate) pin: Vec<usize>,
 }

@@ -3,6 +3,7 @@
 use super::results::{LoadResult, Status, TestResult};
 use super::to_record::totals;
 use super::variables::words;
+use crate::count::Count;
 use crate::record::figures::median;
 use crate::text::{Table, bytes, grouped};
 
@@ -24,6 +25,8 @@ const HEAD: [&str; 10] = [
 ];
 /// Where there is no figure.
 const NONE: &str = "-";
+/// Where there should be one.
+const UNKNOWN: &str = "unknown";
 
 /// Suites that have run, and what came of them.
 pub(crate) struct Overview {
@@ -69,9 +72,14 @@ fn row(suite: &str, group: &[&TestResult]) -> [String; HEAD.len()] {
     };
     let shown =
         |figure: Option<f64>, show: fn(f64) -> String| figure.map_or_else(|| NONE.to_owned(), show);
+    let is_unknown = |it: &&TestResult| main_load(it).is_some_and(|load| load.unknown.is_some());
+    let of_load = |figure: Option<f64>, show| match figure {
+        None if group.iter().any(is_unknown) => UNKNOWN.to_owned(),
+        figure => shown(figure, show),
+    };
     let ledgers = || group.iter().filter_map(|it| it.ledger.as_ref());
-    let count = |sum: u64| match ledgers().next() {
-        Some(_) => grouped(sum),
+    let count = |sum: Count| match ledgers().next() {
+        Some(_) => sum.shown(),
         None => NONE.to_owned(),
     };
     let (test, variant) = group
@@ -82,9 +90,9 @@ fn row(suite: &str, group: &[&TestResult]) -> [String; HEAD.len()] {
         suite.to_owned(),
         test,
         variant,
-        shown(middle(rate), |it| grouped(it as u64)),
+        of_load(middle(rate), |it| grouped(it as u64)),
         shown(middle(cpu_per_million), |it| format!("{it:.3}")),
-        shown(middle(latency), |it| format!("{it:.2}")),
+        of_load(middle(latency), |it| format!("{it:.2}")),
         shown(middle(memory), |it| bytes(it as u64)),
         count(ledgers().map(|it| it.lost()).sum()),
         count(ledgers().map(|it| it.duplicated()).sum()),
@@ -97,8 +105,9 @@ fn verdict(group: &[&TestResult]) -> &'static str {
     let rank = |status: &Status| match status {
         Status::Passed => 0,
         Status::Crossed => 1,
-        Status::Interrupted => 2,
-        Status::Failed(_) => 3,
+        Status::Unknown => 2,
+        Status::Interrupted => 3,
+        Status::Failed(_) => 4,
     };
     let worst = group.iter().map(|it| &it.status).max_by_key(|it| rank(it));
     worst.map_or(NONE, Status::name)
@@ -120,9 +129,9 @@ fn latency(result: &TestResult) -> Option<f64> {
 
 /// Over the whole test: also what starting, warming up and draining cost.
 fn cpu_per_million(result: &TestResult) -> Option<f64> {
-    let ledger = result.ledger.as_ref().filter(|it| it.delivered > 0)?;
+    let delivered = result.ledger.as_ref()?.delivered_some()?;
     let (cpu, _) = used_by_agent(result)?;
-    Some(cpu / (ledger.delivered as f64 / 1e6))
+    Some(cpu / (delivered / 1e6))
 }
 
 fn memory(result: &TestResult) -> Option<f64> {
@@ -152,6 +161,10 @@ mod tests {
                 ("latency_p99".to_owned(), 2.5),
             ]),
             record: None,
+            counts_items: true,
+            unknown: None,
+            progress: None,
+            began: 0.0,
             has_crossed: false,
         };
         result.loads = vec![load("main", 1234.5), load("after", 1.0)];
@@ -161,8 +174,8 @@ mod tests {
             (key("rss"), vec![(1.0, 2048.0), (2.0, 1024.0)]),
         ]);
         result.ledger = Some(Ledger {
-            accepted: 1_000_000,
-            delivered,
+            accepted: Count::of(1_000_000),
+            delivered: Count::of(delivered),
             ..Ledger::default()
         });
         result.status = status;
@@ -184,6 +197,16 @@ mod tests {
             "idle",
             &[TestResult::new("idle".to_owned(), Variant::new(), 1, 0.0)],
         );
+        let mut killed = result(1, 1.0, 0, Status::Unknown);
+        for load in &mut killed.loads {
+            load.figures.clear();
+            load.unknown = Some("it was killed".to_owned());
+        }
+        killed.ledger = Some(Ledger {
+            not_drained: Some("the test failed before".to_owned()),
+            ..killed.ledger.unwrap()
+        });
+        overview.add("cut", &[killed]);
         let text = overview.render();
         let rows: Vec<Vec<&str>> = text
             .lines()
@@ -196,5 +219,18 @@ mod tests {
         assert_eq!(rows[1], expected, "{text}");
         let expected = ["idle", "idle", "-", "-", "-", "-", "-", "-", "passed"];
         assert_eq!(rows[2], expected, "{text}");
+        let expected = [
+            "cut",
+            "steady",
+            "unknown",
+            "-",
+            "unknown",
+            "2.0",
+            "KiB",
+            "unknown(<=1,000,000)",
+            "unknown",
+            "unknown",
+        ];
+        assert_eq!(rows[3], expected, "{text}");
     }
 }

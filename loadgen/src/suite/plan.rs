@@ -12,9 +12,6 @@ use super::{Args, read};
 use crate::document::Mistake;
 use crate::process;
 
-/// Repetitions of a suite; more would run for weeks.
-const REPEAT_MAX: u32 = 1000;
-
 /// A suite that may be run.
 pub(crate) struct Plan {
     pub(crate) suite: Suite,
@@ -38,9 +35,9 @@ pub(crate) fn plans(args: &Args) -> anyhow::Result<Vec<Plan>> {
     }
     for (at, (suite, _)) in suites.iter().enumerate() {
         let mut earlier = suites.iter().take(at);
-        let is_named = !suite.name.is_empty();
-        if is_named && earlier.any(|(other, _)| other.name == suite.name) {
-            bail!("two suites are called `{}`", suite.name);
+        let name = &suite.name.text;
+        if !name.is_empty() && earlier.any(|(other, _)| other.name.text == *name) {
+            bail!("two suites are called `{name}`");
         }
     }
     for setting in args.settings.iter().filter(|_| !is_alone) {
@@ -92,11 +89,15 @@ fn plan(
     variables::override_with(&mut suite, &settings)?;
     let templates = Templates::new();
     let cores = process::allowed_cores().context("cannot read which cores we may use")?;
-    let variants = variables::variants(&suite.matrix)?;
+    let variants = variables::variants(&suite.matrix);
+    let variants = variants.unwrap_or_else(|mistake| {
+        mistakes.push(mistake);
+        Vec::new()
+    });
     let checked = check::check(&suite, &variants, &args.tests, &templates, cores.len());
     let checked = checked.unwrap_or_else(|found| {
         mistakes.extend(found);
-        Checked::default()
+        Checked::new()
     });
     if !mistakes.is_empty() {
         mistakes.sort();
@@ -120,21 +121,7 @@ fn plan(
             bail!("--tests {name}: there are {}", known.join(", "));
         }
     }
-    let repeat = match &suite.repeat {
-        Some(text) => {
-            let scope = variables::Scope::new(&suite, &Variant::new());
-            let given = templates.text(text, &scope.value())?;
-            let repeat = given.trim().parse();
-            match repeat {
-                Ok(repeat) if (1..=REPEAT_MAX).contains(&repeat) => repeat,
-                _ => bail!(
-                    "{}: `{given}` is no whole number from 1 to {REPEAT_MAX}",
-                    text.place
-                ),
-            }
-        }
-        None => 1,
-    };
+    let repeat = checked.repeat;
     Ok(Plan {
         suite,
         templates,
@@ -148,7 +135,7 @@ fn plan(
 impl Plan {
     /// What would run.
     pub(crate) fn words(&self) -> String {
-        let mut text = format!("{}: {}\n", self.suite.name, self.suite.description);
+        let mut text = format!("{}: {}\n", self.suite.name.text, self.suite.description);
         let runs: Vec<_> = self
             .variants
             .iter()

@@ -1,9 +1,11 @@
 //! The report of a run for people: what became of the items, what was used, what did not hold.
 
+use super::ledger::Ledger;
 use super::results::{Answer, Status, TestResult};
 use super::to_record::{title, totals};
 use super::variables::words;
 use crate::compare::Comparison;
+use crate::count::Count;
 use crate::record::figures::median;
 use crate::record::{Metric, Record};
 use crate::text::{Table, bytes, grouped};
@@ -28,7 +30,7 @@ pub(crate) fn verdict(result: &TestResult) -> String {
             ledger.accepted,
             ledger.delivered,
             ledger.lost(),
-            ledger.duplicated()
+            ledger.duplicated(),
         );
         text.push_str(&counts);
     }
@@ -217,7 +219,10 @@ fn problem(record: &Record, results: &[TestResult]) -> Option<String> {
         _ => None,
     });
     let crossed = record.thresholds.iter().find(|it| !it.passed);
-    let crossed = crossed.map(|it| format!("did not hold: {}", it.expression));
+    let crossed = crossed.map(|it| match it.why.as_str() {
+        "" => format!("did not hold: {}", it.expression),
+        why => format!("nobody knows whether it held: {}: {why}", it.expression),
+    });
     failed.map(str::to_owned).or(crossed)
 }
 
@@ -273,10 +278,12 @@ fn ledgers(results: &[TestResult]) -> Vec<Vec<String>> {
                     ledger.delivered,
                     ledger.lost(),
                 ];
-                cells.extend(counts.map(grouped));
-                cells.push(format!("{:.3}", ledger.lost_percent()));
-                cells.push(grouped(ledger.duplicated()));
-                cells.push(grouped(ledger.delivered_per_second() as u64));
+                cells.extend(counts.map(Count::shown));
+                let percent = ledger.lost_percent().map(|it| format!("{it:.3}"));
+                cells.push(percent.unwrap_or_else(unknown));
+                cells.push(ledger.duplicated().shown());
+                let rate = ledger.delivered_per_second();
+                cells.push(rate.map_or_else(unknown, |it| grouped(it as u64)));
             }
             None => {
                 cells.push(format!("{:.2}", result.to - result.from));
@@ -286,6 +293,10 @@ fn ledgers(results: &[TestResult]) -> Vec<Vec<String>> {
         rows.push(cells);
     }
     rows
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
 }
 
 fn rates(results: &[TestResult]) -> Vec<Vec<String>> {
@@ -307,6 +318,7 @@ fn rates(results: &[TestResult]) -> Vec<Vec<String>> {
             let figure = |name: &str, digits: usize| match load.figures.get(name) {
                 Some(value) if digits == 0 => grouped(value.max(0.0) as u64),
                 Some(value) => format!("{value:.digits$}"),
+                None if load.unknown.is_some() => unknown(),
                 None => "-".to_owned(),
             };
             let mut cells = who(result).to_vec();
@@ -339,11 +351,13 @@ fn per_item(results: &[TestResult]) -> Vec<Vec<String>> {
         for (component, cpu, rss) in totals(result) {
             let mut cells = who(result).to_vec();
             cells.extend([component, format!("{cpu:.2}")]);
-            match result.ledger.as_ref().filter(|it| it.delivered > 0) {
-                Some(ledger) => {
-                    cells.push(format!("{:.3}", cpu / (ledger.delivered as f64 / 1e6)));
+            let ledger = result.ledger.as_ref();
+            let delivered = ledger.and_then(Ledger::delivered_some);
+            match delivered.zip(ledger.and_then(Ledger::delivered_per_second)) {
+                Some((delivered, rate)) => {
+                    cells.push(format!("{:.3}", cpu / (delivered / 1e6)));
                     cells.push(bytes(rss as u64));
-                    cells.push(grouped((rss / ledger.delivered_per_second()) as u64));
+                    cells.push(grouped((rss / rate) as u64));
                 }
                 None => cells.extend(["-".to_owned(), bytes(rss as u64), "-".to_owned()]),
             }
@@ -467,7 +481,11 @@ fn thresholds(record: &Record) -> Vec<Vec<String>> {
         rows.push(vec![
             threshold.expression.clone(),
             threshold.measured(),
-            if threshold.passed { "yes" } else { "NO" }.to_owned(),
+            match (threshold.passed, threshold.why.is_empty()) {
+                (true, _) => "yes".to_owned(),
+                (false, true) => "NO".to_owned(),
+                (false, false) => format!("NO, {}", threshold.verdict()),
+            },
         ]);
     }
     rows

@@ -6,6 +6,7 @@ use super::ledger::Ledger;
 use super::model::Better;
 use super::monitor::{Key, Points, Resource, unit, unit_in_window};
 use super::variables::Variant;
+use crate::otlp::progress::Progress;
 use crate::record::{Record, unit_of_values};
 
 /// One test in one variant, once.
@@ -38,6 +39,8 @@ pub(crate) enum Status {
     Passed,
     /// It ran, and something that was to hold did not.
     Crossed,
+    /// It ran, and whether all that was to hold did, nobody knows.
+    Unknown,
     Failed(String),
     Interrupted,
 }
@@ -47,6 +50,7 @@ impl Status {
         match self {
             Self::Passed => "passed",
             Self::Crossed => "limit crossed",
+            Self::Unknown => "unknown",
             Self::Failed(_) => "failed",
             Self::Interrupted => "interrupted",
         }
@@ -60,6 +64,14 @@ pub(crate) struct LoadResult {
     /// By name; over all labels where that makes sense.
     pub(crate) figures: BTreeMap<String, f64>,
     pub(crate) record: Option<Record>,
+    /// It says how many items it has sent; of others, counters must.
+    pub(crate) counts_items: bool,
+    /// Why nobody knows what it has sent, when it ended, and how, if it should have said so.
+    pub(crate) unknown: Option<String>,
+    /// What it had sent when it last said so; more than that is unknown where its record is.
+    pub(crate) progress: Option<Progress>,
+    /// When it sent its first request, as far as it tells, or was started; seconds since the run began.
+    pub(crate) began: f64,
     /// A limit of its own was crossed, and it may not fail.
     pub(crate) has_crossed: bool,
 }
@@ -68,8 +80,7 @@ impl LoadResult {
     /// How long it was sending, as far as its figures tell.
     pub(crate) fn seconds(&self) -> Option<f64> {
         let figure = |name: &str| self.figures.get(name).copied().filter(|it| *it > 0.0);
-        let of_items = || Some(figure("items_accepted")? / figure("items_per_second")?);
-        of_items().or_else(|| self.measured())
+        figure("wall_seconds").or_else(|| self.measured())
     }
 
     /// From the beginning of its first window to the end of its last.
@@ -99,6 +110,8 @@ pub(crate) struct Assertion {
     pub(crate) passed: bool,
     /// Why it could not be evaluated.
     pub(crate) problem: Option<String>,
+    /// It asks for what is not known.
+    pub(crate) unknown: bool,
 }
 
 /// A figure that a step `metric` has made.
@@ -211,6 +224,10 @@ mod tests {
             label: "main".to_owned(),
             figures: BTreeMap::new(),
             record: Some(record),
+            counts_items: true,
+            unknown: None,
+            progress: None,
+            began: 0.0,
             has_crossed: false,
         });
         let check =

@@ -8,6 +8,8 @@ use anyhow::{Context as _, bail};
 use minijinja::Value;
 
 use super::Run;
+use super::act::books::Memory;
+use super::events;
 use super::load::Load;
 use super::model::{Action, Hooks, OnError, Step, Test, Text};
 use super::monitor::{Monitors, within};
@@ -39,10 +41,10 @@ pub(crate) struct Stage<'r> {
     /// Under way in the background.
     pub(crate) loads: Vec<Load>,
     pub(crate) loads_started: usize,
-    /// When the first load was started, seconds since the run did; once it has ended, when it sent its first request.
-    pub(crate) load_began: Option<f64>,
     /// When the load that ended last sent its first request: before, it built its payload.
     pub(crate) sending_began: Option<f64>,
+    /// What components have counted that were killed or stopped.
+    pub(crate) memory: Memory,
     pub(crate) result: TestResult,
     open_windows: BTreeMap<String, f64>,
     /// The step under way, in spans.
@@ -90,7 +92,7 @@ impl<'r> Stage<'r> {
             monitors: Monitors::start(run.began, run.fetch.clone()),
             loads: Vec::new(),
             loads_started: 0,
-            load_began: None,
+            memory: Memory::default(),
             sending_began: None,
             result,
             open_windows: BTreeMap::new(),
@@ -151,10 +153,21 @@ impl<'r> Stage<'r> {
     }
 
     pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+        self.notice_ends();
         if self.run.is_interrupted() {
             bail!(Interrupted);
         }
         self.units.iter_mut().try_for_each(Unit::check_alive)
+    }
+
+    /// A load in the background may end long before it is waited for.
+    pub(crate) fn notice_ends(&mut self) {
+        for load in &mut self.loads {
+            if load.ended.is_none() && matches!(load.running.ended(), Ok(Some(_))) {
+                self.monitors.sample_processes();
+                load.ended = Some(self.run.seconds());
+            }
+        }
     }
 
     pub(crate) async fn pause(&mut self, duration: Duration) -> anyhow::Result<()> {
@@ -166,10 +179,15 @@ impl<'r> Stage<'r> {
     }
 
     pub(crate) fn event(&mut self, name: &str, detail: &str) {
+        self.event_at(self.run.seconds(), name, detail);
+    }
+
+    /// The same of what happened a while ago.
+    pub(crate) fn event_at(&mut self, at: f64, name: &str, detail: &str) {
         self.run.trace().event(self.span, name, detail);
         self.run.detail(&format!("    {name} {detail}"));
         self.result.events.push(Event {
-            at: self.run.seconds(),
+            at,
             name: name.to_owned(),
             detail: detail.to_owned(),
         });
@@ -191,6 +209,12 @@ impl<'r> Stage<'r> {
         self.monitors.sample_processes();
         self.add_window(name, from, self.run.seconds());
         Ok(())
+    }
+
+    /// A window that has begun and ended as long ago as is said.
+    pub(crate) fn window_was(&mut self, name: &str, from: f64, to: f64) {
+        self.open_windows.remove(name);
+        self.add_window(name, from, to);
     }
 
     fn add_window(&mut self, name: &str, from: f64, to: f64) {
@@ -230,18 +254,24 @@ impl<'r> Stage<'r> {
             _ => self.after(test).await,
         };
         let problem = problem.or_else(|| after.err());
-        self.tear_down(problem.is_none()).await;
-        let crossed = self.result.assertions.iter().any(|it| !it.passed)
-            || self.result.loads.iter().any(|it| it.has_crossed);
+        self.tear_down(problem.as_ref()).await;
+        let assertions = self.result.assertions.iter();
+        let (unknown, others): (Vec<_>, Vec<_>) = assertions.partition(|it| it.unknown);
+        let crossed =
+            others.iter().any(|it| !it.passed) || self.result.loads.iter().any(|it| it.has_crossed);
+        let is_unknown = !unknown.is_empty();
         self.result.status = match problem {
             Some(error) if error.is::<Interrupted>() => Status::Interrupted,
             Some(error) => Status::Failed(format!("{error:#}")),
             None if crossed => Status::Crossed,
+            None if is_unknown => Status::Unknown,
             None => Status::Passed,
         };
         self.result.series = self.monitors.series();
-        for problem in self.monitors.problems() {
-            self.result.note(problem);
+        let ledger = self.result.ledger.iter();
+        let notes: Vec<_> = ledger.flat_map(super::ledger::Ledger::notes).collect();
+        for note in notes.into_iter().chain(self.monitors.problems()) {
+            self.result.note(note);
         }
         self.result.to = self.run.seconds();
         let words = match &self.result.status {
@@ -313,7 +343,7 @@ impl<'r> Stage<'r> {
         });
         match (done, problem) {
             (Err(error), Some(problem)) if step.on_error.goes_on && !error.is::<Interrupted>() => {
-                self.event("step failed", &problem);
+                self.event(events::STEP_FAILED, &problem);
                 self.result
                     .note(format!("{}: went on after: {problem}", step.name));
                 Ok(())
@@ -332,7 +362,7 @@ impl<'r> Stage<'r> {
             match done {
                 Err(error) if attempt < retries && !error.is::<Interrupted>() => {
                     attempt += 1;
-                    self.event("retry", &format!("{}: {error:#}", step.name));
+                    self.event(events::RETRY, &format!("{}: {error:#}", step.name));
                     self.pause(delay).await?;
                 }
                 done => return done,
@@ -355,13 +385,28 @@ impl<'r> Stage<'r> {
         }
         self.sending_began = None;
         Box::pin(self.act(&step.action)).await?;
-        if let Some(name) = &window {
-            if let (Action::Load(_), Some(began)) = (&step.action, self.sending_began) {
-                self.open_windows.insert(name.clone(), began);
-            }
-            self.window_ends(name)?;
+        if let Some(name) = window {
+            self.step_window_ends(&step.action, name)?;
         }
         self.hooks(&step.hooks.after).await
+    }
+
+    /// Ends the window of a step that is over, if what it did is over, too.
+    fn step_window_ends(&mut self, action: &Action, name: String) -> anyhow::Result<()> {
+        match (action, self.sending_began) {
+            // It lasts as long as the load does.
+            (Action::Load(load), _) if load.background => {
+                if let Some(load) = self.loads.last_mut() {
+                    load.window = Some(name);
+                }
+                return Ok(());
+            }
+            (Action::Load(_), Some(began)) => {
+                self.open_windows.insert(name.clone(), began);
+            }
+            _ => {}
+        }
+        self.window_ends(&name)
     }
 
     /// Something done to a component, between its hooks.
@@ -373,8 +418,8 @@ impl<'r> Stage<'r> {
 
     // === the end ===
 
-    /// Ends everything; what has failed is ended faster. What loads have to say is taken either way.
-    async fn tear_down(&mut self, well: bool) {
+    /// Ends everything; after a `problem` faster. What loads have to say is taken either way.
+    async fn tear_down(&mut self, problem: Option<&anyhow::Error>) {
         for load in &mut self.loads {
             // One that has ended has nothing to be asked.
             drop(
@@ -383,22 +428,34 @@ impl<'r> Stage<'r> {
             );
         }
         let deadline = Instant::now() + LOAD_STOP_MAX;
+        while !self.loads.iter().all(|load| load.ended.is_some()) && Instant::now() < deadline {
+            tokio::time::sleep(POLL).await;
+            self.notice_ends();
+        }
         while let Some(mut load) = self.loads.pop() {
-            while matches!(load.running.ended(), Ok(None)) && Instant::now() < deadline {
-                tokio::time::sleep(POLL).await;
-            }
             load.running.kill();
-            let label = load.label.clone();
-            self.event("load stopped", &label);
-            match load.salvage() {
-                Some(result) => self.result.loads.push(result),
-                None => self.result.note(format!("load {label} has left no record")),
+            let ended = *load.ended.get_or_insert_with(|| self.run.seconds());
+            self.event_at(ended, events::LOAD_STOPPED, &load.label);
+            let result = load.salvage();
+            if let Some(why) = &result.unknown {
+                self.result.note(why.clone());
+            }
+            self.keep_load(&load, result, ended);
+        }
+        // What is frozen neither answers nor ends.
+        for unit in self.units.iter_mut().filter(|unit| unit.frozen) {
+            if let Err(error) = unit.freeze(false).await {
+                self.result.note(format!("{}: {error:#}", unit.name));
             }
         }
-        if !well {
-            self.close_books_early().await;
+        match problem {
+            Some(error) if error.is::<Interrupted>() => {
+                self.close_books_early("the run was interrupted").await;
+            }
+            Some(_) => self.close_books_early("the test failed before").await,
+            None => {}
         }
-        self.end_units(well).await;
+        self.end_units(problem.is_none()).await;
     }
 
     async fn end_units(&mut self, well: bool) {

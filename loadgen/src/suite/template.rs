@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
+use super::ledger::Unknown;
 use super::model::Text;
 
 /// Renders templates and evaluates expressions.
@@ -88,8 +89,7 @@ impl Templates {
     pub(crate) fn evaluate(&self, expression: &str, context: &Value) -> anyhow::Result<Value> {
         let compiled = self.environment.compile_expression(expression);
         let compiled = compiled.map_err(|error| anyhow!("{}", words(&error)))?;
-        let value = compiled.eval(context);
-        let value = value.map_err(|error| anyhow!("{}", words(&error)))?;
+        let value = compiled.eval(context).map_err(|error| meant(&error))?;
         if value.is_undefined() {
             return Err(anyhow!("`{expression}` has no value"));
         }
@@ -112,6 +112,15 @@ impl Flaw {
             line: error.line().unwrap_or(1),
             message: words(error),
         }
+    }
+}
+
+/// That something is not known stays recognizable.
+fn meant(error: &minijinja::Error) -> anyhow::Error {
+    let source = std::error::Error::source(error);
+    match source.and_then(|it| it.downcast_ref::<Unknown>()) {
+        Some(unknown) => unknown.clone().into(),
+        None => anyhow!("{}", words(error)),
     }
 }
 

@@ -8,9 +8,10 @@ use super::model::{self, Suite};
 use super::monitor::{is_cumulative, unit, unit_in_window};
 use super::results::{Status, TestResult};
 use super::variables::{Variant, words};
+use crate::count::Count;
 use crate::record::{
-    Better, Event, Input, Kind, Labels, Metric, POINTS_MAX, Record, Series, Start, ThresholdResult,
-    Window,
+    Better, Bounds, Event, Input, Kind, Labels, Metric, POINTS_MAX, Record, Series, Start,
+    ThresholdResult, Window,
 };
 
 /// Figures of a load that are kept as they are, with whether more is better.
@@ -32,7 +33,7 @@ pub(crate) fn record(
     results: &[TestResult],
     start: &Start,
 ) -> Record {
-    let mut record = Record::new(Kind::Suite, suite.name.clone(), start);
+    let mut record = Record::new(Kind::Suite, suite.name.text.clone(), start);
     for (name, text) in &suite.sources {
         record.inputs.push(Input::new(name.clone(), text));
     }
@@ -63,7 +64,7 @@ fn add(record: &mut Record, result: &TestResult) {
     let labels = labels(&result.test, &result.variant);
     let title = title(result);
     if let Some(ledger) = &result.ledger {
-        add_ledger(record, ledger, &labels);
+        add_ledger(record, result, ledger, &labels);
         add_per_item(record, result, ledger, &labels);
     }
     add_loads(record, result, &labels);
@@ -90,6 +91,7 @@ fn add(record: &mut Record, result: &TestResult) {
             value: assertion.value,
             unit: assertion.unit.clone(),
             passed: assertion.passed,
+            why: assertion.problem.clone().unwrap_or_default(),
         });
     }
     for (name, text) in &result.inputs {
@@ -133,74 +135,99 @@ fn push(record: &mut Record, name: &str, unit: &str, better: Better, labels: &La
     }
 }
 
-fn add_ledger(record: &mut Record, ledger: &Ledger, labels: &Labels) {
-    let counts = [
-        ("items_attempted", Better::Neither, ledger.attempted()),
-        ("items_sent", Better::Neither, ledger.sent),
-        ("items_accepted", Better::Higher, ledger.accepted),
-        ("items_rejected", Better::Neither, ledger.rejected),
-        ("items_refused", Better::Lower, ledger.refused),
-        ("items_failed", Better::Lower, ledger.failed),
-        ("items_unsent", Better::Lower, ledger.unsent),
-        ("items_delivered", Better::Higher, ledger.delivered),
-        ("items_lost", Better::Lower, ledger.lost()),
-        ("items_duplicated", Better::Lower, ledger.duplicated()),
-    ];
-    for (name, better, count) in counts {
-        push(record, name, "", better, labels, count as f64);
+fn add_ledger(record: &mut Record, result: &TestResult, ledger: &Ledger, labels: &Labels) {
+    for (field, count) in ledger.counts() {
+        let better = match field {
+            "accepted" | "delivered" => Better::Higher,
+            "refused" | "failed" | "unsent" | "lost" | "duplicated" => Better::Lower,
+            "attempted" | "sent" | "rejected" => Better::Neither,
+            // It is made of others.
+            _ => continue,
+        };
+        // Of what is not known there is no figure; the ledger itself says so.
+        if let Some(number) = count.known() {
+            let name = format!("items_{field}");
+            push(record, &name, "", better, labels, number as f64);
+        }
     }
-    push(
-        record,
-        "items_lost_percent",
-        "%",
-        Better::Lower,
-        labels,
-        ledger.lost_percent(),
-    );
-    let rate = ledger.delivered_per_second();
-    push(
-        record,
-        "items_delivered_per_second",
-        "1/s",
-        Better::Higher,
-        labels,
-        rate,
-    );
-    push(
-        record,
-        "delivery_seconds",
-        "s",
-        Better::Neither,
-        labels,
-        ledger.seconds,
-    );
+    for (name, unit, better, value) in [
+        (
+            "items_lost_percent",
+            "%",
+            Better::Lower,
+            ledger.lost_percent(),
+        ),
+        (
+            "items_delivered_per_second",
+            "1/s",
+            Better::Higher,
+            ledger.delivered_per_second(),
+        ),
+        (
+            "delivery_seconds",
+            "s",
+            Better::Neither,
+            Some(ledger.seconds),
+        ),
+    ] {
+        if let Some(value) = value {
+            push(record, name, unit, better, labels, value);
+        }
+    }
+    let counts = ledger.counts();
+    let bounds = |(name, count): &(&str, Count)| {
+        let bounds = Bounds {
+            at_least: count.at_least,
+            at_most: count.at_most,
+        };
+        count
+            .known()
+            .is_none()
+            .then(|| ((*name).to_owned(), bounds))
+    };
+    record.ledgers.push(crate::record::Ledger {
+        labels: labels.clone(),
+        repetition: result.repetition,
+        drained: ledger.complete(),
+        seconds: ledger.seconds,
+        items: counts
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), count.known()))
+            .collect(),
+        bounds: counts.iter().filter_map(bounds).collect(),
+        unknown: match ledger.has_unknown() {
+            true => ledger.whys(),
+            false => Vec::new(),
+        },
+    });
 }
 
 /// What each component used for each item that was delivered.
 fn add_per_item(record: &mut Record, result: &TestResult, ledger: &Ledger, labels: &Labels) {
-    let millions = ledger.delivered as f64 / 1e6;
+    let millions = ledger.delivered_some().map(|it| it / 1e6);
     for (component, cpu, rss) in totals(result) {
         let mut labels = labels.clone();
         labels.insert("component".to_owned(), component);
         push(record, "cpu_seconds", "s", Better::Lower, &labels, cpu);
-        let each = cpu / millions;
+        push(record, "rss_max", "bytes", Better::Lower, &labels, rss);
+        let (Some(millions), Some(rate)) = (millions, ledger.delivered_per_second()) else {
+            continue;
+        };
         push(
             record,
             "cpu_seconds_per_million_items",
             "s",
             Better::Lower,
             &labels,
-            each,
+            cpu / millions,
         );
-        push(record, "rss_max", "bytes", Better::Lower, &labels, rss);
-        let each = rss / ledger.delivered_per_second();
         push(
             record,
             "rss_bytes_per_item_per_second",
             "bytes",
             Better::Neither,
             &labels,
-            each,
+            rss / rate,
         );
     }
 }

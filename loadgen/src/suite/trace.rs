@@ -174,7 +174,9 @@ async fn send(endpoint: &str, signal: Signal, message: &[u8]) -> anyhow::Result<
         Outcome::Accepted { rejected: 0 } => Ok(()),
         Outcome::Accepted { rejected } => bail!("{endpoint} rejected {rejected} {signal}"),
         Outcome::Refused(refusal) => bail!("{endpoint} refused {signal}: {}", refusal.status),
-        Outcome::Failed(cause) => bail!("{endpoint} did not answer to {signal}: {cause}"),
+        Outcome::Failed(cause) | Outcome::NotSent(cause) => {
+            bail!("{endpoint} did not answer to {signal}: {cause}")
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use minijinja::Value;
 
 use super::model::{Dimension, Suite, Variable};
+use crate::document::Mistake;
 
 /// Names that every template knows besides variables.
 pub(crate) const BUILT_IN: [&str; 9] = [
@@ -114,7 +115,12 @@ pub(crate) fn override_with(suite: &mut Suite, settings: &[String]) -> anyhow::R
             .split_once('=')
             .with_context(|| format!("--set {setting}: NAME=VALUE is expected"))?;
         if name == "repeat" {
-            let place = suite.repeat.take().unwrap_or_default().place;
+            let place = super::model::Place {
+                file: "--set".into(),
+                line: 1,
+                column: 1,
+                key: name.to_owned(),
+            };
             let text = value.to_owned();
             suite.repeat = Some(super::model::Text { text, place });
         } else if let Some(variable) = suite.variables.iter_mut().find(|it| it.name == name) {
@@ -138,7 +144,7 @@ pub(crate) fn override_with(suite: &mut Suite, settings: &[String]) -> anyhow::R
 ///
 /// # Errors
 /// When there are too many, or a name has none.
-pub(crate) fn variants(matrix: &[Dimension]) -> anyhow::Result<Vec<Variant>> {
+pub(crate) fn variants(matrix: &[Dimension]) -> Result<Vec<Variant>, Mistake> {
     let mut variants = vec![Variant::new()];
     for dimension in matrix {
         let with = |variant: &Variant| {
@@ -150,11 +156,16 @@ pub(crate) fn variants(matrix: &[Dimension]) -> anyhow::Result<Vec<Variant>> {
             dimension.values.iter().map(each).collect::<Vec<_>>()
         };
         variants = variants.iter().flat_map(with).collect();
+        let wrong = |message: String| Mistake {
+            place: dimension.place.clone(),
+            message,
+        };
         if variants.is_empty() {
-            bail!("matrix.{} has no values", dimension.name);
+            return Err(wrong("it has no values".to_owned()));
         }
         if variants.len() > VARIANTS_MAX {
-            bail!("the matrix has more than {VARIANTS_MAX} combinations");
+            let message = format!("with it there are more than {VARIANTS_MAX} combinations");
+            return Err(wrong(message));
         }
     }
     Ok(variants)

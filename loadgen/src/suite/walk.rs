@@ -12,8 +12,18 @@ pub(crate) enum Form {
     Template,
     /// A template that gives a span of time.
     Duration,
+    /// The same, and not none.
+    Interval,
     /// A template that gives a whole number.
     Whole,
+    /// A template that gives a URL which is asked.
+    Url,
+    /// A template that gives a JSON pointer.
+    Pointer,
+    /// A template that gives a rule of `loadgen faults`.
+    Fault,
+    /// A template that gives a query without a format.
+    Query,
     /// An expression over variables.
     Condition,
     /// An expression over results, too.
@@ -105,36 +115,36 @@ fn run_options(run: &RunOptions, visit: &mut Visit<'_>) {
     named(&run.environment, visit);
     ready(&run.ready, visit);
     each(run.stop_timeout.as_ref(), Form::Duration, visit);
-    each(run.control.as_ref(), Form::Template, visit);
+    each(run.control.as_ref(), Form::Url, visit);
 }
 
 fn ready(ready: &Ready, visit: &mut Visit<'_>) {
-    each(ready.url.as_ref(), Form::Template, visit);
+    each(ready.url.as_ref(), Form::Url, visit);
     each(&ready.ports, Form::Template, visit);
     each(ready.timeout.as_ref(), Form::Duration, visit);
 }
 
 fn monitoring(monitoring: &Monitoring, visit: &mut Visit<'_>) {
-    each(monitoring.interval.as_ref(), Form::Duration, visit);
+    each(monitoring.interval.as_ref(), Form::Interval, visit);
     if let Some(prometheus) = &monitoring.prometheus {
-        visit(&prometheus.url, Form::Template);
+        visit(&prometheus.url, Form::Url);
     }
     for counter in &monitoring.counters {
         match &counter.source {
             CounterSource::Url { url, pointers } => {
-                visit(url, Form::Template);
-                each(pointers, Form::Template, visit);
+                visit(url, Form::Url);
+                each(pointers, Form::Pointer, visit);
             }
             CounterSource::File { file, pointers } => {
                 visit(file, Form::Template);
-                each(pointers, Form::Template, visit);
+                each(pointers, Form::Pointer, visit);
             }
             CounterSource::ClickHouse { url, sql } => {
-                visit(url, Form::Template);
+                visit(url, Form::Url);
                 visit(sql, Form::Template);
             }
             CounterSource::Prometheus { url, metric } => {
-                visit(url, Form::Template);
+                visit(url, Form::Url);
                 visit(metric, Form::Template);
             }
             CounterSource::Command(words) => each(words, Form::Template, visit),
@@ -207,14 +217,14 @@ fn action(action: &Action, visit: &mut Visit<'_>) {
                 visit,
             );
             if let Apply::Post(url) = &step.apply {
-                visit(url, Form::Template);
+                visit(url, Form::Url);
             }
         }
         Action::Fault(fault) => {
             visit(&fault.target, Form::Template);
             each(fault.lasts.as_ref(), Form::Duration, visit);
             if let FaultKind::Proxy(rules) = &fault.kind {
-                each(rules, Form::Template, visit);
+                each(rules, Form::Fault, visit);
             }
         }
         Action::Drain(drain) => {
@@ -227,11 +237,11 @@ fn action(action: &Action, visit: &mut Visit<'_>) {
         }
         Action::Query(query) => {
             visit(&query.title, Form::Template);
-            visit(&query.url, Form::Template);
-            visit(&query.sql, Form::Template);
+            visit(&query.url, Form::Url);
+            visit(&query.sql, Form::Query);
         }
         Action::Http(http) => {
-            visit(&http.url, Form::Template);
+            visit(&http.url, Form::Url);
             each(http.body.as_ref(), Form::Template, visit);
         }
     }
@@ -240,7 +250,7 @@ fn action(action: &Action, visit: &mut Visit<'_>) {
 fn wait_for(what: &WaitFor, visit: &mut Visit<'_>) {
     match what {
         WaitFor::Duration(duration) => visit(duration, Form::Duration),
-        WaitFor::Healthy(url) => visit(url, Form::Template),
+        WaitFor::Healthy(url) => visit(url, Form::Url),
         WaitFor::Until(expression) => visit(expression, Form::Expression),
         WaitFor::Steady { value, duration } => {
             visit(value, Form::Expression);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::super::cell::Work;
 use super::super::durable::{DurableResult, HalfLoad, spread};
 use super::super::measure::{Disk, Measurement};
-use super::super::report::{CellResult, Report};
+use super::super::report::{CellResult, Report, Spread};
 use super::{Ratio, STRING, mebibytes};
 
 impl Report {
@@ -71,17 +71,18 @@ fn write_half_load(text: &mut String, durable: &[DurableResult]) {
     };
     writeln!(
         text,
-        "\n### Answers at half load\n\nOpen loop at half of the rate at which everything was delivered above. A sync is a write of {} KiB and \
-         `fdatasync`, taken just before each run on the idle agent's disk; \"times\" is p99 of the acknowledgement in \
-         proportion to the median and to p99 of that. The goal is 3.\n",
+        "\n### Answers at half load\n\nOpen loop at half of the rate at which everything was delivered above. A commit is what the queue's own \
+         writes with their `fdatasync` took in the same run, by the agent's account; \"times\" is p99 of the acknowledgement in \
+         proportion to the median and to p99 of that. The goal is 3. A probe is a write of {} KiB and `fdatasync`, one right \
+         after the other, taken just before each run while nobody else uses the disk.\n",
         probe.probe.bytes >> 10,
     )
     .expect(STRING);
     text.push_str(
-        "| signal, protocol, compression | items/s due | CPU-s per million | p50 ms | p90 | p99 | max | sync median ms | \
-         sync p99 | times median | times p99 | refused | failed | lost | surplus |\n",
+        "| signal, protocol, compression | items/s due | CPU-s per million | p50 ms | p90 | p99 | max | commit median ms | \
+         commit p99 | times median | times p99 | probe median ms | probe p99 | refused | failed | lost | surplus |\n",
     );
-    writeln!(text, "|{}", "---|".repeat(15)).expect(STRING);
+    writeln!(text, "|{}", "---|".repeat(17)).expect(STRING);
     for result in measured {
         write_half_load_row(text, result);
     }
@@ -98,9 +99,19 @@ fn write_half_load_row(text: &mut String, result: &DurableResult) {
         sum(Measurement::surplus_items),
     ];
     let p99 = spread(runs, |half| half.run.latency_ms.p99);
+    // Agents that do not tell have none.
+    let commit = |share: f64, figure: fn(&HalfLoad, f64) -> f64| {
+        let known = runs.iter().filter_map(|half| {
+            let took = half.run.disk.as_ref()?.queue.commit_ms(share)?;
+            Some(figure(half, took))
+        });
+        Spread::of(known).map_or_else(|| "-".to_owned(), |spread| format!("{:.2}", spread.median))
+    };
+    let took = |_: &HalfLoad, took: f64| took;
+    let times = |half: &HalfLoad, took: f64| half.run.latency_ms.p99 / took;
     writeln!(
         text,
-        "| {} | {:.0} k | {:.2} | {:.1} | {:.1} | **{:.1}** ({:.1} to {:.1}) | {:.1} | {:.2} | {:.2} | {:.1} | {:.1} | \
+        "| {} | {:.0} k | {:.2} | {:.1} | {:.1} | **{:.1}** ({:.1} to {:.1}) | {:.1} | {} | {} | {} | {} | {:.2} | {:.2} | \
          {refused} | {failed} | {lost} | {surplus} |",
         result.cell,
         median(|half| half.rate) / 1e3,
@@ -111,10 +122,12 @@ fn write_half_load_row(text: &mut String, result: &DurableResult) {
         p99.least,
         p99.greatest,
         spread(runs, |half| half.run.latency_ms.max).greatest,
+        commit(0.5, took),
+        commit(0.99, took),
+        commit(0.5, times),
+        commit(0.99, times),
         median(|half| half.probe.sync_ms.p50),
         median(|half| half.probe.sync_ms.p99),
-        median(|half| half.run.latency_ms.p99 / half.probe.sync_ms.p50),
-        median(|half| half.run.latency_ms.p99 / half.probe.sync_ms.p99),
     )
     .expect(STRING);
 }
@@ -223,7 +236,17 @@ mod tests {
                     ..LatencySummary::default()
                 },
             },
-            run: run(1.5, 999_999),
+            run: Measurement {
+                disk: Some(Disk {
+                    queue: LogFigures {
+                        commits: vec![(Some(0.001), 0), (Some(0.002), 100), (None, 0)],
+                        ..LogFigures::default()
+                    },
+                    process_bytes: 0,
+                    device_bytes: None,
+                }),
+                ..run(1.5, 999_999)
+            },
         };
         report.durable.push(DurableResult {
             peer: "tidegate (durable)".to_owned(),
@@ -243,7 +266,7 @@ mod tests {
             "none | tidegate (memory) | **1.00** (1.00 to 1.00) | 1.00 |",
             "none | tidegate (durable) | **1.25** (1.25 to 1.25) | 1.25 |",
             "none | 1.025 | 1.050 | 1.100 | 500 |",
-            "none | 500 k | 1.50 | 1.0 | 2.0 | **3.0** (3.0 to 3.0) | 4.0 | 2.00 | 4.00 | 1.5 | 0.8 | 0 | 0 | 1 | 0 |",
+            "none | 500 k | 1.50 | 1.0 | 2.0 | **3.0** (3.0 to 3.0) | 4.0 | 1.50 | 1.99 | 2.00 | 1.51 | 2.00 | 4.00 | 0 | 0 | 1 | 0 |",
             "none | 1024 | 1025 | 50 | 40 | **0.25** | 0.50 | 3.0 | 1.50 | 60 | 0 | 0 | 1000 | 0 |",
         ] {
             assert!(text.contains(row), "{row} not in\n{text}");

@@ -163,6 +163,23 @@ impl Threshold {
     /// # Errors
     /// What is wrong with it, and what to write.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let joined = ["&&", "||", " and ", " or ", ","];
+        let is_joined = |it: &&&str| {
+            let behind = text.split_once(**it).map(|(_, behind)| behind);
+            behind.is_some_and(|behind| RELATIONS.iter().any(|(sign, _)| behind.contains(sign)))
+        };
+        let outside = text.split_once('}').map_or(text, |(_, limit)| limit);
+        if let Some(word) = joined
+            .iter()
+            .find(|it| outside.contains(**it) && is_joined(it))
+        {
+            return Err(match word.trim() {
+                "||" | "or" => "`or` cannot be said: each threshold holds for itself".to_owned(),
+                word => format!(
+                    "`{word}`: write two thresholds, `limits = [\"…\", \"…\"]`; both must hold"
+                ),
+            });
+        }
         let found = RELATIONS
             .iter()
             .filter_map(|(sign, relation)| Some((text.split_once(sign)?, *relation)))
@@ -315,6 +332,16 @@ mod tests {
     fn what_makes_no_sense_is_refused_with_help() {
         for (text, help) in [
             ("latency_p99", "no `<`"),
+            ("latency_p99 < 1s and errors < 1", "write two thresholds"),
+            (
+                "latency_p99{endpoint=a} < 1s && errors < 1",
+                "write two thresholds",
+            ),
+            ("latency_p99 < 1s, errors < 1", "write two thresholds"),
+            (
+                "latency_p99 < 1s or errors < 1",
+                "each threshold holds for itself",
+            ),
             ("latncy_p99 < 1s", "did you mean `latency_p99`?"),
             ("latency_p99 < 200", "needs a unit"),
             ("error_rate < 200%", "write `1%`"),

@@ -94,7 +94,10 @@ impl GrpcConnection {
             .body(Full::new(body))
             .expect("a parsed URL makes a valid request");
         *request.headers_mut() = self.headers.clone();
-        let sender = self.sender().await?;
+        let sender = match self.sender().await {
+            Ok(sender) => sender,
+            Err(cause) => return Ok(Outcome::NotSent(cause)),
+        };
         let answer = sender
             .send_request(request)
             .await

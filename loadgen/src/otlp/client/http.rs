@@ -88,7 +88,10 @@ impl HttpConnection {
             .body(Full::new(body))
             .expect("a parsed path makes a valid request");
         *request.headers_mut() = self.headers.clone();
-        let sender = self.sender().await?;
+        let sender = match self.sender().await {
+            Ok(sender) => sender,
+            Err(cause) => return Ok(Outcome::NotSent(cause)),
+        };
         let answer = sender
             .send_request(request)
             .await

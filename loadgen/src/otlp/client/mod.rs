@@ -49,6 +49,8 @@ pub(crate) enum Outcome {
     Refused(Refusal),
     /// No answer: what became of the items is not known.
     Failed(Cow<'static, str>),
+    /// No connection could be made, so that the server has seen nothing of it.
+    NotSent(Cow<'static, str>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -99,18 +101,8 @@ impl Target {
         signal: Signal,
         tls: &tls::Options,
     ) -> anyhow::Result<Self> {
-        let uri: Uri = endpoint
-            .parse()
-            .with_context(|| format!("`{endpoint}` is no address"))?;
-        if !matches!(uri.scheme_str(), None | Some("http" | "https")) {
-            bail!("`{endpoint}`: only http and https are supported");
-        }
-        let host = uri
-            .host()
-            .with_context(|| format!("`{endpoint}` has no host"))?;
-        if uri.scheme().is_none() && uri.port().is_none() {
-            bail!("`{endpoint}` has no port: write host:port");
-        }
+        let uri = address(endpoint)?;
+        let host = uri.host().unwrap_or_default();
         let (port, path) = match protocol {
             Protocol::Grpc => (4317, signal.grpc_path().to_owned()),
             Protocol::Http => (
@@ -132,6 +124,26 @@ impl Target {
             compression,
         })
     }
+}
+
+/// Reads an endpoint, whose host it has in any case.
+///
+/// # Errors
+/// When it is no URL, or one with a scheme other than http and https.
+pub(crate) fn address(endpoint: &str) -> anyhow::Result<Uri> {
+    let uri: Uri = endpoint
+        .parse()
+        .with_context(|| format!("`{endpoint}` is no address"))?;
+    if !matches!(uri.scheme_str(), None | Some("http" | "https")) {
+        bail!("`{endpoint}`: only http and https are supported");
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        bail!("`{endpoint}` has no host");
+    }
+    if uri.scheme().is_none() && uri.port().is_none() {
+        bail!("`{endpoint}` has no port: write host:port");
+    }
+    Ok(uri)
 }
 
 /// A connection that is opened when first needed and again after it broke.

@@ -141,9 +141,84 @@ fn text_of(attribute: &mut KeyValue) -> Option<&mut String> {
 }
 
 fn fill(text: &mut String, size: usize, random: &mut StdRng) {
+    let mut bytes = [0_u8; 64];
     while text.len() < size {
-        text.push(char::from(random.random_range(b'a'..=b'z')));
+        random.fill(&mut bytes);
+        let letters = bytes.iter().map(|it| char::from(b'a' + it % 26));
+        text.extend(letters.take(size - text.len()));
     }
+}
+
+/// Bytes that a pool may have here: of what is free, some is for everything else.
+pub(crate) fn memory_max() -> u64 {
+    let Ok(mut system) = sysinfo::System::new() else {
+        return POOL_BYTES_MAX as u64;
+    };
+    system.refresh_memory();
+    let free = system.available_memory();
+    let within = system.cgroup_limits().map_or(free, |it| it.free_memory);
+    let free = free.min(within);
+    (free / 4 * 3).min(POOL_BYTES_MAX as u64)
+}
+
+/// Whether a pool of `size` requests has a chance to be of `limit` bytes at most: before it is built, which takes its time.
+///
+/// # Errors
+/// When it has none, with what to make smaller.
+pub(crate) fn check_size(
+    shape: &Shape,
+    size: usize,
+    compression: Compression,
+    limit: u64,
+) -> anyhow::Result<()> {
+    /// Items that are built to see how large they are.
+    const SAMPLE_ITEMS: usize = 16;
+    /// More is not built only to see that.
+    const SAMPLE_BYTES_MAX: usize = 16 << 20;
+    /// A request is there as objects, as a message and in its frame while it is built.
+    const WHILE_BUILT: u64 = 4;
+
+    // What an item is known to have.
+    let attributes = shape.attributes.saturating_sub(1);
+    let known = attributes.saturating_mul(shape.attribute_size.unwrap_or(0));
+    let (plain, sent) = if known > SAMPLE_BYTES_MAX {
+        (known as u64, known as u64)
+    } else {
+        let items = shape
+            .items
+            .min(SAMPLE_ITEMS)
+            .min(SAMPLE_BYTES_MAX / known.max(1))
+            .max(1);
+        let sample = Shape {
+            items,
+            ..shape.clone()
+        };
+        let mut request = Request::build(&sample, 0)?;
+        let plain = request.bytes() / items;
+        request.compress(compression)?;
+        (plain as u64, (request.bytes() / items) as u64)
+    };
+    let items = shape.items as u64;
+    let one = sent.saturating_mul(items);
+    let building = plain.saturating_mul(items).saturating_mul(WHILE_BUILT);
+    let needed = one.saturating_mul(size as u64).saturating_add(building);
+    if needed <= limit {
+        return Ok(());
+    }
+    let mebibytes = |bytes: u64| bytes >> 20;
+    let fits = limit.saturating_sub(building) / one.max(1);
+    let help = match fits {
+        0 => "use a smaller --batch-size or --attribute-size".to_owned(),
+        fits => format!(
+            "use a smaller --batch-size or --attribute-size, or a --pool of {fits} at most (and as few --connections)"
+        ),
+    };
+    bail!(
+        "{size} requests of {items} {} need about {} MiB ({plain} bytes an item), and there are {} MiB to be had: {help}",
+        shape.signal.items(),
+        mebibytes(needed),
+        mebibytes(limit)
+    )
 }
 
 /// One pre-built request.

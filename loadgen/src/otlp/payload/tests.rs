@@ -306,3 +306,32 @@ fn compressed_pools_hold_the_same_requests() {
         );
     }
 }
+
+#[test]
+fn what_does_not_fit_is_known_before_it_is_built() {
+    const MIB: u64 = 1 << 20;
+    let shape = |items, size| Shape {
+        attribute_size: size,
+        ..Shape::natural(Signal::Traces, items, "run", 1)
+    };
+    let check = |shape: &Shape, size, limit| check_size(shape, size, Compression::None, limit);
+    // 427 bytes a span: 27 MB in the pool, and less than 2 MB while one is built.
+    check(&shape(1000, None), 64, 40 * MIB).unwrap();
+    let told = check(&shape(1000, None), 64, 20 * MIB).unwrap_err();
+    assert!(told.to_string().contains("a --pool of"), "{told}");
+    let told = check(&shape(1000, Some(1_000_000)), 1, 4096 * MIB).unwrap_err();
+    assert!(
+        told.to_string().contains("and there are 4096 MiB"),
+        "{told}"
+    );
+    // Even if that is an item: nothing of it is made.
+    let huge = Shape {
+        attributes: 1024,
+        ..shape(1_000_000, Some(1_000_000))
+    };
+    let told = check(&huge, 100_000, MIB).unwrap_err();
+    assert!(
+        told.to_string().contains("(1023000000 bytes an item)"),
+        "{told}"
+    );
+}

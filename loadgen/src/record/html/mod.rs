@@ -3,6 +3,7 @@
 mod axis;
 mod chart;
 mod headline;
+mod ledgers;
 mod names;
 mod plots;
 mod tables;
@@ -35,6 +36,7 @@ impl Record {
                     main {
                         (self.header())
                         (headline::markup(self, &names))
+                        (ledgers::section(self))
                         (trials::section(self))
                         (thresholds::section(self))
                         (charts("Latency", &plots::distributions(self, &names)))
@@ -124,6 +126,7 @@ mod tests {
             value: Some(990.0),
             unit: "ms".to_owned(),
             passed: false,
+            why: String::new(),
         });
         record
             .notes

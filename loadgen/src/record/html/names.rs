@@ -78,6 +78,11 @@ impl Names {
     }
 }
 
+/// All labels, also those that are the same everywhere.
+pub(super) fn all(labels: &Labels) -> String {
+    joined(labels, |_| true)
+}
+
 /// What tells a value from others of the same metric and subject: `status=503`.
 pub(super) fn of_value(labels: &Labels) -> String {
     joined(labels, |key| OF_VALUES.contains(&key))

@@ -15,7 +15,7 @@ pub(super) fn section(record: &Record) -> Markup {
                     tr {
                         td { (expression(&threshold.expression)) }
                         td.value { (threshold.measured()) }
-                        @if threshold.passed { td.good { "held" } } @else { td.bad { "crossed" } }
+                        @if threshold.passed { td.good { "held" } } @else { td.bad { (threshold.verdict()) } }
                     }
                 }
             }))
@@ -48,6 +48,7 @@ mod tests {
                 value,
                 unit: unit.to_owned(),
                 passed: true,
+                why: String::new(),
             });
         }
         let page = record.html();

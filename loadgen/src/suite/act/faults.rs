@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 
+use super::super::events;
 use super::super::model::{FaultKind, FaultStep, Text};
 use super::super::stage::Stage;
 
@@ -17,6 +18,7 @@ impl Stage<'_> {
         };
         match &step.kind {
             FaultKind::Kill => {
+                self.remember_counts(index).await;
                 self.kill(index)?;
                 if let Some(lasts) = lasts {
                     self.pause(lasts).await?;
@@ -58,7 +60,7 @@ impl Stage<'_> {
         }
         unit.check_alive()?;
         // Before: a container is killed at once, and then removed.
-        self.event("kill", &name);
+        self.event(events::KILL, &name);
         self.monitors.may_be_silent(&name, true);
         if let Some(unit) = self.units.get_mut(index) {
             unit.kill();
@@ -71,7 +73,7 @@ impl Stage<'_> {
         let unit = self.units.get_mut(index).context("there is a component")?;
         unit.freeze(frozen).await?;
         let name = unit.name.clone();
-        self.event(if frozen { "freeze" } else { "thaw" }, &name);
+        self.event(if frozen { events::FREEZE } else { events::THAW }, &name);
         Ok(())
     }
 
@@ -89,9 +91,9 @@ impl Stage<'_> {
         let fetch = self.run.fetch.clone();
         fetch.text(http::Method::POST, &url, body, limit).await?;
         let word = if rules.is_empty() {
-            "faults end"
+            events::FAULTS_END
         } else {
-            "faults begin"
+            events::FAULTS_BEGIN
         };
         self.event(word, &format!("{name} {}", rules.join(" ")));
         Ok(())

@@ -1,6 +1,6 @@
 //! What steps do.
 
-mod books;
+pub(crate) mod books;
 mod faults;
 mod phases;
 mod values;
@@ -11,9 +11,10 @@ use anyhow::{Context as _, bail};
 use http::Method as HttpMethod;
 
 use super::child::{Running, Spec, describe};
+use super::events;
 use super::load::{Load, LoadSpec};
 use super::model::{Action, HttpStep, LoadStep, Method, Phase, QueryStep, Text, Wait, WaitFor};
-use super::results::{Answer, OwnMetric};
+use super::results::{Answer, LoadResult, OwnMetric};
 use super::stage::{POLL, Stage};
 use super::unit::pinned;
 
@@ -182,7 +183,6 @@ impl Stage<'_> {
                 .collect(),
         };
         std::fs::create_dir_all(&unit.folder)?;
-        self.loads_started += 1;
         let spec = LoadSpec {
             label: label.clone(),
             component: unit.name.clone(),
@@ -193,13 +193,12 @@ impl Stage<'_> {
             cores: pinned(&execution.pin, &self.run.cores),
             mark: self.run.id.clone(),
             may_fail: step.may_fail,
-            number: self.loads_started,
+            number: self.loads_started + 1,
+            started: self.run.seconds(),
         };
         let load = Load::start(spec)?;
-        if self.load_began.is_none() {
-            self.load_began = Some(self.run.seconds());
-        }
-        self.event("load started", &label);
+        self.loads_started += 1;
+        self.event(events::LOAD_STARTED, &label);
         let name = format!("{} load {label}", load.component);
         self.result.inputs.push((name, load.command_line.clone()));
         let component = load.component.clone();
@@ -219,30 +218,19 @@ impl Stage<'_> {
         deadline: Instant,
     ) -> anyhow::Result<()> {
         loop {
+            self.notice_ends();
             let is_meant = |load: &Load| label.is_none_or(|label| load.label == label);
             let mut left = 0;
             let mut at = 0;
             while let Some(load) = self.loads.get_mut(at) {
                 if !is_meant(load) {
                     at += 1;
-                } else if load.running.ended()?.is_none() {
+                } else if let Some(ended) = load.ended {
+                    let load = self.loads.remove(at);
+                    self.load_ended(load, ended)?;
+                } else {
                     left += 1;
                     at += 1;
-                } else {
-                    let mut load = self.loads.remove(at);
-                    self.event("load ended", &load.label);
-                    self.monitors.process(&load.component, None);
-                    let result = load.result()?;
-                    if result.has_crossed {
-                        self.event("limit crossed", &format!("load {}", result.label));
-                    }
-                    self.sending_began = result.seconds().map(|it| self.run.seconds() - it);
-                    if let Some(began) = self.sending_began
-                        && self.result.loads.is_empty()
-                    {
-                        self.load_began = Some(began);
-                    }
-                    self.result.loads.push(result);
                 }
             }
             if left == 0 {
@@ -251,6 +239,30 @@ impl Stage<'_> {
             late(deadline, || format!("the end of {left} loads"))?;
             self.tick().await?;
         }
+    }
+
+    /// Takes what a load has to say that has ended by itself.
+    fn load_ended(&mut self, mut load: Load, ended: f64) -> anyhow::Result<()> {
+        self.event_at(ended, events::LOAD_ENDED, &load.label);
+        self.monitors.process(&load.component, None);
+        let (result, done) = match load.result() {
+            Ok(result) => (result, Ok(())),
+            Err(error) => (load.salvage(), Err(error)),
+        };
+        if result.has_crossed {
+            self.event(events::LIMIT_CROSSED, &format!("load {}", result.label));
+        }
+        self.keep_load(&load, result, ended);
+        done
+    }
+
+    /// Keeps what a load has to say. The window that is its own ends with it.
+    pub(crate) fn keep_load(&mut self, load: &Load, result: LoadResult, ended: f64) {
+        self.sending_began = Some(result.began);
+        if let Some(window) = &load.window {
+            self.window_was(window, result.began, ended);
+        }
+        self.result.loads.push(result);
     }
 
     // === commands and requests ===

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 
 use super::super::child::{Running, describe};
 use super::super::container::Container;
+use super::super::events;
 use super::super::model::{Apply, Deployment, Phase, Reconfigure, StopSignal, Text};
 use super::super::stage::{POLL, Stage};
 use super::late;
@@ -59,7 +60,10 @@ impl Stage<'_> {
                     if attempt < retries && !error.is::<super::super::stage::Interrupted>() =>
                 {
                     attempt += 1;
-                    self.event("retry", &format!("{} {name}: {error:#}", phase.name()));
+                    self.event(
+                        events::RETRY,
+                        &format!("{} {name}: {error:#}", phase.name()),
+                    );
                     // What has half started is not in the way of the next try.
                     if let Some(unit) = self.units.get_mut(index).filter(|_| phase == Phase::Start)
                     {
@@ -120,13 +124,14 @@ impl Stage<'_> {
         let name = unit.name.clone();
         if !matches!(unit.component.deployment, Some(Deployment::Existing(_))) {
             self.spawn(index)?;
-            self.event("start", &name);
+            self.event(events::START, &name);
         }
         self.watch(index)?;
         self.monitors.may_be_silent(&name, true);
         self.ready(index).await?;
+        self.compare_counts(index).await;
         self.monitors.may_be_silent(&name, false);
-        self.event("ready", &name);
+        self.event(events::READY, &name);
         Ok(())
     }
 
@@ -203,6 +208,7 @@ impl Stage<'_> {
     /// Asks it to stop and waits.
     pub(super) async fn stop(&mut self, index: usize) -> anyhow::Result<()> {
         let limit = self.stop_limit(index);
+        self.remember_counts(index).await;
         self.monitors.sample_processes();
         let unit = self.units.get_mut(index).context("there is a component")?;
         let name = unit.name.clone();
@@ -215,7 +221,7 @@ impl Stage<'_> {
             return Ok(());
         };
         let is_container = unit.container.is_some();
-        self.event("stop", &name);
+        self.event(events::STOP, &name);
         self.monitors.may_be_silent(&name, true);
         let stopped = self
             .stopped(&mut running, &name, run.stop_signal, limit)
@@ -293,7 +299,7 @@ impl Stage<'_> {
         if has_configuration {
             self.one(Phase::Configure, index).await?;
         }
-        self.event("reconfigure", &name);
+        self.event(events::RECONFIGURE, &name);
         match &step.apply {
             Apply::HangUp => {
                 let unit = self.units.get(index).context("there is a component")?;

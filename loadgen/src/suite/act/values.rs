@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use minijinja::Value;
 
 use super::super::counter;
+use super::super::events;
+use super::super::ledger::Unknown;
 use super::super::model::Text;
 use super::super::results::Assertion;
 use super::super::stage::Stage;
@@ -21,7 +23,12 @@ impl Stage<'_> {
             let evaluated = templates.evaluate(&text.text, &context);
             let left = left_side(&text.text);
             let value = left.and_then(|left| templates.evaluate(left, &context).ok());
+            let unknown = evaluated
+                .as_ref()
+                .err()
+                .is_some_and(|it| it.is::<Unknown>());
             let assertion = Assertion {
+                unknown,
                 expression: text.text.clone(),
                 unit: left.map_or("", |left| self.result.unit_of(left)).to_owned(),
                 value: value.and_then(|value| f64::try_from(value).ok()),
@@ -34,7 +41,12 @@ impl Stage<'_> {
                     .clone()
                     .or_else(|| assertion.value.map(|it| it.to_string()));
                 let why = why.unwrap_or_default();
-                self.event("limit crossed", &format!("{}: {why}", assertion.expression));
+                let event = if unknown {
+                    events::LIMIT_UNKNOWN
+                } else {
+                    events::LIMIT_CROSSED
+                };
+                self.event(event, &format!("{}: {why}", assertion.expression));
             }
             self.result.assertions.push(assertion);
         }
@@ -81,11 +93,13 @@ impl Stage<'_> {
             more.push(("ledger".to_owned(), ledger.value()));
         }
         let loads = self.result.loads.iter().map(|load| {
-            let figures = load
-                .figures
-                .iter()
-                .map(|(name, value)| (name.clone(), *value));
-            (load.label.clone(), Value::from_pairs(figures))
+            let value = match &load.unknown {
+                Some(why) => {
+                    Unknown::new(format!("load.{}", load.label), None, why.clone()).value()
+                }
+                None => Value::from_pairs(load.figures.clone()),
+            };
+            (load.label.clone(), value)
         });
         more.push(("load".to_owned(), Value::from_pairs(loads)));
         more.push(("window".to_owned(), self.windows()));

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::super::ledger;
-use super::super::model::{Action, Component, Configuration, Place, Step, Text};
+use super::super::model::{Action, Component, Configuration, Deployment, Place, Step, Text};
 use super::super::variables::{BUILT_IN, RESULTS};
 use super::super::walk::{self, Form};
-use super::{Checker, template_file};
-use crate::document::nearest;
+use super::{Checker, template_file, unknown};
 
 impl Checker<'_> {
     /// Everything about names.
@@ -24,24 +23,46 @@ impl Checker<'_> {
         self.set_in_steps(&mut used);
         self.variables(&used);
         self.components_twice();
+        self.folders();
     }
 
     fn names_in(&mut self, text: &Text, form: Form, used: &mut BTreeSet<String>) {
         let names = match form {
             Form::Condition | Form::Expression => self.templates.names_of_expression(&text.text),
-            Form::Template | Form::Duration | Form::Whole | Form::Summary => {
-                self.templates.names(&text.text)
-            }
+            _ => self.templates.names(&text.text),
         };
         match names {
             Ok(names) => {
                 for name in names {
                     let results = matches!(form, Form::Expression | Form::Summary);
+                    // Half of a name such as that of load `warm-up`.
+                    if results
+                        && text.text.contains(&format!("-{name}"))
+                        && !self.is_variable(&name)
+                    {
+                        let message = format!(
+                            "there is no variable `{name}`; a name with `-` is written as in `load[\"a-b\"]`"
+                        );
+                        self.wrong(&text.place, message);
+                        continue;
+                    }
                     self.name(&text.place, &name, results, used);
                 }
             }
-            Err(flaw) => self.wrong(&text.place, flaw.message),
+            Err(flaw) if form == Form::Template => self.wrong(&text.place, flaw.message),
+            Err(flaw) => {
+                let help = operator(&text.text);
+                self.wrong(&text.place, format!("{}{help}", flaw.message));
+            }
         }
+    }
+
+    fn is_variable(&self, name: &str) -> bool {
+        let variables = self.suite.variables.iter().map(|it| it.name.as_str());
+        let dimensions = self.suite.matrix.iter().map(|it| it.name.as_str());
+        let root = name.split('.').next().unwrap_or(name);
+        let ours = BUILT_IN.into_iter().chain(RESULTS);
+        variables.chain(dimensions).chain(ours).any(|it| it == root)
     }
 
     /// A template's file is looked at as if it stood in the suite.
@@ -109,11 +130,7 @@ impl Checker<'_> {
                 self.checked.ports.insert(port.to_owned());
             }
             ("port", None) => self.wrong(place, "ports have names: `port.NAME`"),
-            ("component", Some(component)) => {
-                let known = self.suite.components.iter();
-                let known: Vec<_> = known.map(|it| it.name.text.clone()).collect();
-                self.one_of(place, "component", component, &known);
-            }
+            ("component", Some(component)) => self.of_component(place, component, parts.next()),
             ("ledger", Some(field)) if results => {
                 let known: Vec<_> = ledger::FIELDS.iter().map(|&it| it.to_owned()).collect();
                 self.one_of(place, "field of the ledger", field, &known);
@@ -126,9 +143,41 @@ impl Checker<'_> {
                 known.extend(BUILT_IN.map(str::to_owned));
                 if results {
                     known.extend(RESULTS.map(str::to_owned));
+                } else if RESULTS.contains(&root) {
+                    let message = format!(
+                        "what has been measured is not known here: `{root}` is for `that`, `until`, `steady` and `value`"
+                    );
+                    return self.wrong(place, message);
                 }
                 self.one_of(place, "variable", root, &known);
             }
+        }
+    }
+
+    /// `component.NAME`, and what of it.
+    fn of_component(&mut self, place: &Place, name: &str, what: Option<&str>) {
+        const PARTS: [&str; 4] = ["dir", "config", "address", "pid"];
+        let suite = self.suite;
+        let mut same = suite.components.iter().filter(|it| it.name.text == name);
+        let has_address = |it: &Component| matches!(it.deployment, Some(Deployment::Existing(_)));
+        match what {
+            _ if same.clone().next().is_none() => {
+                let known = suite.components.iter().map(|it| it.name.text.as_str());
+                self.wrong(place, unknown("component", name, known));
+            }
+            Some("address") if !same.any(has_address) => {
+                let message = format!(
+                    "`{name}` has no address: only what somebody else runs has one; write `127.0.0.1:{{{{ port.NAME }}}}`"
+                );
+                self.wrong(place, message);
+            }
+            Some(what) if !PARTS.contains(&what) => {
+                self.wrong(
+                    place,
+                    unknown(&format!("part of `component.{name}`"), what, PARTS),
+                );
+            }
+            _ => {}
         }
     }
 
@@ -136,12 +185,8 @@ impl Checker<'_> {
         if known.iter().any(|it| it == name) {
             return;
         }
-        let help = match nearest(name, known.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if known.is_empty() => "there is none".to_owned(),
-            None => format!("there are {}", known.join(", ")),
-        };
-        self.wrong(place, format!("there is no {what} `{name}`; {help}"));
+        let known = known.iter().map(String::as_str);
+        self.wrong(place, unknown(what, name, known));
     }
 
     /// Steps may give variables other values, not make new ones.
@@ -175,6 +220,26 @@ impl Checker<'_> {
         }
     }
 
+    /// Folders are called by these names.
+    fn folders(&mut self) {
+        let suite = self.suite;
+        let components = suite.components.iter().map(|it| &it.name);
+        let tests = suite.tests.iter().map(|it| &it.name);
+        for name in components.clone().chain(tests) {
+            if name.text.contains("{{") {
+                self.wrong(&name.place, "a name is no template");
+            }
+        }
+        for name in components.chain([&suite.name]) {
+            let is_folder =
+                !name.text.contains('/') && !["", ".", ".."].contains(&name.text.trim());
+            if !is_folder {
+                let message = format!("`{}` cannot be the name of a folder", name.text);
+                self.wrong(&name.place, message);
+            }
+        }
+    }
+
     /// The same name is for components of which each variant has one at most.
     fn components_twice(&mut self) {
         let suite = self.suite;
@@ -194,5 +259,22 @@ impl Checker<'_> {
                 self.wrong(&test.name.place, "there is another test of this name");
             }
         }
+    }
+}
+
+/// What to write in place of an operator that other languages have.
+fn operator(expression: &str) -> &'static str {
+    if expression.contains("&&") {
+        return "; write `and`";
+    }
+    if expression.contains("||") {
+        return "; write `or`";
+    }
+    let without = ["==", "<=", ">=", "!="]
+        .iter()
+        .fold(expression.to_owned(), |text, it| text.replace(it, ""));
+    match without.contains('=') {
+        true => "; equality is written `==`",
+        false => "",
     }
 }

@@ -1,21 +1,18 @@
 //! One variant of a suite: everything that will be filled in is filled in, and everything that will be started is looked for.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use clap::Parser as _;
 use minijinja::Value;
 
 use super::super::container;
 use super::super::model::{
-    Action, Component, Configuration, ConfigurationSource, Deployment, Execution, ExecutionKind,
-    FaultKind, Step, Test, Text,
+    Component, Configuration, ConfigurationSource, CounterSource, Deployment, Hooks, Monitoring,
+    Reconfigure, Test, Text,
 };
-use super::super::variables::{Scope, Variant, words};
+use super::super::variables::{Scope, Variant};
 use super::super::walk::{self, Form};
-use super::{Checker, Skipped};
-use crate::cli::{Cli, parse_duration};
-use crate::document::nearest;
+use super::programs::{RUN_FOLDER, is_of_the_run, missing_program, runs_commands_before_the_end};
+use super::{Checker, Skipped, form, script};
 
 /// Stands for every port until real ones are chosen.
 const SOME_PORT: u16 = 20_000;
@@ -42,9 +39,31 @@ impl<'s> Checker<'s> {
         for test in &suite.tests {
             let name = self.rendered(&test.name, &value).unwrap_or_default();
             if tests.is_empty() || tests.contains(&name) {
-                self.test(test, &components, &value, variant);
+                self.test(test, &components, &scope, variant);
             }
         }
+    }
+
+    /// Hooks of the suite are before and after all variants, and know no names of the matrix.
+    pub(super) fn hooks_of_suite(&mut self) {
+        let suite = self.suite;
+        let Hooks { before, after } = &suite.hooks;
+        if before.is_empty() && after.is_empty() {
+            return;
+        }
+        let scope = self.scope(&Variant::new());
+        let value = scope.value();
+        let components = self.taking_part(&value);
+        let mut texts = Vec::new();
+        let mut visit = |text: &Text, form| texts.push((text.clone(), form));
+        before
+            .iter()
+            .chain(after)
+            .for_each(|it| walk::step(it, &mut visit));
+        self.fill_in(&texts, &value);
+        script::check_hooks(self, before, &components, &scope, false);
+        let may_be_made = runs_commands_before_the_end(suite);
+        script::check_hooks(self, after, &components, &scope, may_be_made);
     }
 
     /// Everything that templates can ask for, with made-up ports and places.
@@ -54,18 +73,27 @@ impl<'s> Checker<'s> {
         let ports = ports.map(|name| (name.clone(), Value::from(SOME_PORT)));
         scope.set("port", Value::from_pairs(ports));
         for place in ["run_dir", "dir", "config"] {
-            scope.set_path(place, Path::new("/nonexistent"));
+            scope.set_path(place, Path::new(RUN_FOLDER));
         }
+        let value = scope.value();
+        let address = |component: &Component| match &component.deployment {
+            Some(Deployment::Existing(existing)) => {
+                let address = self.templates.render(&existing.address.text, &value);
+                address.unwrap_or_default()
+            }
+            _ => String::new(),
+        };
         let components = self.suite.components.iter().map(|component| {
             let parts = [
-                ("dir", Value::from("/nonexistent")),
-                ("config", Value::from("/nonexistent/config")),
-                ("address", Value::from("http://127.0.0.1:20000")),
+                ("dir", Value::from(RUN_FOLDER)),
+                ("config", Value::from(format!("{RUN_FOLDER}/config"))),
+                ("address", Value::from(address(component))),
                 ("pid", Value::from(1)),
             ];
             (component.name.text.clone(), Value::from_pairs(parts))
         });
-        scope.set("component", Value::from_pairs(components));
+        let components = Value::from_pairs(components);
+        scope.set("component", components);
         scope.set("repetition", Value::from(1));
         scope.set("test", Value::from("test"));
         scope
@@ -88,7 +116,7 @@ impl<'s> Checker<'s> {
         found
     }
 
-    fn holds(&mut self, condition: Option<&Text>, value: &Value) -> bool {
+    pub(super) fn holds(&mut self, condition: Option<&Text>, value: &Value) -> bool {
         let Some(condition) = condition else {
             return true;
         };
@@ -101,7 +129,7 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn rendered(&mut self, text: &Text, value: &Value) -> Option<String> {
+    pub(super) fn rendered(&mut self, text: &Text, value: &Value) -> Option<String> {
         match self.templates.render(&text.text, value) {
             Ok(rendered) => Some(rendered),
             Err(error) => {
@@ -119,15 +147,7 @@ impl<'s> Checker<'s> {
             let Some(rendered) = self.rendered(text, value) else {
                 continue;
             };
-            let problem = match form {
-                Form::Duration => parse_duration(&rendered).err().map(|it| it.to_string()),
-                Form::Whole => {
-                    let wrong = rendered.trim().parse::<u32>().is_err();
-                    wrong.then(|| format!("`{rendered}` is no whole number"))
-                }
-                _ => None,
-            };
-            if let Some(problem) = problem {
+            if let Some(problem) = form::problem(*form, &rendered) {
                 self.wrong(&text.place, problem);
             }
         }
@@ -162,8 +182,10 @@ impl<'s> Checker<'s> {
     }
 
     fn missing_file(&mut self, path: &Text, value: &Value) -> Option<String> {
-        let path = self.suite.folder.join(self.rendered(path, value)?);
-        (!path.exists()).then(|| format!("there is no {}", path.display()))
+        let rendered = self.rendered(path, value)?;
+        let path = self.suite.folder.join(&rendered);
+        (!path.exists() && !is_of_the_run(&rendered))
+            .then(|| format!("there is no {}", path.display()))
     }
 
     fn strategies(&mut self, component: &Component, value: &Value) {
@@ -181,6 +203,16 @@ impl<'s> Checker<'s> {
         if let Some(execution) = &component.execution {
             self.execution(execution, value);
         }
+        self.monitoring(&component.monitoring, value);
+    }
+
+    /// Commands that print counts.
+    fn monitoring(&mut self, monitoring: &Monitoring, value: &Value) {
+        for counter in &monitoring.counters {
+            if let CounterSource::Command(words) = &counter.source {
+                self.command(words, value);
+            }
+        }
     }
 
     fn configuration(&mut self, configuration: &Configuration, value: &Value) {
@@ -195,6 +227,8 @@ impl<'s> Checker<'s> {
         };
         let file = self.suite.folder.join(&rendered);
         match std::fs::read_to_string(&file) {
+            // A step makes it, or may.
+            Err(_) if is_of_the_run(&rendered) || self.suite_runs => {}
             Err(error) => {
                 let message = format!("cannot read {}: {error}", file.display());
                 self.wrong(&path.place, message);
@@ -205,17 +239,6 @@ impl<'s> Checker<'s> {
                 }
             }
             Ok(_) => {}
-        }
-    }
-
-    fn command(&mut self, words: &[Text], value: &Value) {
-        let Some(first) = words.first() else {
-            return;
-        };
-        if let Some(program) = self.rendered(first, value)
-            && let Some(problem) = missing_program(&program, &self.suite.folder)
-        {
-            self.wrong(&first.place, problem);
         }
     }
 
@@ -258,123 +281,19 @@ impl<'s> Checker<'s> {
         }
     }
 
-    /// Arguments of loadgen's own commands are read as it will read them.
-    fn execution(&mut self, execution: &Execution, value: &Value) {
-        let command = match execution.kind {
-            ExecutionKind::Otlp => "otlp",
-            ExecutionKind::Http => "http",
-            ExecutionKind::Command => return self.command(&execution.arguments, value),
-        };
-        let Some(first) = execution.arguments.first() else {
-            return;
-        };
-        let mut arguments = vec!["loadgen".to_owned(), command.to_owned()];
-        for argument in &execution.arguments {
-            let rendered = self.rendered(argument, value);
-            arguments.extend(rendered.filter(|it| !it.is_empty()));
-        }
-        if let Err(error) = Cli::try_parse_from(arguments) {
-            let words = error.to_string();
-            let words = words.lines().next().unwrap_or("").trim();
-            let words = words.trim_start_matches("error: ");
-            self.wrong(&first.place, format!("loadgen {command}: {words}"));
-        }
-    }
-
-    fn test(&mut self, test: &Test, components: &[&Component], value: &Value, variant: &Variant) {
-        if !self.holds(test.when.as_ref(), value) {
+    fn test(&mut self, test: &Test, components: &[&Component], scope: &Scope, variant: &Variant) {
+        let value = scope.value();
+        if !self.holds(test.when.as_ref(), &value) {
             return;
         }
         let mut texts = Vec::new();
         walk::test(test, &mut |text, form| texts.push((text.clone(), form)));
-        self.fill_in(&texts, value);
-        let mut steps = Vec::new();
-        walk::steps_of(test, &mut steps);
-        let mut drained = false;
-        for step in steps {
-            if !self.holds(step.when.as_ref(), value) {
-                continue;
-            }
-            self.targets(step, components, value, variant);
-            drained |= matches!(step.action, Action::Drain(_));
-            if let Action::Assert(expressions) = &step.action {
-                for expression in expressions.iter().filter(|_| !drained) {
-                    let names = self.templates.names_of_expression(&expression.text);
-                    if names.is_ok_and(|names| names.iter().any(|it| it.starts_with("ledger"))) {
-                        let message = "the ledger is made by a step `drain`, and none comes before";
-                        self.wrong(&expression.place, message);
-                    }
-                }
-            }
-        }
+        self.fill_in(&texts, &value);
+        script::check(self, test, components, scope, variant);
     }
 
-    /// Whom a step is done to must take part, and have what is asked of it.
-    fn targets(
-        &mut self,
-        step: &Step,
-        components: &[&Component],
-        value: &Value,
-        variant: &Variant,
-    ) {
-        let has = |component: &Component, what: &str| match what {
-            "deployment" => component.deployment.is_some(),
-            "execution" => component.execution.is_some(),
-            "configuration" => component.configuration.is_some(),
-            "control" => matches!(&component.deployment,
-                Some(Deployment::Process(program)) if program.run.control.is_some()),
-            _ => true,
-        };
-        let (targets, needed): (Vec<&Text>, &str) = match &step.action {
-            Action::Up(targets)
-            | Action::Down(targets)
-            | Action::Deploy(targets)
-            | Action::Start(targets)
-            | Action::Stop(targets)
-            | Action::Destroy(targets) => (targets.iter().collect(), "deployment"),
-            Action::Configure(targets) => (targets.iter().collect(), "configuration"),
-            Action::MonitorStart(targets) | Action::MonitorStop(targets) => {
-                (targets.iter().collect(), "")
-            }
-            Action::Load(load) => (vec![&load.target], "execution"),
-            Action::Reconfigure(step) => (vec![&step.target], ""),
-            Action::Fault(fault) => match fault.kind {
-                FaultKind::Proxy(_) => (vec![&fault.target], "control"),
-                _ => (vec![&fault.target], "deployment"),
-            },
-            _ => return,
-        };
-        if let Action::Reconfigure(reconfigure) = &step.action {
-            self.reconfigure_files(reconfigure, value);
-        }
-        for target in targets {
-            let Some(name) = self.rendered(target, value) else {
-                continue;
-            };
-            let found = components.iter().find(|it| it.name.text == name);
-            match found {
-                Some(component) if has(component, needed) => {}
-                Some(_) => self.wrong(&target.place, format!("`{name}` has no `{needed}`")),
-                None => {
-                    let known = components.iter().map(|it| it.name.text.as_str());
-                    let help = match nearest(&name, known.clone()) {
-                        Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("there are {}", known.collect::<Vec<_>>().join(", ")),
-                    };
-                    let of = match variant.is_empty() {
-                        true => String::new(),
-                        false => format!(" with {}", words(variant)),
-                    };
-                    self.wrong(
-                        &target.place,
-                        format!("there is no component `{name}`{of}; {help}"),
-                    );
-                }
-            }
-        }
-    }
-
-    fn reconfigure_files(&mut self, step: &super::super::model::Reconfigure, value: &Value) {
+    /// What a component has from a step on.
+    pub(super) fn strategies_of(&mut self, step: &Reconfigure, value: &Value) {
         if let Some(configuration) = &step.configuration {
             self.configuration(configuration, value);
         }
@@ -384,21 +303,8 @@ impl<'s> Checker<'s> {
         if let Some(execution) = &step.execution {
             self.execution(execution, value);
         }
+        if let Some(monitoring) = &step.monitoring {
+            self.monitoring(monitoring, value);
+        }
     }
-}
-
-/// What is wrong with a program's name, if it cannot be started.
-pub(crate) fn missing_program(program: &str, folder: &Path) -> Option<String> {
-    let is_program = |path: &Path| {
-        let metadata = std::fs::metadata(path);
-        metadata.is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
-    };
-    if program.contains('/') {
-        let path = folder.join(program);
-        let message = || format!("there is no program {}", path.display());
-        return (!is_program(&path)).then(message);
-    }
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&paths).any(|folder| is_program(&folder.join(program)));
-    (!found).then(|| format!("there is no program `{program}` on the PATH"))
 }

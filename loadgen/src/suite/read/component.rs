@@ -11,6 +11,7 @@ use super::{named_texts, on_error, pins, step};
 use crate::document::Table;
 
 pub(super) fn component(mut table: Table) -> Component {
+    let does_something = table.has("deployment") || table.has("execution");
     let component = Component {
         name: table.need("name"),
         when: table.text("when"),
@@ -29,7 +30,7 @@ pub(super) fn component(mut table: Table) -> Component {
         hooks: phase_hooks(&mut table),
         on_error: on_error(&mut table),
     };
-    if component.deployment.is_none() && component.execution.is_none() {
+    if !does_something {
         let place = table.place.clone();
         table.wrong(
             &place,
@@ -68,7 +69,12 @@ pub(super) fn configuration(mut table: Table) -> Configuration {
         table.wrong(&place, format!("one of {} is expected", SOURCES.join(", ")));
     }
     let (inline, template) = (table.text("inline"), table.text("template"));
+    let is_command = table.has("command");
     let (file, command) = (table.text("file"), table.texts("command"));
+    if is_command && command.is_empty() {
+        let place = table.place.clone();
+        table.wrong(&place, "`command` is empty");
+    }
     let configuration = Configuration {
         source: match (inline, template, file) {
             (Some(text), _, _) => ConfigurationSource::Inline(text),
@@ -91,9 +97,20 @@ pub(super) fn deployment(mut table: Table) -> Option<Deployment> {
     if given != 1 {
         let place = table.place.clone();
         table.wrong(&place, format!("one of {} is expected", KINDS.join(", ")));
+        // Whose keys the others are is not known, but whether there are such.
+        for key in KINDS.into_iter().chain(["arguments", "options", "publish"]) {
+            drop(table.take(key));
+        }
+        drop(run_options(&mut table));
+        table.finish();
         return None;
     }
+    let is_command = table.has("command");
     let command = table.texts("command");
+    if is_command && command.is_empty() {
+        let place = table.place.clone();
+        table.wrong(&place, "`command` is empty");
+    }
     let (image, address) = (table.text("image"), table.text("address"));
     let deployment = match (image, address) {
         (Some(image), _) => Deployment::Container(Box::new(Container {
@@ -169,6 +186,7 @@ pub(super) fn execution(mut table: Table) -> Option<Execution> {
     let execution = found.map(|(kind, arguments)| Execution {
         kind,
         arguments,
+        place: table.place.clone(),
         environment: named_texts(table.table("environment")),
         pin: pins(&mut table),
     });
@@ -219,27 +237,52 @@ fn counters(table: Table) -> Vec<Counter> {
 }
 
 fn counter_source(table: &mut Table) -> Option<CounterSource> {
+    const KINDS: [&str; 6] = ["url", "file", "pointer", "sql", "metric", "command"];
+    let given: Vec<_> = KINDS.iter().filter(|key| table.has(key)).copied().collect();
     let (url, file) = (table.text("url"), table.text("file"));
     let pointers = table.texts("pointer");
     let (sql, metric) = (table.text("sql"), table.text("metric"));
     let command = table.texts("command");
-    match (url, file, sql, metric) {
-        (Some(url), None, Some(sql), None) => Some(CounterSource::ClickHouse { url, sql }),
-        (Some(url), None, None, Some(metric)) => Some(CounterSource::Prometheus { url, metric }),
-        (Some(url), None, None, None) if !pointers.is_empty() => {
-            Some(CounterSource::Url { url, pointers })
-        }
-        (None, Some(file), None, None) if !pointers.is_empty() => {
-            Some(CounterSource::File { file, pointers })
-        }
-        (None, None, None, None) if !command.is_empty() => Some(CounterSource::Command(command)),
-        _ => {
+    for (key, is_empty) in [
+        ("pointer", pointers.is_empty()),
+        ("command", command.is_empty()),
+    ] {
+        if given.contains(&key) && is_empty {
             let place = table.place.clone();
-            table.wrong(
-                &place,
-                "a counter is `url` with `pointer`, `sql` or `metric`, `file` with `pointer`, or `command`",
-            );
-            None
+            table.wrong(&place, format!("`{key}` is empty"));
+            return None;
         }
     }
+    let source = match given.as_slice() {
+        ["url", "pointer"] => CounterSource::Url {
+            url: url?,
+            pointers,
+        },
+        ["file", "pointer"] => CounterSource::File {
+            file: file?,
+            pointers,
+        },
+        ["url", "sql"] => CounterSource::ClickHouse {
+            url: url?,
+            sql: sql?,
+        },
+        ["url", "metric"] => CounterSource::Prometheus {
+            url: url?,
+            metric: metric?,
+        },
+        ["command"] => CounterSource::Command(command),
+        _ => {
+            let place = table.place.clone();
+            let there = match given.as_slice() {
+                [] => "there is none of these".to_owned(),
+                given => format!("there is `{}`", given.join("`, `")),
+            };
+            table.wrong(
+                &place,
+                format!("a counter is `url` with one of `pointer`, `sql` and `metric`, `file` with `pointer`, or `command`; {there}"),
+            );
+            return None;
+        }
+    };
+    Some(source)
 }

@@ -32,7 +32,7 @@ pub(crate) fn parse(file: &str, folder: PathBuf, source: String) -> (Suite, Vec<
     let mut root = document.root();
     let includes = root.texts("include");
     let mut suite = Suite {
-        name: root.need("name").text,
+        name: root.need("name"),
         description: root.text("description").unwrap_or_default().text,
         summary: root.text("summary"),
         sources: vec![("suite".to_owned(), source)],
@@ -49,7 +49,13 @@ pub(crate) fn parse(file: &str, folder: PathBuf, source: String) -> (Suite, Vec<
         root.missing("test");
     }
     let mut mistakes = Vec::new();
+    let mut included = Vec::new();
     for text in includes {
+        if included.contains(&text.text) {
+            root.wrong(&text.place, "it is included already");
+            continue;
+        }
+        included.push(text.text.clone());
         match std::fs::read_to_string(suite.folder.join(&text.text)) {
             Ok(source) => mistakes.extend(include(&mut suite, &text.text, source)),
             Err(error) => root.wrong(&text.place, format!("cannot read {}: {error}", text.text)),
@@ -80,6 +86,11 @@ fn include(suite: &mut Suite, file: &str, source: String) -> Vec<Mistake> {
     for component in components(&mut root) {
         if !own.contains(&component.name.text) {
             suite.components.push(component);
+        }
+    }
+    for key in ["include", "name", "test"] {
+        if let Some(item) = root.take(key) {
+            item.wrong("only a suite has it; what is included has `variables` and `component`");
         }
     }
     root.finish();
@@ -147,17 +158,18 @@ fn on_error(table: &mut Table) -> OnError {
 fn variables(table: Table) -> Vec<Variable> {
     let entries = table.rest().into_iter();
     entries
-        .filter_map(|(name, place, item)| {
+        .map(|(name, place, item)| {
             let value = match item.is_table() {
-                true => with_environment(item.table()?),
+                true => item.table().and_then(with_environment),
                 false => value(item),
             };
-            Some(Variable {
+            Variable {
                 name,
-                value: value?,
+                // Told; that it is there, but without a value, would be told of everything that refers to it.
+                value: value.unwrap_or_else(|| minijinja::Value::from(1)),
                 place,
                 included: false,
-            })
+            }
         })
         .collect()
 }
@@ -181,12 +193,17 @@ fn matrix(table: Table) -> Vec<Dimension> {
     let entries = table.rest().into_iter();
     entries
         .map(|(name, place, item)| {
-            if item.is_table() {
-                item.wrong("a list of values is expected");
-            }
+            let values = match item.is_table() {
+                true => {
+                    item.wrong("a list of values is expected");
+                    // Told; that there are none would be told, too.
+                    vec![minijinja::Value::from(1)]
+                }
+                false => values(item),
+            };
             Dimension {
                 name,
-                values: values(item),
+                values,
                 place,
             }
         })

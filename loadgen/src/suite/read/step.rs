@@ -164,8 +164,16 @@ fn wait(table: &mut Table) -> Wait {
         (["load"], _) => WaitFor::Load(load.filter(|text| text.text != "all")),
         _ => {
             let place = table.place.clone();
-            table.wrong(&place, format!("one of {} is expected", KINDS.join(", ")));
-            WaitFor::Load(None)
+            let there = match given.as_slice() {
+                [] => "there is none of these".to_owned(),
+                given => format!("there is `{}`", given.join("`, `")),
+            };
+            let message = format!("one of {} is expected; {there}", KINDS.join(", "));
+            table.wrong(&place, message);
+            WaitFor::Duration(Text {
+                text: "0s".to_owned(),
+                place,
+            })
         }
     };
     Wait {
@@ -203,6 +211,15 @@ fn reconfigure(table: &mut Table) -> Reconfigure {
 fn fault(table: &mut Table) -> FaultStep {
     const KINDS: [&str; 5] = ["kill", "freeze", "thaw", "restart", "proxy"];
     let written = table.need("kind");
+    let is_proxy = written.text == "proxy";
+    for (key, is_asked) in [("faults", is_proxy), ("lasts", written.text != "thaw")] {
+        if KINDS.contains(&written.text.as_str()) && table.has(key) && !is_asked {
+            let message = format!("`{key}` means nothing to the kind `{}`", written.text);
+            if let Some(item) = table.take(key) {
+                item.wrong(message);
+            }
+        }
+    }
     let faults = table.texts("faults");
     let kind = match written.text.as_str() {
         "kill" => FaultKind::Kill,
