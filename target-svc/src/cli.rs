@@ -39,7 +39,7 @@ pub(crate) struct Args {
     pub(crate) stock: Option<u64>,
     #[command(flatten)]
     pub(crate) calls: CallArgs,
-    /// Larger request bodies are refused with 413
+    /// Larger request bodies are refused with 413, also those that are larger once they are decompressed
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     pub(crate) max_body_bytes: usize,
     /// A connection that takes longer to send a request's head, or to send another request, is closed

@@ -1,5 +1,6 @@
 //! `target-svc`: a small HTTP service instrumented with OpenTelemetry, to be put under load.
 
+mod body;
 mod cli;
 mod client;
 mod database;

@@ -12,6 +12,10 @@ pub(crate) const ABOUT: &str = "Errors are problems (RFC 9457), application/prob
      methods, too. Only what is no valid HTTP is answered with an empty body: 400, 414 for a URI that is too long, 431 for headers \
      that are too large.";
 
+/// How every body may be sent.
+pub(crate) const BODIES: &str =
+    "Bodies may be compressed, with `Content-Encoding: gzip` or `deflate`.";
+
 pub(crate) fn document(service: &str, routes: &[Route]) -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.definitions_path = "/components/schemas".into();
@@ -54,8 +58,11 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator) -> Value {
     if let Some(body) = &route.request {
         let example: Value = serde_json::from_str(body.example).expect("examples are JSON");
         let media = json!({ "schema": (body.schema)(schemas), "example": example });
-        operation["requestBody"] =
-            json!({ "required": true, "content": { "application/json": media } });
+        operation["requestBody"] = json!({
+            "description": BODIES,
+            "required": true,
+            "content": { "application/json": media },
+        });
     }
     operation
 }
@@ -73,9 +80,18 @@ fn answer(route: &Route, status: &str, about: &str, schemas: &mut SchemaGenerato
         .map(|kind| ((*kind).to_owned(), json!({ "schema": schema })));
     let mut answer =
         json!({ "description": about, "content": content.collect::<Map<String, Value>>() });
-    if status == "503" {
-        let seconds = json!({ "type": "integer", "minimum": 1 });
-        answer["headers"] = json!({ "Retry-After": { "schema": seconds } });
+    match status {
+        "415" => {
+            let about = "Where the encoding is not supported: those that are";
+            let schema = json!({ "type": "string" });
+            answer["headers"] =
+                json!({ "Accept-Encoding": { "description": about, "schema": schema } });
+        }
+        "503" => {
+            let seconds = json!({ "type": "integer", "minimum": 1 });
+            answer["headers"] = json!({ "Retry-After": { "schema": seconds } });
+        }
+        _ => {}
     }
     answer
 }

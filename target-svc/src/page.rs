@@ -6,7 +6,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use crate::openapi::ABOUT;
+use crate::openapi::{ABOUT, BODIES};
 use crate::routes::{RequestBody, Route};
 
 /// The page of a service that listens at `local`.
@@ -23,8 +23,9 @@ pub(crate) fn render(service: &str, local: SocketAddr, routes: &[Route]) -> Stri
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <link rel=\"icon\" href=\"data:,\"><title>{service}</title><style>{STYLE}</style>\n\
          <h1>{service}</h1><p>Version {}. <a href=\"/openapi.json\">OpenAPI document</a> with the schemas of all bodies; \
-         <a href=\"/metrics\">metrics</a>. {}</p>\n{sections}</html>\n",
+         <a href=\"/metrics\">metrics</a>. {} {}</p>\n{sections}</html>\n",
         env!("CARGO_PKG_VERSION"),
+        escape(BODIES),
         escape(ABOUT),
     )
 }

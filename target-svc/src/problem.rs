@@ -15,6 +15,8 @@ pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
     order_id: Option<String>,
+    /// What the body's encoding may be, where it is not that.
+    accept_encoding: Option<&'static str>,
 }
 
 /// The body of a problem.
@@ -39,7 +41,13 @@ impl Problem {
             status,
             detail: detail.into(),
             order_id: None,
+            accept_encoding: None,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// Names the order, so that it can be sent again as the same one.
@@ -49,6 +57,17 @@ impl Problem {
         }
         self.order_id = Some(id);
         self
+    }
+
+    /// A body in another content coding than those that are undone.
+    pub(crate) fn unsupported_coding(given: &str) -> Self {
+        let detail = format!(
+            "the content encoding must be `gzip` or `deflate`, or none, but it is `{given}`"
+        );
+        Self {
+            accept_encoding: Some("gzip, deflate"),
+            ..Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+        }
     }
 
     /// What may go well later.
@@ -121,6 +140,12 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             let after = HeaderValue::from_static("1");
             response.headers_mut().insert(header::RETRY_AFTER, after);
+        }
+        if let Some(codings) = self.accept_encoding {
+            let codings = HeaderValue::from_static(codings);
+            response
+                .headers_mut()
+                .insert(header::ACCEPT_ENCODING, codings);
         }
         response
     }

@@ -13,6 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::body::{NO_JSON, TOO_LARGE, UNSUPPORTED, read_json};
 use crate::observe::{Observer, observe};
 use crate::openapi;
 use crate::page;
@@ -62,11 +63,6 @@ impl RequestBody {
         }
     }
 }
-
-/// How every body is refused that is not even JSON.
-pub(crate) const NO_JSON: (&str, &str) = ("400", "The body is no JSON");
-pub(crate) const TOO_LARGE: (&str, &str) = ("413", "The body is too large");
-pub(crate) const NOT_SAID_TO_BE_JSON: (&str, &str) = ("415", "The body is not said to be JSON");
 
 impl Route {
     /// A route that answers 200 with `T` as JSON, unless it is said otherwise.
@@ -151,7 +147,7 @@ fn common(limits: Limits, scrape: Scrape) -> Vec<Route> {
                 ("200", "The sum"),
                 NO_JSON,
                 TOO_LARGE,
-                NOT_SAID_TO_BE_JSON,
+                UNSUPPORTED,
                 (
                     "422",
                     "The body is of another shape, or the vectors have no sum",
@@ -233,69 +229,4 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
         StatusCode::METHOD_NOT_ALLOWED,
         format!("{} does not answer {method}", uri.path()),
     )
-}
-
-/// `application/json`, with any parameters, in any case.
-fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let value = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|it| it.to_str().ok())
-        .unwrap_or_default();
-    let kind = value.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/json") {
-        return Ok(());
-    }
-    let given = if kind.is_empty() {
-        "none".to_owned()
-    } else {
-        format!("`{kind}`")
-    };
-    Err(Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        format!("the content type must be `application/json`, but it is {given}"),
-    ))
-}
-
-/// The whole body as a JSON object of `shape`.
-pub(crate) async fn read_json<T: serde::de::DeserializeOwned>(
-    headers: &HeaderMap,
-    body: Body,
-    limit: usize,
-    shape: &str,
-) -> Result<T, Problem> {
-    require_json(headers)?;
-    let body = read_body(body, limit).await?;
-    let is_object = body.trim_ascii_start().starts_with(b"{");
-    match serde_json::from_slice(&body) {
-        Ok(value) if is_object => Ok(value),
-        Err(error) if is_object || !error.is_data() => Err(Problem::of_json(&error, shape)),
-        // It is JSON. An array of the right values is one of them: serde would take it for a struct.
-        Ok(_) | Err(_) => Err(Problem::of_shape(shape, "it is no object")),
-    }
-}
-
-async fn read_body(body: Body, limit: usize) -> Result<axum::body::Bytes, Problem> {
-    axum::body::to_bytes(body, limit).await.map_err(|error| {
-        if is_too_large(&error) {
-            return Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the body is larger than the limit of {limit} bytes"),
-            );
-        }
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("the body could not be read: {error}"),
-        )
-    })
-}
-
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }

@@ -4,6 +4,10 @@
 
 mod support;
 
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::json;
 use support::{Client, Collector, Service, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -118,6 +122,53 @@ async fn refused_requests_say_what_is_wrong() {
         .send("POST", "/api/vector/add", &kind, r#"{"a":[],"b":[]}"#)
         .await;
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn compressed_bodies_are_taken() {
+    let collector = Collector::start().await;
+    let service = Service::start(&collector.endpoint, &["--max-body-bytes", "1000"], &[]).await;
+    let mut client = service.client().await;
+    let zeros = format!("[0{}]", ",0".repeat(999));
+    let large = format!("{{\"a\":{zeros},\"b\":{zeros}}}");
+    for (coding, body, status, detail) in [
+        ("gzip", r#"{"a":[1],"b":[2]}"#, 200, ""),
+        (
+            "gzip",
+            large.as_str(),
+            413,
+            "the decompressed body is larger than the limit of 1000 bytes",
+        ),
+        ("gzip", r#"{"a":[1]}"#, 422, "missing field `b`"),
+        (
+            "deflate",
+            r#"{"a":[1],"b":[2]}"#,
+            400,
+            "could not be decompressed",
+        ),
+        ("zstd", r#"{"a":[1],"b":[2]}"#, 415, "but it is `zstd`"),
+    ] {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(body.as_bytes()).unwrap();
+        let compressed = encoder.finish().unwrap();
+        assert!(compressed.len() < 1000);
+        let headers = [
+            ("content-type", "application/json"),
+            ("content-encoding", coding),
+        ];
+        let answer = client
+            .send_bytes("POST", "/api/vector/add", &headers, compressed.into())
+            .await;
+        assert_eq!(answer.status, status, "{coding} {body}: {}", answer.text);
+        assert!(answer.text.contains(detail), "{detail}: {}", answer.text);
+        let accepted = if coding == "zstd" {
+            "gzip, deflate"
+        } else {
+            ""
+        };
+        assert_eq!(answer.accepted, accepted, "{coding} {body}");
+    }
+    assert!(service.stop().await.success);
 }
 
 #[tokio::test]

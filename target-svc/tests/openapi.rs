@@ -150,8 +150,11 @@ async fn check_bodies(service: &mut Documented, request: &str) {
         service.check(&[(request, body, status)]).await;
     }
     let (method, path) = request.split_once(' ').unwrap();
-    let answer = service.send(method, path, &[], "{}").await;
-    assert_eq!(answer.status, 415);
+    let coded = |coding| [JSON, ("content-encoding", coding)];
+    for (headers, status) in [(&[][..], 415), (&coded("br"), 415), (&coded("gzip"), 400)] {
+        let answer = service.send(method, path, headers, "{}").await;
+        assert_eq!(answer.status, status, "{headers:?}");
+    }
 }
 
 async fn check_common_routes(service: &mut Documented) {

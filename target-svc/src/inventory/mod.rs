@@ -14,9 +14,10 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 
 use self::store::{Outcome, Product};
+use crate::body::{NO_JSON, TOO_LARGE, UNSUPPORTED, read_json};
 use crate::database::Database;
 use crate::problem::Problem;
-use crate::routes::{NO_JSON, NOT_SAID_TO_BE_JSON, RequestBody, Route, TOO_LARGE, read_json};
+use crate::routes::{RequestBody, Route};
 
 pub(crate) use self::store::{Reduction, prepare};
 
@@ -75,7 +76,7 @@ pub(crate) fn routes(service: &Arc<InventoryService>) -> Vec<Route> {
                 NO_JSON,
                 ("409", "There is not enough in stock; nothing has changed"),
                 TOO_LARGE,
-                NOT_SAID_TO_BE_JSON,
+                UNSUPPORTED,
                 (
                     "422",
                     "The body is of another shape, there is no such product, or the order's id was used otherwise",

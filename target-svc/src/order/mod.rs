@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::store::{Order, Status};
+use crate::body::{TOO_LARGE, UNSUPPORTED, read_json};
 use crate::client::{Answer, InventoryClient};
 use crate::database::Database;
 use crate::inventory::{
@@ -25,7 +26,7 @@ use crate::inventory::{
 };
 use crate::problem::{Problem, ProblemText};
 use crate::query::{NumberParameter, Query};
-use crate::routes::{NOT_SAID_TO_BE_JSON, Parameter, RequestBody, Route, TOO_LARGE, read_json};
+use crate::routes::{Parameter, RequestBody, Route};
 
 pub(crate) use self::store::prepare;
 
@@ -118,11 +119,11 @@ fn order_route(service: &Arc<OrderService>) -> Route {
             ),
             (
                 "400",
-                "The body is no JSON, or the order's id is given twice and differs",
+                "The body is no JSON or cannot be decompressed, or the order's id is given twice and differs",
             ),
             ("409", "There is not enough in stock"),
             TOO_LARGE,
-            NOT_SAID_TO_BE_JSON,
+            UNSUPPORTED,
             (
                 "422",
                 "The body is of another shape, there is no such product, or the id was used for another order",

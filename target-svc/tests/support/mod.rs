@@ -170,6 +170,8 @@ pub struct Client {
 pub struct Answer {
     pub status: u16,
     pub kind: String,
+    /// What encodings of bodies the service would take, where it says so.
+    pub accepted: String,
     pub body: Json,
     pub text: String,
 }
@@ -195,6 +197,17 @@ impl Client {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
+        let body = Bytes::from(body.to_owned());
+        self.send_bytes(method, path, headers, body).await
+    }
+
+    pub async fn send_bytes(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Answer {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -202,16 +215,14 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request
-            .body(Full::new(Bytes::from(body.to_owned())))
-            .unwrap();
+        let request = request.body(Full::new(body)).unwrap();
         let response = within(self.sender.send_request(request)).await.unwrap();
         let status = response.status().as_u16();
-        let kind = response
-            .headers()
-            .get("content-type")
-            .map_or("", |it| it.to_str().unwrap())
-            .to_owned();
+        let value = |name: &str| {
+            let value = response.headers().get(name);
+            value.map_or("", |it| it.to_str().unwrap()).to_owned()
+        };
+        let (kind, accepted) = (value("content-type"), value("accept-encoding"));
         let body = within(response.into_body().collect())
             .await
             .unwrap()
@@ -219,6 +230,7 @@ impl Client {
         Answer {
             status,
             kind,
+            accepted,
             body: serde_json::from_slice(&body).unwrap_or_default(),
             text: String::from_utf8_lossy(&body).into_owned(),
         }
