@@ -93,7 +93,7 @@ impl Lock {
             let config = tls.server_config(protocols);
             config
                 .map(|config| (tls.clone(), config))
-                .map_err(|cause| cause.of_component(&format!("{prefix}tls")))
+                .map_err(|cause| cause.below(&format!("{prefix}tls")))
         });
         tls.transpose()
     }
@@ -148,7 +148,6 @@ impl Lock {
 /// A bound socket that serves nobody yet.
 pub(crate) struct Endpoint {
     place: Place<Pages>,
-    keys: Keys,
     tls: Option<ServerTls>,
     guard: Guard,
 }
@@ -171,7 +170,14 @@ pub(crate) fn place<S: Send + Sync + 'static>(
             io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
             _ => "",
         };
-        ComponentError::new(format!("bind {endpoint}"), format!("{cause}{hint}")).at(key)
+        let error = ComponentError::new(format!("bind {endpoint}"), format!("{cause}{hint}"));
+        match endpoint {
+            // Nobody grants a capability to what is started again.
+            listen::Endpoint::Tcp { .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
+                error.at(key).permanent()
+            }
+            _ => error.at(key),
+        }
     })
 }
 
@@ -198,42 +204,29 @@ impl Keys {
     };
 }
 
-/// Binds `endpoint`, or shares the socket that is there. `owner` tells those apart that take any free port. Called on the
-/// runtime.
+/// Binds `endpoint`, or shares the socket that is there, locked by `lock`. `owner` tells those apart that take any free port.
+/// Called on the runtime.
 ///
 /// # Errors
-/// When the address is taken or not this machine's, with the endpoint's key.
+/// When the address is taken or not this machine's, or certificates cannot be used, with their keys.
 pub(crate) fn bind(
     sockets: &Sockets,
     endpoint: &listen::Endpoint,
     owner: &str,
     keys: Keys,
+    (lock, authenticators): (&Lock, &Authenticators),
 ) -> Result<Endpoint, ComponentError> {
+    let place = place(sockets, endpoint, owner, keys.endpoint);
+    let tls = lock.tls(&[b"http/1.1"], keys.prefix);
+    let (place, tls) = ComponentError::both(place, tls)?;
     Ok(Endpoint {
-        place: place(sockets, endpoint, owner, keys.endpoint)?,
-        keys,
-        tls: None,
-        guard: Guard::default(),
+        place,
+        tls,
+        guard: authenticators.guard(lock.auth.as_ref()),
     })
 }
 
 impl Endpoint {
-    /// The same, locked.
-    ///
-    /// # Errors
-    /// When certificates cannot be used.
-    pub(crate) fn locked(
-        self,
-        lock: &Lock,
-        authenticators: &Authenticators,
-    ) -> Result<Self, ComponentError> {
-        Ok(Self {
-            tls: lock.tls(&[b"http/1.1"], self.keys.prefix)?,
-            guard: authenticators.guard(lock.auth.as_ref()),
-            ..self
-        })
-    }
-
     /// Where it listens.
     pub(crate) fn address(&self) -> &str {
         self.place.address()
@@ -415,9 +408,18 @@ mod tests {
         answer(StatusCode::OK, "text/plain", path.to_owned())
     }
 
+    /// Binds `endpoint`, open to everybody.
+    fn bind_open(
+        sockets: &Sockets,
+        endpoint: &listen::Endpoint,
+    ) -> Result<Endpoint, ComponentError> {
+        let lock = (&Lock::default(), &Authenticators::default());
+        bind(sockets, endpoint, "test", Keys::PLAIN, lock)
+    }
+
     fn bind_text(text: &str) -> Result<Endpoint, ComponentError> {
         let endpoint = listen::Endpoint::parse("tcp", text).unwrap();
-        bind(&Sockets::default(), &endpoint, "test", Keys::PLAIN)
+        bind_open(&Sockets::default(), &endpoint)
     }
 
     fn start() -> (SocketAddr, Shutdown, tokio::task::JoinHandle<()>) {
@@ -512,7 +514,7 @@ mod tests {
         let sockets = Sockets::default();
         let serve = |text: &'static str| {
             let endpoint = listen::Endpoint::parse("tcp", "127.0.0.1:0").unwrap();
-            let endpoint = bind(&sockets, &endpoint, "test", Keys::PLAIN).unwrap();
+            let endpoint = bind_open(&sockets, &endpoint).unwrap();
             let address: SocketAddr = endpoint.address().parse().unwrap();
             let shutdown = Shutdown::default();
             let respond = move |_: &str| answer(StatusCode::OK, "text/plain", text);
@@ -555,8 +557,10 @@ mod tests {
                 authenticator: "test".to_owned(),
             }),
         };
-        let endpoint = bind_text("127.0.0.1:0").unwrap();
-        let endpoint = endpoint.locked(&lock, &authenticators).unwrap();
+        let sockets = Sockets::default();
+        let free = listen::Endpoint::parse("tcp", "127.0.0.1:0").unwrap();
+        let lock = (&lock, &authenticators);
+        let endpoint = bind(&sockets, &free, "test", Keys::PLAIN, lock).unwrap();
         let address = endpoint.address().parse().unwrap();
         let serving = tokio::spawn(endpoint.serve(respond, shutdown.clone()));
         let ask = async |authorization: &str| {
@@ -618,7 +622,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("admin.sock");
         let endpoint = listen::Endpoint::Unix(path.clone());
-        let endpoint = bind(&Sockets::default(), &endpoint, "test", Keys::PLAIN).unwrap();
+        let endpoint = bind_open(&Sockets::default(), &endpoint).unwrap();
         let shutdown = Shutdown::default();
         let serving = tokio::spawn(endpoint.serve(respond, shutdown.clone()));
         let mut stream = tokio::net::UnixStream::connect(path).await.unwrap();

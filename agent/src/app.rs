@@ -35,8 +35,13 @@ use crate::telemetry::{Telemetry, names};
 
 /// Everything that cannot be built at the start, each with its place in the configuration.
 #[derive(Debug, Error)]
-#[error("not everything in the configuration can be had: {}", .0.summary())]
-pub struct NotBuilt(pub Diagnostics);
+#[error("not everything in the configuration can be had: {}", .found.summary())]
+pub struct NotBuilt {
+    /// What it is.
+    pub found: Diagnostics,
+    /// Whether starting again cannot help until the configuration, or a file that it names, is another.
+    pub permanent: bool,
+}
 
 /// Runs the agent until it is told to stop, or cannot go on.
 ///
@@ -57,7 +62,14 @@ pub async fn run(
         world,
         manager.notifier.clone(),
     );
-    let mut agent = extending(&manager.notifier, START_MAX, starting).await?;
+    let mut agent = tokio::select! {
+        agent = extending(&manager.notifier, START_MAX, starting) => agent?,
+        // Nothing has been accepted yet, and what is being built may take long: a plugin's start, logs that are read.
+        name = stop(&mut signals.terminate, &mut signals.interrupt) => {
+            info!(signal = name, "stopping before everything was ready");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     // Nobody asks without a watchdog.
     let watching = match manager.watchdog {
         Some(interval) => Some(agent.watch_over(interval)?),
@@ -174,8 +186,10 @@ impl Agent {
             let (loaded, world) = (Arc::clone(&loaded), world.clone());
             beside(move || loaded.plan(held_max).build(&world)).await
         };
-        let (built, ()) = Failures::both(built, prepared)
-            .map_err(|failures| NotBuilt(failures.locate(&loaded.configuration.tree)))?;
+        let (built, ()) = Failures::both(built, prepared).map_err(|failures| NotBuilt {
+            found: failures.locate(&loaded.configuration.tree),
+            permanent: failures.are_permanent(),
+        })?;
         let mut running = built.start();
         running.drain_timeout = loaded.settings().drain_timeout;
         health.enter(Phase::Ready);
@@ -229,18 +243,29 @@ impl Agent {
                 Some(request) = self.requests.recv() => Wish::Request(request),
                 _ = status.tick() => Wish::Status,
             };
-            match wish {
-                Wish::Status => {
-                    self.look_at_sockets();
-                    self.tell(&[]);
+            tokio::select! {
+                () = self.fulfil(wish) => {}
+                // What is being built beside is dropped when it is there; until it is swapped in, everything is as it was.
+                name = stop(&mut signals.terminate, &mut signals.interrupt) => {
+                    info!(signal = name, "stopping during a reload");
+                    return None;
                 }
-                Wish::Files => drop(self.reload(false, FILES).await),
-                Wish::Hangup => drop(self.reload(false, "SIGHUP").await),
-                Wish::Request(Request { dry_run, answer }) => {
-                    let report = self.reload(dry_run, "command").await;
-                    // Whoever asked may have gone away.
-                    drop(answer.send(report));
-                }
+            }
+        }
+    }
+
+    async fn fulfil(&mut self, wish: Wish) {
+        match wish {
+            Wish::Status => {
+                self.look_at_sockets();
+                self.tell(&[]);
+            }
+            Wish::Files => drop(self.reload(false, FILES).await),
+            Wish::Hangup => drop(self.reload(false, "SIGHUP").await),
+            Wish::Request(Request { dry_run, answer }) => {
+                let report = self.reload(dry_run, "command").await;
+                // Whoever asked may have gone away.
+                drop(answer.send(report));
             }
         }
     }

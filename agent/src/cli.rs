@@ -58,7 +58,7 @@ Exit codes:
   1   it failed while running
   2   the command line is wrong
   3   `convert` only: something has no counterpart
-  78  the configuration is wrong; every problem is on standard error";
+  78  the configuration is wrong, or what is in a file that it names; every problem is on standard error";
 
 const CONFIG_HELP: &str = "\
 Values may contain `${env:NAME}`, `${env:NAME:-default}`, `${file:path}` and `${credential:NAME}` (of systemd);

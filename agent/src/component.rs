@@ -4,7 +4,8 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::future::Future;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::claim::Claim;
 use crate::config::Section;
 use crate::exporters::queue::{Pace, Queue, QueueSettings, Ticket};
 use crate::exporters::sender::SenderSettings;
+use crate::files;
 use crate::gather::Batching;
 use crate::memory::Reservation;
 use crate::net::sockets::Sockets;
@@ -88,6 +90,8 @@ pub struct ComponentError {
     pub cause: String,
     /// The key of the component's table that asked for it, dotted; empty where it is the component as a whole.
     pub key: String,
+    /// Whether it stays so until somebody changes the configuration or a file that it names: trying again cannot help.
+    pub permanent: bool,
     /// What else failed in the same attempt.
     also: Vec<ComponentError>,
 }
@@ -99,7 +103,16 @@ impl ComponentError {
             attempted: attempted.into(),
             cause: cause.to_string(),
             key: String::new(),
+            permanent: false,
             also: Vec::new(),
+        }
+    }
+
+    /// `path` could not be read. What is no text or too large stays that; a file that is not there may come.
+    pub fn unreadable(path: &Path, error: &io::Error) -> Self {
+        Self {
+            permanent: files::is_unfit(error),
+            ..Self::new(format!("read {}", path.display()), error)
         }
     }
 
@@ -108,6 +121,27 @@ impl ComponentError {
     pub fn at(mut self, key: impl Into<String>) -> Self {
         self.key = key.into();
         self
+    }
+
+    /// The same of a table whose part at `prefix` it is.
+    #[must_use]
+    pub fn below(mut self, prefix: &str) -> Self {
+        self.key = format!("{prefix}.{}", self.key);
+        self.also = self
+            .also
+            .into_iter()
+            .map(|failed| failed.below(prefix))
+            .collect();
+        self
+    }
+
+    /// The same, where trying again cannot help.
+    #[must_use]
+    pub fn permanent(self) -> Self {
+        Self {
+            permanent: true,
+            ..self
+        }
     }
 
     /// Both of two parts of a component, or everything that failed in building them.
@@ -120,6 +154,18 @@ impl ComponentError {
                 Err(failed)
             }
         }
+    }
+
+    /// All of several parts of a component, or everything that failed in building them.
+    pub fn all<T>(attempts: impl IntoIterator<Item = Result<T, Self>>) -> Result<Vec<T>, Self> {
+        let mut built = Ok(Vec::new());
+        for attempt in attempts {
+            built = Self::both(built, attempt).map(|(mut built, one)| {
+                built.push(one);
+                built
+            });
+        }
+        built
     }
 
     /// Each failure by itself.
@@ -515,8 +561,13 @@ pub trait Exporter: Send + 'static {
         pace: &Pace,
     ) -> impl Future<Output = Result<Self::Prepared, String>> + Send;
 
-    /// Makes one attempt. What parts of `prepared` were delivered, it remembers there.
-    fn send(&mut self, prepared: &mut Self::Prepared) -> impl Future<Output = Outcome> + Send;
+    /// Makes one attempt. What parts of `prepared` were delivered, it remembers there. Nobody waits for it longer than
+    /// `limit`.
+    fn send(
+        &mut self,
+        prepared: &mut Self::Prepared,
+        limit: Option<Duration>,
+    ) -> impl Future<Output = Outcome> + Send;
 
     /// Called once after the last send, as to flush and close a file.
     fn close(&mut self) -> impl Future<Output = Result<(), ComponentError>> + Send {

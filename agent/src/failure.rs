@@ -44,6 +44,11 @@ impl Failures {
         self.0.is_empty()
     }
 
+    /// Whether there is one that stays until the configuration, or a file that it names, is another.
+    pub(crate) fn are_permanent(&self) -> bool {
+        self.0.iter().any(|failure| failure.cause.permanent)
+    }
+
     /// Both of two attempts, or everything that failed in them.
     pub(crate) fn both<A, B>(a: Result<A, Self>, b: Result<B, Self>) -> Result<(A, B), Self> {
         match (a, b) {
@@ -104,6 +109,25 @@ mod tests {
             told.contains("start the plugin: `[REDACTED]` is no number"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn one_that_stays_is_enough_for_all_to_stay() {
+        let taken = || ComponentError::new("bind it", "taken");
+        let wrong = || ComponentError::new("read it", "nonsense").permanent();
+        let check = |attempts: Vec<ComponentError>, expected: bool| {
+            let count = attempts.len();
+            let all = ComponentError::all(attempts.into_iter().map(Err::<(), _>));
+            let all = all.map_err(|failed| failed.below("tls"));
+            let mut failures = Failures::default();
+            failures.note(&["receivers", "otlp"], all);
+            assert_eq!(failures.0.len(), count);
+            assert_eq!(failures.are_permanent(), expected);
+        };
+        check(vec![taken(), taken()], false);
+        check(vec![taken(), wrong(), taken()], true);
+        let built = ComponentError::all([Ok(1), Ok(2)]);
+        assert_eq!(built.unwrap(), [1, 2]);
     }
 
     #[test]

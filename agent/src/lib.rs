@@ -24,6 +24,7 @@ pub mod convert;
 pub mod exporters;
 pub mod extensions;
 pub mod failure;
+mod files;
 pub mod fingerprint;
 pub mod gather;
 pub mod health;

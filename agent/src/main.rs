@@ -2,13 +2,17 @@
 
 use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Parser;
+use tidegate::app::NotBuilt;
 use tidegate::cli::dead_letter::{self, DeadLetterCommand};
-use tidegate::cli::{self, Cli, Command, convert, plugin, schema, shell, tap, top};
+use tidegate::cli::{self, Cli, Command, EXIT_CONFIG, convert, plugin, schema, shell, tap, top};
 use tidegate::config::{ConfigSources, Diagnostics, LogEncoding, LogLevel, LogSettings};
 use tidegate::telemetry::logs::{self, Logs};
 use tidegate::{allocator, app, localdb, process, systemd};
+use tokio::runtime::Runtime;
 use tracing::{error, warn};
 
 /// The C library's, which notes who has its memory when somebody wants to know.
@@ -60,8 +64,17 @@ fn run(from: &ConfigSources) -> ExitCode {
     log_warnings(&configuration.warnings);
     process::raise_open_files();
     let work = app::run(from.clone(), configuration, logs, manager);
-    block_on(settings.encoding, work)
+    let outcome = runtime().and_then(|runtime| {
+        let outcome = runtime.block_on(work);
+        runtime.shutdown_timeout(LEFT_OVER_MAX);
+        outcome
+    });
+    conclude(settings.encoding, outcome)
 }
+
+/// What an agent that has ended has left on other threads, such as the start of a plugin or a name that is being looked up, is
+/// of no use to anybody.
+const LEFT_OVER_MAX: Duration = Duration::from_secs(1);
 
 fn dead_letters(command: DeadLetterCommand) -> ExitCode {
     match command {
@@ -106,10 +119,10 @@ fn log_errors(errors: &Diagnostics) {
 
 /// The last words are for a person, unless a program reads the log.
 fn last_words(problem: &anyhow::Error, encoding: LogEncoding) {
-    if let Some(app::NotBuilt(found)) = problem.downcast_ref() {
+    if let Some(not_built) = problem.downcast_ref::<NotBuilt>() {
         match encoding {
-            LogEncoding::Json => log_errors(found),
-            LogEncoding::Console => cli::tell(found),
+            LogEncoding::Json => log_errors(&not_built.found),
+            LogEncoding::Console => cli::tell(&not_built.found),
         }
     }
     match encoding {
@@ -118,19 +131,29 @@ fn last_words(problem: &anyhow::Error, encoding: LogEncoding) {
     }
 }
 
+fn runtime() -> anyhow::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().context("start the runtime")
+}
+
 fn block_on(
     encoding: LogEncoding,
     work: impl Future<Output = anyhow::Result<ExitCode>>,
 ) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(work),
-        Err(error) => Err(anyhow::Error::new(error).context("start the runtime")),
-    };
+    conclude(
+        encoding,
+        runtime().and_then(|runtime| runtime.block_on(work)),
+    )
+}
+
+fn conclude(encoding: LogEncoding, outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|problem| {
         last_words(&problem, encoding);
-        ExitCode::FAILURE
+        match problem.downcast_ref() {
+            Some(NotBuilt {
+                permanent: true, ..
+            }) => ExitCode::from(EXIT_CONFIG),
+            _ => ExitCode::FAILURE,
+        }
     })
 }

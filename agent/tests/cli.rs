@@ -56,6 +56,102 @@ fn a_wrong_configuration_ends_with_78_and_every_problem() {
     check(&["run", "-c", "no/such.toml"], "", 78, &[], &missing);
 }
 
+/// A service manager starts again what may come to work by itself, and only that.
+#[test]
+fn what_a_restart_cannot_mend_ends_the_start_with_78() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let file = |name: &str, content: &str| {
+        std::fs::write(folder.path().join(name), content).unwrap();
+        path(name)
+    };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("endpoint = '{}'", taken.local_addr().unwrap());
+    let free = "endpoint = '127.0.0.1:0'";
+    let base = "exporters.debug = {}\nservice.telemetry.metrics.address = '127.0.0.1:0'\nservice.extensions = [{extensions}]\n\
+                service.pipelines.logs = { receivers = ['otlp'], processors = [{processors}], exporters = ['debug'] }\n";
+    let start = |otlp: &str, more: &str, code: i32, expected: &[&str]| {
+        let listed = |kind: &str| match more.starts_with(kind) {
+            true => format!("'{}'", more.split('.').nth(1).unwrap()),
+            false => String::new(),
+        };
+        let base = base.replace("{extensions}", &listed("extensions."));
+        let base = base.replace("{processors}", &listed("processors."));
+        let config = format!("{base}{more}\n[receivers.otlp.protocols.http]\n{otlp}\n");
+        let output = tidegate(&["run", "--config", "-"], &config);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{config}\n{told}");
+        for expected in expected {
+            assert!(told.contains(expected), "{expected} not in\n{told}");
+        }
+    };
+    let secret = file("secret", "nobody knows");
+    let users = |file: &str| format!("extensions.basicauth.htpasswd.file = '{file}'");
+    let tokens = |file: &str| format!("extensions.bearertokenauth.filename = '{file}'");
+    let plugin = |file: &str| format!("processors.wasm.path = '{file}'");
+    let tls = |endpoint: &str, file: &str| {
+        format!("{endpoint}\ntls = {{ cert_file = '{file}', key_file = '{file}' }}")
+    };
+    start(
+        free,
+        &users(&secret),
+        78,
+        &["htpasswd.file: read", "line 1"],
+    );
+    start(free, &tokens(&file("empty", "")), 78, &["filename: read"]);
+    start(free, &plugin(&secret), 78, &["it is not WebAssembly"]);
+    let keys = ["http.tls.cert_file: set up", "http.tls.key_file: set up"];
+    start(&tls(free, &secret), "", 78, &keys);
+    // Somebody may let go of the port, or mount the folder.
+    start(&taken, "", 1, &["bind"]);
+    let away = path("not-mounted/file");
+    start(free, &users(&away), 1, &[&away]);
+    start(free, &tokens(&away), 1, &[&away]);
+    start(free, &plugin(&away), 1, &[&away]);
+    start(&tls(free, &away), "", 1, &keys);
+    let all = ["http.endpoint: bind", keys[0], keys[1]];
+    start(&tls(&taken, &away), "", 1, &all);
+    // As long as one of them stays, another that may go does not matter.
+    start(
+        &taken,
+        &users(&secret),
+        78,
+        &["bind", "htpasswd.file: read"],
+    );
+}
+
+#[test]
+fn a_token_for_the_agent_that_cannot_be_had_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content, problem) in [
+        ("empty", Some(""), "no token"),
+        ("away", None, "No such file"),
+    ] {
+        let path = folder.path().join(name);
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let config = folder.path().join("agent.toml");
+        let text = format!(
+            "exporters.debug = {{}}\nreceivers.otlp.protocols.http = {{}}\nextensions.bearertokenauth.filename = '{}'\n\
+             service.extensions = ['bearertokenauth']\n\
+             service.admin = {{ endpoint = '127.0.0.1:1', auth = {{ authenticator = 'bearertokenauth' }} }}\n\
+             service.pipelines.logs = {{ receivers = ['otlp'], exporters = ['debug'] }}\n",
+            path.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let expected = [
+            "the agent was not asked",
+            "extensions.bearertokenauth.filename: read ",
+            path.to_str().unwrap(),
+            problem,
+            "--token-file FILE or TIDEGATE_TOKEN",
+        ];
+        let config = config.to_str().unwrap();
+        check(&["reload", "--config", config], "", 1, &[], &expected);
+    }
+}
+
 #[test]
 fn a_wrong_command_line_ends_with_2() {
     check(&["run"], "", 2, &[], &["--config <FILE>"]);

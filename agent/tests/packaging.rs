@@ -196,7 +196,7 @@ fn units_and_the_default_configuration_agree() {
     }
     for line in [
         "Type=notify",
-        "RestartPreventExitStatus=78",
+        "RestartPreventExitStatus=2 78",
         "StateDirectory=tidegate",
         "RuntimeDirectory=tidegate",
     ] {

@@ -140,8 +140,10 @@ fn sources() -> Vec<(String, String, String)> {
 }
 
 fn is_test_file(name: &str) -> bool {
-    name.split('/')
-        .any(|part| matches!(part.trim_end_matches(".rs"), "tests" | "testing" | "oracle"))
+    name.split('/').any(|part| {
+        let part = part.trim_end_matches(".rs");
+        matches!(part, "tests" | "testing" | "oracle") || part.ends_with("_tests")
+    })
 }
 
 fn code_of(text: &str) -> String {

@@ -330,6 +330,52 @@ fn a_tap_on_what_is_not_there_says_what_there_is() {
     assert!(agent.terminate().success());
 }
 
+#[test]
+fn commands_at_a_locked_door_say_which_key_they_lack() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../agent/tests/otlp_receiver/certs"
+    );
+    std::fs::write(folder.path().join("token"), "hunter2\n").unwrap();
+    let text = config("[exporters.debug]\n", "\"debug\"")
+        + &format!(
+            "[extensions.bearertokenauth]\nfilename = 'token'\n[service]\nextensions = ['bearertokenauth']\n\
+             [service.admin]\nendpoint = '127.0.0.1:0'\nauth = {{ authenticator = 'bearertokenauth' }}\n\
+             tls = {{ cert_file = '{certificates}/server.crt', key_file = '{certificates}/server.key' }}\n"
+        );
+    std::fs::write(folder.path().join("agent.toml"), text).unwrap();
+    let mut command = Command::new(binary("tidegate"));
+    command
+        .args(["run", "--config", "agent.toml"])
+        .current_dir(folder.path());
+    let mut agent = Service::start("agent", &mut command, folder.path());
+    let address = agent.address(&["commands are taken"]).to_string();
+    agent.wait_for(&["everything is ready"]);
+    let check = |options: &[&str], code: i32, expected: &str| {
+        let mut reload = Command::new(binary("tidegate"));
+        reload
+            .args(["reload", "--endpoint", &address])
+            .args(options)
+            .env_remove("TIDEGATE_TOKEN")
+            .current_dir(folder.path());
+        let answer = reload.output().unwrap();
+        let told = String::from_utf8([answer.stdout, answer.stderr].concat()).unwrap();
+        assert_eq!(answer.status.code(), Some(code), "{options:?}: {told}");
+        assert!(told.contains(expected), "{options:?}: {told}");
+    };
+    let authority = format!("{certificates}/ca.crt");
+    let token = ["--token-file", "token"];
+    check(&token, 1, "does it speak TLS? Then --tls");
+    check(&["--tls", token[0], token[1]], 1, "; --ca-file FILE has");
+    let name = ["--ca-file", &authority, "--server-name", "elsewhere"];
+    check(&name, 1, "; --server-name NAME says");
+    check(&["--ca-file", &authority], 1, "401");
+    let all = ["--ca-file", &authority, token[0], token[1]];
+    check(&all, 0, "unchanged");
+    assert!(agent.terminate().success());
+}
+
 /// In a user namespace of its own the agent has limits of its own.
 fn reloads_at_the_limit(limit: &str, sysctl: &str) {
     let folder = tempfile::tempdir().unwrap();

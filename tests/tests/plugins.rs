@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use e2e::plugins::plugin;
-use e2e::{Agent, binary, eventually, post};
+use e2e::{Agent, Service, binary, eventually, post};
 
 /// How often a text is in a file.
 fn count(file: &Path, text: &str) -> usize {
@@ -154,6 +154,32 @@ fn what_a_filter_drops_is_in_the_ledger() {
     assert_eq!(count(&folder.path().join("out.jsonl"), "mail"), 0);
 }
 
+/// An agent of which nobody knows whether it comes up.
+fn start(folder: &Path) -> Service {
+    let mut command = Command::new(binary("tidegate"));
+    command
+        .args(["run", "--config", "agent.toml"])
+        .env("CACHE_DIRECTORY", folder.join("cache"))
+        .current_dir(folder);
+    Service::start("agent", &mut command, folder)
+}
+
+/// The plugin's answer is the same after every restart.
+#[test]
+fn a_table_that_a_plugin_refuses_ends_the_start_like_any_wrong_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(plugin("filter"), folder.path().join("plugin.wasm")).unwrap();
+    let table = "[processors.wasm.config]\nno_such_key = 'v'";
+    fs::write(folder.path().join("agent.toml"), config(table)).unwrap();
+    let mut agent = start(folder.path());
+    let status = agent.wait();
+    let told = agent.output();
+    assert_eq!(status.code(), Some(78), "{told}");
+    for expected in ["agent.toml:", "processors.wasm.config: ", "no_such_key"] {
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
 /// Logs through a plugin that does harm, and spans past it.
 fn beside(harm: &str, timeout: &str) -> String {
     config(&format!(
@@ -190,6 +216,27 @@ fn a_plugin_that_hangs_holds_no_other_pipeline_up() {
     assert_eq!(count(&folder.path().join("out.jsonl"), "\"quick\""), 50);
 }
 
+/// The time that a start may take is ten times that of a call: ten minutes here.
+#[test]
+fn a_start_that_hangs_does_not_hold_up_the_end() {
+    for hangs_at_first in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::copy(plugin("hostile"), folder.path().join("plugin.wasm")).unwrap();
+        let file = folder.path().join("agent.toml");
+        let write = |harm| fs::write(&file, beside(harm, "1m")).unwrap();
+        write(if hangs_at_first { "start" } else { "error" });
+        let mut agent = start(folder.path());
+        if !hangs_at_first {
+            agent.wait_for(&["everything is ready"]);
+            write("start");
+        }
+        agent.wait_for(&["I start for ever"]);
+        let status = agent.terminate();
+        let told = agent.output();
+        assert!(status.success() && told.contains("stopping"), "{told}");
+    }
+}
+
 #[test]
 fn harm_of_every_kind_is_named_and_accounted_for() {
     // What ends by itself has all the time it needs.
@@ -224,11 +271,40 @@ fn harm_of_every_kind_is_named_and_accounted_for() {
     }
 }
 
+#[test]
+fn what_a_plugin_says_fills_no_disk_and_passes_for_nobody_elses() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(plugin("hostile"), folder.path().join("plugin.wasm")).unwrap();
+    let mut agent = Agent::start(folder.path(), &beside("chatter", "30s"));
+    let url = format!("{}/v1/logs", agent.otlp_http());
+    for _ in 0..40 {
+        assert_eq!(send(&url, &logs(1)), 200);
+    }
+    assert_eq!(
+        metric(&mut agent, &["tidegate_plugin_calls", "outcome=\"error\""]),
+        20.0
+    );
+    assert!(agent.service().terminate().success());
+    let said = agent.service().output();
+    assert!(
+        said.contains("the plugin failed") && said.contains("plain"),
+        "{said}"
+    );
+    assert!(!said.contains("\n2026-01-01"), "{said}");
+    assert!(said.len() < 128 << 10, "{} bytes", said.len());
+}
+
 fn tidegate(folder: &Path, arguments: &[&str]) -> (bool, String) {
+    tidegate_with(folder, arguments, &[])
+}
+
+/// The same with variables of the environment.
+fn tidegate_with(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
     let output = Command::new(binary("tidegate"))
         .args(arguments)
         .env("CACHE_DIRECTORY", folder.join("cache"))
         .env_remove("CARGO_TARGET_DIR")
+        .envs(variables.iter().copied())
         .current_dir(folder)
         .output()
         .unwrap();
@@ -287,4 +363,185 @@ fn a_new_plugin_builds_at_once_and_passes_its_tests() {
     );
     let (done, text) = tidegate(&home, &["plugin", "run", wasm, input]);
     assert!(!done && text.contains("missing field `key`"), "{text}");
+    fs::write(home.join("in.json.gz"), [0x1f, 0x8b, 8, 0]).unwrap();
+    let (done, text) = tidegate(&home, &["plugin", "run", wasm, "in.json.gz"]);
+    let said = "in.json.gz: it is compressed, and is to be given to `gunzip` first";
+    assert!(!done && text.contains(said), "{text}");
+}
+
+#[test]
+fn a_plugin_is_found_where_cargo_was_told_to_put_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (done, text) = tidegate(folder.path(), &["plugin", "new", "error"]);
+    assert!(done, "{text}");
+    let home = folder.path().join("error");
+    let elsewhere = folder.path().join("elsewhere");
+    let elsewhere = elsewhere.to_str().unwrap();
+    let run = |arguments: &[&str]| {
+        let variables = [("CARGO_TARGET_DIR", elsewhere)];
+        tidegate_with(&home, arguments, &variables)
+    };
+    let (done, text) = run(&["plugin", "build"]);
+    assert!(done, "{text}");
+    let built = format!("{elsewhere}/wasm32-wasip2/release/error.wasm");
+    assert!(text.contains(&built), "{text}");
+    let (done, text) = run(&["plugin", "test"]);
+    assert!(done && text.contains("1 passed, 0 failed"), "{text}");
+    assert!(!home.join("target").exists());
+}
+
+#[test]
+fn a_name_that_cannot_be_a_crate_makes_no_project() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["self", "tidegate-plugin"] {
+        let (done, text) = tidegate(folder.path(), &["plugin", "new", name]);
+        assert!(!done && text.contains("take another one"), "{text}");
+        assert!(!folder.path().join(name).exists());
+    }
+}
+
+#[test]
+fn the_examples_do_what_their_cases_say() {
+    let cache = tempfile::tempdir().unwrap();
+    let run = |folder: &Path, command: &str, wasm: &Path| {
+        let arguments = ["plugin", command, wasm.to_str().unwrap()];
+        let variables = [("CACHE_DIRECTORY", cache.path().to_str().unwrap())];
+        tidegate_with(folder, &arguments, &variables)
+    };
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/examples");
+    let folders = fs::read_dir(examples).unwrap().map(Result::unwrap);
+    let folders: Vec<_> = folders.map(|entry| entry.path()).collect();
+    assert!(!folders.is_empty());
+    for folder in folders {
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let (done, text) = run(&folder, "test", &plugin(name));
+        assert!(done && text.contains(" passed, 0 failed"), "{name}: {text}");
+        assert!(!text.contains("0 passed"), "{name}: {text}");
+    }
+    let (done, text) = run(Path::new("."), "inspect", &plugin("sample"));
+    assert!(done && text.contains("exclusiveMinimum"), "{text}");
+}
+
+#[test]
+fn a_run_goes_on_after_a_request_that_the_plugin_failed_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let request = |body: &str| {
+        format!(
+            "{{\"resourceLogs\":[{{\"scopeLogs\":[{{\"logRecords\":[{{\"body\":{{\"stringValue\":\"{body}\"}}}}]}}]}}]}}\n"
+        )
+    };
+    let input = ["first", "second", "third"].map(request).concat();
+    fs::write(folder.path().join("in.json"), input).unwrap();
+    let wasm = plugin("hostile");
+    let wasm = wasm.to_str().unwrap();
+    // It starts anew after each failure, so that each second batch since then fails.
+    fs::write(folder.path().join("config.toml"), "harm = 'chatter'").unwrap();
+    let arguments = ["plugin", "run", wasm, "in.json", "--config", "config.toml"];
+    let (done, text) = tidegate(folder.path(), &arguments);
+    assert!(!done, "{text}");
+    for expected in [
+        "\"first\"",
+        "\"third\"",
+        "request 2 of 3 (1 log_records): ",
+        "the plugin failed on 1 of 3 requests",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(!text.contains("\"second\""), "{text}");
+    // What was left of nothing is nothing, and one signal is no reason to leave another out.
+    let spans = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"kept"}]}]}]}"#;
+    let metrics = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m"}]}]}]}"#;
+    let input = format!("{{}}\n{metrics}\n{spans}\n");
+    fs::write(folder.path().join("in.json"), input).unwrap();
+    fs::write(folder.path().join("config.toml"), "percentage = 100").unwrap();
+    let sample = plugin("sample");
+    let sample = sample.to_str().unwrap();
+    let arguments = [
+        "plugin",
+        "run",
+        sample,
+        "in.json",
+        "--config",
+        "config.toml",
+    ];
+    let (done, text) = tidegate(folder.path(), &arguments);
+    assert!(!done, "{text}");
+    for expected in [
+        "request 1 of 2 (0 metric_points): ",
+        "does not work for metrics",
+        "\"kept\"",
+        "the plugin failed on 1 of 2 requests",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[test]
+fn a_plugin_on_the_bench_gets_what_it_is_given_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("hosts.csv", "host.name,team\nweb-1,blue\n");
+    write("config.toml", "by = 'host.name'");
+    let request = r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"host.name","value":{"stringValue":"web-1"}}]},"scopeLogs":[{"logRecords":[{}]}]}]}"#;
+    write("in.json", request);
+    let wasm = plugin("enrich");
+    let wasm = wasm.to_str().unwrap();
+    let run = |given: &[&str]| {
+        let arguments = [&["plugin", "run", wasm, "in.json"], given].concat();
+        tidegate(folder.path(), &arguments)
+    };
+    let (done, text) = run(&["--config", "config.toml", "--file", "table=hosts.csv"]);
+    assert!(done && text.contains("\"blue\""), "{text}");
+    let (done, text) = run(&["--config", "config.toml"]);
+    assert!(!done && text.contains("there is no table"), "{text}");
+    let (done, text) = run(&["--config", "config.toml", "--file", "table=none.csv"]);
+    assert!(
+        !done && text.contains("read none.csv: No such file"),
+        "{text}"
+    );
+    // The same from a table as it stands in the agent's configuration, which is looked at like there.
+    let table = "files = { table = 'hosts.csv' }\n[config]\nby = 'host.name'\n";
+    write("processor.toml", table);
+    let (done, text) = run(&["--processor", "processor.toml"]);
+    assert!(done && text.contains("\"blue\""), "{text}");
+    write(
+        "wrong.toml",
+        "timeout = '0s'\nfile = { table = 'hosts.csv' }",
+    );
+    let (done, text) = run(&["--processor", "wrong.toml"]);
+    assert!(!done, "{text}");
+    for expected in [
+        "wrong.toml:1:11: error: processors.wasm.timeout: ",
+        "wrong.toml:2:1: error: processors.wasm.file: ",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    // Cases have one beside them.
+    for (name, text) in [
+        ("processor.toml", table),
+        ("hosts.input.json", request),
+        ("hosts.expected.json", "{}"),
+    ] {
+        fs::create_dir_all(folder.path().join("cases")).unwrap();
+        write(&format!("cases/{name}"), text);
+    }
+    let cases = ["plugin", "test", wasm, "--cases", "cases"];
+    let (done, text) = tidegate(folder.path(), &[&cases[..], &["--update"]].concat());
+    assert!(done, "{text}");
+    let expected = fs::read_to_string(folder.path().join("cases/hosts.expected.json")).unwrap();
+    assert!(expected.contains("\"blue\""), "{expected}");
+    let (done, text) = tidegate(folder.path(), &cases);
+    assert!(done && text.contains("1 passed, 0 failed"), "{text}");
+    let bench = [
+        "plugin",
+        "bench",
+        wasm,
+        "--input",
+        "in.json",
+        "--seconds",
+        "0.1",
+    ];
+    let given = ["--processor", "processor.toml"];
+    let (done, text) = tidegate(folder.path(), &[&bench[..], &given].concat());
+    assert!(done && text.contains("it comes out changed"), "{text}");
 }

@@ -515,9 +515,11 @@ async fn everything_that_cannot_be_had_is_told_at_once() {
         .collect();
     let expected = [
         (2, "receivers.otlp.protocols.grpc.tls.cert_file"),
+        (2, "receivers.otlp.protocols.grpc.tls.key_file"),
         (3, "receivers.otlp.protocols.http.endpoint"),
         (5, "exporters.file.path"),
         (9, "extensions.zpages.tls.cert_file"),
+        (9, "extensions.zpages.tls.key_file"),
     ];
     assert_eq!(told, expected, "{report:#?}");
     bench.stop().await;

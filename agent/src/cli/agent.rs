@@ -4,7 +4,7 @@
 use std::time::Duration;
 use std::{fmt, io};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::{BodyExt as _, Empty};
@@ -174,10 +174,17 @@ impl Link {
         match answer.await {
             Ok(answer) => Ok(answer),
             // Why the connection has ended says more: that the agent wants another certificate, say.
-            Err(error) => Err(match (&mut self.connection).await {
-                Ok(Err(cause)) => cause.into(),
-                _ => error.into(),
-            }),
+            Err(error) => {
+                let cause = match (&mut self.connection).await {
+                    Ok(Err(cause)) => cause,
+                    _ => error,
+                };
+                let hint = match cause.is_parse() && !self.key.has_tls() {
+                    true => "; does it speak TLS? Then --tls, or --ca-file FILE",
+                    false => "",
+                };
+                Err(anyhow!("{cause}{hint}"))
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What opens the agent's door for commands: credentials and certificates, from files, from the environment or from the
 //! agent's own configuration. None of them is an argument, which everybody on the host could read.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,12 +10,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
 use crate::auth::{Authenticators, Side};
-use crate::component::{ExtensionContext, Shutdown};
-use crate::config::Settings;
+use crate::component::{ComponentError, ExtensionContext, Shutdown};
+use crate::config::{KeyPath, Settings};
 use crate::net::client_tls::{ClientTlsOptions, ClientTlsSettings};
 use crate::net::listen::Endpoint;
 use crate::net::socket::Io;
@@ -123,9 +125,7 @@ impl KeyArgs {
             problems.push(format!("{key}: {problem}"));
         });
         let settings = settings.ok_or_else(|| anyhow!("{}", problems.join("; ")))?;
-        let config = settings
-            .client_config(&[b"http/1.1"])
-            .map_err(|problem| anyhow!("set up TLS: {problem}"))?;
+        let config = settings.client_config(&[b"http/1.1"])?;
         Ok(Some((Arc::new(config).into(), settings.server_name)))
     }
 }
@@ -151,8 +151,14 @@ impl Key {
             Some(name) => name.clone(),
             None => ServerName::try_from(host.to_owned())?,
         };
-        let stream = connector.connect(name, stream).await.context("TLS")?;
+        let stream = connector.connect(name, stream).await;
+        let stream = stream.map_err(|error| anyhow!("TLS: {error}{}", advice(&error)))?;
         Ok(Box::new(stream))
+    }
+
+    /// Whether it speaks TLS.
+    pub(super) fn has_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Puts the credentials into a request's headers.
@@ -160,6 +166,23 @@ impl Key {
         if let Some((name, value)) = &self.header {
             headers.insert(name.clone(), value.clone());
         }
+    }
+}
+
+/// What to do about a handshake that failed, where that is known.
+fn advice(error: &io::Error) -> &'static str {
+    let cause = error.get_ref();
+    let Some(rustls::Error::InvalidCertificate(problem)) =
+        cause.and_then(|cause| cause.downcast_ref())
+    else {
+        return "";
+    };
+    match problem {
+        CertificateError::UnknownIssuer => "; --ca-file FILE has the authority that it is from",
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "; --server-name NAME says which name it is for"
+        }
+        _ => "",
     }
 }
 
@@ -181,9 +204,31 @@ fn configured(settings: &Settings) -> anyhow::Result<Option<(HeaderName, HeaderV
     let authenticators = Authenticators::default();
     let pass = authenticators.pass(settings.admin_lock.auth());
     let context = ExtensionContext::alone(id, authenticators);
+    let built = extension
+        .build(context)
+        .map_err(|failed| not_to_be_had(id, failed))?;
     // The call itself installs it.
-    drop(extension.build(context)?.run(Shutdown::default()));
+    drop(built.run(Shutdown::default()));
     Ok(pass.header())
+}
+
+/// The agent may well run: it has what it read before.
+fn not_to_be_had(id: &str, failed: ComponentError) -> anyhow::Error {
+    let problems: Vec<_> = failed
+        .into_each()
+        .iter()
+        .map(|failed| {
+            format!(
+                "{}: {failed}",
+                KeyPath::of(&["extensions", id, &failed.key])
+            )
+        })
+        .collect();
+    anyhow!(
+        "the agent was not asked, because it wants a token, and that in its configuration cannot be had: {}. \
+         Mend that; or give the token that the agent has read before, in --token-file FILE or {TOKEN_VARIABLE}",
+        problems.join("; ")
+    )
 }
 
 fn bearer(token: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {

@@ -131,9 +131,15 @@ fn read(source: impl Read) -> Result<String, String> {
         return Err(format!("is larger than {} MiB", BYTES_MAX >> 20));
     }
     String::from_utf8(bytes).map_err(|error| {
+        let sound = error.utf8_error().valid_up_to();
+        let (before, rest) = error.as_bytes().split_at(sound);
+        let text = String::from_utf8_lossy(before);
+        let line = text.rsplit('\n').next().unwrap_or_default();
         format!(
-            "is not UTF-8 (byte {})",
-            error.utf8_error().valid_up_to() + 1
+            "is not UTF-8: line {}, column {} has the byte 0x{:02x}; save it as UTF-8",
+            text.matches('\n').count() + 1,
+            line.chars().count() + 1,
+            rest.first().copied().unwrap_or_default(),
         )
     })
 }
@@ -165,5 +171,12 @@ mod tests {
         let files = ProcessEnvironment.folder(folder.path()).unwrap().unwrap();
         let expected = ["a.toml", "b.toml"].map(|name| folder.path().join(name));
         assert_eq!(files, expected);
+    }
+
+    #[test]
+    fn a_file_that_is_not_utf8_is_told_by_its_place() {
+        let problem = read(&b"a = 1\n# caf\xc3\xa9 \xe9"[..]).unwrap_err();
+        let expected = "is not UTF-8: line 2, column 8 has the byte 0xe9; save it as UTF-8";
+        assert_eq!(problem, expected);
     }
 }

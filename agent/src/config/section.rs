@@ -92,9 +92,19 @@ impl<'a> Section<'a> {
 
     /// A section from TOML text, for tests of one component.
     pub fn from_text(path: &str, text: &str, found: &'a mut Diagnostics) -> Option<Self> {
+        Self::of_file(path, path, text, found)
+    }
+
+    /// The section at `path` that stands alone in a file whose content is `text`; what is said of it names `file`.
+    pub(crate) fn of_file(
+        file: &str,
+        path: &str,
+        text: &str,
+        found: &'a mut Diagnostics,
+    ) -> Option<Self> {
         let mut texts = Texts::default();
         let (table, errors) = {
-            let number = texts.add(path, None, text.to_owned());
+            let number = texts.add(file, None, text.to_owned());
             parse::document(number, text)
         };
         let sound = errors.is_empty();

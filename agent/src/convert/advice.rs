@@ -72,25 +72,38 @@ fn receiver(kind: &str) -> String {
 }
 
 fn processor(kind: &str) -> String {
-    let instead = match kind {
-        "tail_sampling" | "probabilistic_sampler" | "groupbytrace" => {
-            return format!("Tidegate samples nothing: let the SDKs sample, or {IN_FRONT}");
+    match kind {
+        "probabilistic_sampler" => {
+            format!("the plugin `sample` keeps whole traces with a probability: {PLUGINS}")
         }
-        "attributes" | "resource" | "transform" | "redaction" | "metricstransform" => {
-            "set attributes in the SDK (`OTEL_RESOURCE_ATTRIBUTES`), or compute them in ClickHouse, in columns of your own"
+        "tail_sampling" | "groupbytrace" => format!(
+            "Tidegate does not wait for whole traces: let the SDKs sample; or the plugin `sample`, by the trace's id: \
+             {PLUGINS}; or {IN_FRONT}"
+        ),
+        "filter" => format!(
+            "the plugin `filter` drops by name, attribute, resource and severity: {PLUGINS}"
+        ),
+        "attributes" | "resource" | "transform" | "metricstransform" | "span" => format!(
+            "what it does is a plugin's work here: the plugins `set-attribute`, `rename` and `enrich`, or one of your own; \
+             {PLUGINS}"
+        ),
+        "redaction" => format!("the plugin `redact` does that: {PLUGINS}"),
+        "resourcedetection" | "k8sattributes" => format!(
+            "there is no such processor here: set attributes in the SDK (`OTEL_RESOURCE_ATTRIBUTES`), in Kubernetes from \
+             the downward API; or {IN_FRONT}"
+        ),
+        "groupbyattrs" | "cumulativetodelta" | "deltatorate" | "deltatocumulative" | "interval" => {
+            format!("there is no such processor here: compute it in ClickHouse; or {IN_FRONT}")
         }
-        "filter" => {
-            "leave out in the SDK what is not wanted, or delete it in ClickHouse by a TTL with a condition"
-        }
-        "resourcedetection" | "k8sattributes" => {
-            "set attributes in the SDK (`OTEL_RESOURCE_ATTRIBUTES`), in Kubernetes from the downward API"
-        }
-        "groupbyattrs" | "cumulativetodelta" | "deltatorate" | "deltatocumulative" | "interval"
-        | "span" => "compute it in ClickHouse",
-        _ => return format!("there is no such processor here: {IN_FRONT}"),
-    };
-    format!("there is no such processor here: {instead}; or {IN_FRONT}")
+        _ => format!(
+            "there is no such processor here: write a plugin (docs/plugins.md), or {IN_FRONT}"
+        ),
+    }
 }
+
+/// Where plugins come from.
+const PLUGINS: &str =
+    "build it from plugins/examples and name it under `[processors.wasm]`, as docs/plugins.md says";
 
 fn exporter(kind: &str) -> String {
     let behind = "or send by `otlp_grpc` to a Collector that has it";

@@ -158,6 +158,39 @@ impl<'a> Backoff<'a> {
     }
 }
 
+/// How long an attempt may take. One that ran out of time doubles it, up to [`Patience::FACTOR_MAX`] times the timeout:
+/// a destination that is only slow would else be asked for the same again and again, and each attempt that nobody waits
+/// for any more makes it slower (as RFC 6298, section 5.5, has it for retransmissions). It shrinks again when the
+/// destination needs less than half of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Patience {
+    timeout: Duration,
+    factor: u32,
+}
+
+impl Patience {
+    /// Longer than so many timeouts nobody waits: a connection that is dead and does not tell must be noticed.
+    const FACTOR_MAX: u32 = 4;
+
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { timeout, factor: 1 }
+    }
+
+    pub(super) fn limit(&self) -> Duration {
+        self.timeout.saturating_mul(self.factor)
+    }
+
+    pub(super) fn ran_out(&mut self) {
+        self.factor = (self.factor * 2).min(Self::FACTOR_MAX);
+    }
+
+    pub(super) fn sufficed(&mut self, took: Duration) {
+        if took < self.limit() / 2 {
+            self.factor = (self.factor / 2).max(1);
+        }
+    }
+}
+
 /// A number in `0..1` for jitter, from the hasher's random keys.
 pub(super) fn random_unit() -> f64 {
     use std::hash::{BuildHasher, RandomState};
@@ -190,6 +223,21 @@ mod tests {
             })
             .collect();
         assert_eq!(waits, [5.0, 7.5, 11.25, 16.875, 25.3125, 30.0, 30.0]);
+    }
+
+    #[test]
+    fn who_is_slow_is_given_time_and_who_is_not_loses_it_again() {
+        let secs = Duration::from_secs;
+        let mut patience = Patience::new(secs(5));
+        let mut limits = vec![patience.limit()];
+        for took in [None, None, None, Some(11), Some(9), Some(4), Some(1)] {
+            match took {
+                None => patience.ran_out(),
+                Some(took) => patience.sufficed(secs(took)),
+            }
+            limits.push(patience.limit());
+        }
+        assert_eq!(limits, [5, 10, 20, 20, 20, 10, 5, 5].map(secs));
     }
 
     #[test]

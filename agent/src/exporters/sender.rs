@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::dead_letter::{DeadLetterSettings, Folder};
 pub use super::queue::QueueOptions;
 use super::queue::{Queue, QueueSettings};
-use super::retry::{RetryOptions, RetrySettings};
+use super::retry::{Patience, RetryOptions, RetrySettings};
 use crate::component::{BoxFuture, ComponentError, Exporter, ExporterContext, Sender, Shutdown};
 use crate::config::Section;
 use crate::progress::{Line, Pulse};
@@ -152,6 +152,7 @@ pub fn spawn<E: Exporter>(
             metrics: Metrics::register(context, signal),
             status: context.status[signal].clone(),
             taps: context.taps.clone(),
+            patience: settings.timeout.map(Patience::new),
             begun: false,
             failing: false,
             line: line.clone(),

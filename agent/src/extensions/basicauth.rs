@@ -1,6 +1,6 @@
 //! `basicauth`: users and passwords, looked at by servers or shown by clients.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +12,7 @@ use super::authenticator;
 use crate::auth::{Passwords, Side, Users, Way};
 use crate::component::{ComponentError, ExtensionContext, ExtensionSettings, Factory, Receiver};
 use crate::config::{Section, Unsupported};
+use crate::files;
 use crate::secret::Secret;
 
 /// The `basicauth` extension.
@@ -102,16 +103,13 @@ impl Text {
         match self {
             Self::Given(text) => Ok(text.clone()),
             Self::File(path) => {
-                let text = std::fs::read_to_string(path);
-                let text = text.map_err(|error| unreadable(path, error).at(key))?;
+                let text = files::read_text(path, files::SECRETS_MAX);
+                let text =
+                    text.map_err(|error| ComponentError::unreadable(path, &error).at(key))?;
                 Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
             }
         }
     }
-}
-
-fn unreadable(path: &Path, cause: impl ToString) -> ComponentError {
-    ComponentError::new(format!("read {}", path.display()), cause)
 }
 
 impl BasicAuthOptions {
@@ -187,22 +185,29 @@ impl BasicAuthSettings {
             Self::Server { file, inline } => {
                 let mut text = String::new();
                 if let Some(path) = file {
-                    text = std::fs::read_to_string(path)
-                        .map_err(|error| unreadable(path, error).at("htpasswd.file"))?;
+                    text = files::read_text(path, files::SECRETS_MAX).map_err(|error| {
+                        ComponentError::unreadable(path, &error).at("htpasswd.file")
+                    })?;
                     text.push('\n');
                 }
                 text.push_str(inline.expose());
-                let users = Users::parse(&text).map_err(|problem| match file {
-                    Some(path) => unreadable(path, problem).at("htpasswd.file"),
-                    None => ComponentError::new("read the users", problem).at("htpasswd.inline"),
+                let users = Users::parse(&text).map_err(|problem| {
+                    let (attempted, key) = match file {
+                        Some(path) => (format!("read {}", path.display()), "htpasswd.file"),
+                        None => ("read the users".to_owned(), "htpasswd.inline"),
+                    };
+                    ComponentError::new(attempted, problem).at(key).permanent()
                 })?;
                 Ok(Way::Passwords(Passwords::new(users)))
             }
             Self::Client { username, password } => {
-                let name = username.read("client_auth.username_file")?;
-                let word = password.read("client_auth.password_file")?;
+                let name = username.read("client_auth.username_file");
+                let word = password.read("client_auth.password_file");
+                let (name, word) = ComponentError::both(name, word)?;
                 let problem = |cause: String| {
-                    ComponentError::new("use the credentials", cause).at("client_auth")
+                    ComponentError::new("use the credentials", cause)
+                        .at("client_auth")
+                        .permanent()
                 };
                 check_name(name.expose()).map_err(problem)?;
                 let text = format!("{}:{}", name.expose(), word.expose());

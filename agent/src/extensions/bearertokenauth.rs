@@ -10,6 +10,7 @@ use super::authenticator;
 use crate::auth::{Side, Tokens, Way};
 use crate::component::{ComponentError, ExtensionContext, ExtensionSettings, Factory, Receiver};
 use crate::config::Section;
+use crate::files;
 use crate::secret::Secret;
 
 /// The `bearertokenauth` extension.
@@ -125,17 +126,20 @@ impl BearerTokenAuthSettings {
         let path = match &self.source {
             Source::Given(tokens) => {
                 let tokens = self.tokens(tokens);
-                return tokens.map_err(|cause| ComponentError::new("use the tokens", cause));
+                return tokens
+                    .map_err(|cause| ComponentError::new("use the tokens", cause).permanent());
             }
             Source::File(path) => path,
         };
-        let problem = |cause: String| {
-            ComponentError::new(format!("read {}", path.display()), cause).at("filename")
-        };
-        let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
+        let text = files::read_text(path, files::SECRETS_MAX)
+            .map_err(|error| ComponentError::unreadable(path, &error).at("filename"))?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let tokens: Vec<_> = lines.map(Secret::new).collect();
-        self.tokens(&tokens).map_err(problem)
+        self.tokens(&tokens).map_err(|cause| {
+            ComponentError::new(format!("read {}", path.display()), cause)
+                .at("filename")
+                .permanent()
+        })
     }
 }
 

@@ -59,8 +59,8 @@ impl Front {
     /// Binds it, for HTTP.
     pub(super) fn bind(&self, context: &ExtensionContext) -> Result<Endpoint, ComponentError> {
         let owner = format!("extensions.{}", context.id);
-        admin::bind(&context.sockets, &self.endpoint, &owner, self.keys)?
-            .locked(&self.lock, &context.authenticators)
+        let lock = (&self.lock, &context.authenticators);
+        admin::bind(&context.sockets, &self.endpoint, &owner, self.keys, lock)
     }
 }
 

@@ -11,7 +11,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::tls::{self, Pem, TlsError, TlsVersion};
+use super::tls::{self, Pem, TlsVersion};
+use crate::component::ComponentError;
 use crate::config::Unsupported;
 use crate::secret::Secret;
 
@@ -162,24 +163,26 @@ impl ClientTlsSettings {
     /// The configuration that offers `protocols` by ALPN, most wanted first. Reads the files.
     ///
     /// # Errors
-    /// When a file cannot be read, holds no certificate or key, or key and certificate do not fit.
-    pub fn client_config(&self, protocols: &[&[u8]]) -> Result<ClientConfig, TlsError> {
+    /// When files cannot be read, hold no certificate or key, or key and certificate do not fit; with keys below `tls`.
+    pub fn client_config(&self, protocols: &[&[u8]]) -> Result<ClientConfig, ComponentError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let identity = self.identity.as_ref().map(|(certificate, key)| {
+            let chain = certificate.certificates("cert");
+            let (chain, key) = ComponentError::both(chain, key.private_key("key"))?;
+            Ok((certificate, chain, key))
+        });
+        let verifier = self.verifier(Arc::clone(&provider));
+        let (identity, verifier) = ComponentError::both(identity.transpose(), verifier)?;
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&tls::versions(self.min_version, self.max_version))
-            .map_err(|error| TlsError::versions(&error))?
+            .map_err(|error| tls::unusable(error).at("min_version"))?
             .dangerous()
-            .with_custom_certificate_verifier(self.verifier(provider)?);
-        let mut config = match &self.identity {
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match identity {
             None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let chain = certificate.certificates("cert")?;
-                builder
-                    .with_client_auth_cert(chain, key.private_key("key")?)
-                    .map_err(|error| {
-                        certificate.failed("cert", format!("cannot be used: {error}"))
-                    })?
-            }
+            Some((certificate, chain, key)) => builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| certificate.failed("cert", format!("cannot be used: {error}")))?,
         };
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(config)
@@ -188,7 +191,7 @@ impl ClientTlsSettings {
     fn verifier(
         &self,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    ) -> Result<Arc<dyn ServerCertVerifier>, ComponentError> {
         let (roots, given) = match &self.trust {
             Trust::Anybody => return Ok(Arc::new(AnyServer(provider))),
             Trust::System => (system_roots(), None),
@@ -207,10 +210,10 @@ impl ClientTlsSettings {
             .build()
             .map_err(|error| match given {
                 Some(authorities) => authorities.failed("ca", error),
-                None => TlsError {
-                    key: "ca_file".to_owned(),
-                    message: format!("the system's authorities cannot be used: {error}"),
-                },
+                None => {
+                    let cause = format!("the system's authorities cannot be used: {error}");
+                    tls::unusable(cause).at("ca_file")
+                }
             })?;
         Ok(verifier)
     }
@@ -356,7 +359,7 @@ mod tests {
     fn files_are_read_when_the_client_is_built() {
         let check = |text: &str, expected: &str| {
             let problem = resolve(text).unwrap().client_config(&[]).unwrap_err();
-            let problem = problem.to_string();
+            let problem = format!("{}: {}", problem.key, problem.cause);
             assert!(problem.starts_with(expected), "{text}: {problem}");
         };
         check(

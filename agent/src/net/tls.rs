@@ -11,9 +11,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::component::ComponentError;
+use crate::files;
 
 /// PEM text in a file or in the configuration.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,30 +43,34 @@ impl Pem {
     }
 
     /// `what` went wrong with it, which is written below `tls` as `name` with `_file` or `_pem`.
-    pub(super) fn failed(&self, name: &str, what: impl fmt::Display) -> TlsError {
-        match self {
-            Self::File(path) => TlsError {
-                key: format!("{name}_file"),
-                message: format!("{}: {what}", path.display()),
-            },
-            Self::Text(_) => TlsError {
-                key: format!("{name}_pem"),
-                message: what.to_string(),
-            },
-        }
+    pub(super) fn failed(&self, name: &str, what: impl fmt::Display) -> ComponentError {
+        let (key, cause) = match self {
+            Self::File(path) => (
+                format!("{name}_file"),
+                format!("{}: {what}", path.display()),
+            ),
+            Self::Text(_) => (format!("{name}_pem"), what.to_string()),
+        };
+        unusable(cause).at(key)
     }
 
-    fn read(&self, name: &str) -> Result<Cow<'_, [u8]>, TlsError> {
+    fn read(&self, name: &str) -> Result<Cow<'_, [u8]>, ComponentError> {
         match self {
-            Self::File(path) => std::fs::read(path)
+            Self::File(path) => files::read(path, files::SECRETS_MAX)
                 .map(Cow::from)
-                .map_err(|error| self.failed(name, error)),
+                .map_err(|error| {
+                    // It may come.
+                    let permanent = files::is_unfit(&error);
+                    let mut failed = self.failed(name, error);
+                    failed.permanent = permanent;
+                    failed
+                }),
             Self::Text(text) => Ok(Cow::from(text.as_bytes())),
         }
     }
 
     /// The first private key in it, which is written as `name`.
-    pub(super) fn private_key(&self, name: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
+    pub(super) fn private_key(&self, name: &str) -> Result<PrivateKeyDer<'static>, ComponentError> {
         PrivateKeyDer::from_pem_slice(&self.read(name)?)
             .map_err(|error| self.failed(name, format!("no private key found: {error}")))
     }
@@ -75,7 +79,7 @@ impl Pem {
     pub(super) fn certificates(
         &self,
         name: &str,
-    ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    ) -> Result<Vec<CertificateDer<'static>>, ComponentError> {
         let text = self.read(name)?;
         let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
             .collect::<Result<_, _>>()
@@ -87,7 +91,7 @@ impl Pem {
     }
 
     /// The certificates in it as authorities to trust.
-    pub(super) fn roots(&self, name: &str) -> Result<RootCertStore, TlsError> {
+    pub(super) fn roots(&self, name: &str) -> Result<RootCertStore, ComponentError> {
         let mut roots = RootCertStore::empty();
         for certificate in self.certificates(name)? {
             roots
@@ -98,29 +102,9 @@ impl Pem {
     }
 }
 
-/// Certificates, keys or versions that cannot be used.
-#[derive(Debug, Error)]
-#[error("{key}: {message}")]
-pub struct TlsError {
-    /// The key below `tls`: `cert_file`.
-    pub key: String,
-    /// What is wrong, with the path of the file if there is one.
-    pub message: String,
-}
-
-impl TlsError {
-    pub(super) fn versions(error: &rustls::Error) -> Self {
-        Self {
-            key: "min_version".to_owned(),
-            message: error.to_string(),
-        }
-    }
-
-    /// The same of a component whose `tls` is at `key`.
-    pub fn of_component(self, key: &str) -> ComponentError {
-        let key = format!("{key}.{}", self.key);
-        ComponentError::new("set up TLS", self.message).at(key)
-    }
+/// Certificates, keys or versions that cannot be used; the key is below `tls`.
+pub(super) fn unusable(cause: impl ToString) -> ComponentError {
+    ComponentError::new("set up TLS", cause).permanent()
 }
 
 /// A TLS version.
@@ -165,31 +149,33 @@ impl TlsSettings {
     /// The configuration that offers `protocols` by ALPN, most wanted first.
     ///
     /// # Errors
-    /// When a file cannot be read, holds no certificate or key, or key and certificate do not fit.
-    pub fn server_config(&self, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
+    /// When files cannot be read, hold no certificate or key, or key and certificate do not fit; with keys below `tls`.
+    pub fn server_config(&self, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, ComponentError> {
+        let chain = self.certificates.certificates("cert");
+        let key = self.key.private_key("key");
+        let roots = self.client_ca.as_ref().map(|authority| {
+            let roots = authority.roots("client_ca")?;
+            Ok((authority, roots))
+        });
+        let identity = ComponentError::both(chain, key);
+        let ((chain, key), roots) = ComponentError::both(identity, roots.transpose())?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions(self.min_version, self.max_version))
-            .map_err(|error| TlsError::versions(&error))?;
-        let builder = match &self.client_ca {
+            .map_err(|error| unusable(error).at("min_version"))?;
+        let builder = match roots {
             None => builder.with_no_client_auth(),
-            Some(authority) => {
-                let roots = authority.roots("client_ca")?;
+            Some((authority, roots)) => {
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
                     .build()
                     .map_err(|error| authority.failed("client_ca", error))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder
-            .with_single_cert(
-                self.certificates.certificates("cert")?,
-                self.key.private_key("key")?,
-            )
-            .map_err(|error| {
-                let cause = format!("the certificate cannot be used: {error}");
-                self.certificates.failed("cert", cause)
-            })?;
+        let mut config = builder.with_single_cert(chain, key).map_err(|error| {
+            let cause = format!("the certificate cannot be used: {error}");
+            self.certificates.failed("cert", cause)
+        })?;
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(Arc::new(config))
     }

@@ -271,9 +271,10 @@ impl Running {
         }
     }
 
-    /// Forgets the metrics and accounts of what has been removed, or was built and never ran. Nothing may be under
-    /// construction meanwhile. Returns whether that was all: not while something removed still drains, or another
-    /// exporter has items of a removed pipeline.
+    /// Forgets the metrics and accounts of what has been removed, or was built and never ran. The account of an exporter
+    /// that gave something up stays, or no scrape would ever see it; unless items of it are in a log on disk, which are
+    /// accepted again when it comes back. Nothing may be under construction meanwhile. Returns whether that was all: not
+    /// while something removed still drains, or another exporter has items of a removed pipeline.
     pub fn tidy(&mut self) -> bool {
         while self.retirements.try_join_next().is_some() {}
         self.departures.retain(|departure| !departure.is_over());
@@ -281,24 +282,30 @@ impl Running {
             return false;
         }
         let mut live = self.live();
-        let wanted = live.accounts.len();
+        let (mut waiting, mut forgotten) = (false, 0);
         let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut forgotten = 0;
         ledgers.retain(|account, ledger| {
-            let (_, exporter) = account;
-            let mut exporters = live.exporters.iter();
-            let is_there = exporters.any(|(id, _)| id == exporter);
-            if live.accounts.contains(account) || is_there && ledger.queued() != 0 {
-                live.accounts.insert(account.clone());
+            if live.accounts.contains(account) {
                 return true;
             }
-            forgotten += ledger.given_up();
-            false
+            let (_, exporter) = account;
+            let mut exporters = live.exporters.iter();
+            let stays = match ledger.queued() {
+                0 => ledger.given_up() > 0,
+                _ => exporters.any(|(id, _)| id == exporter),
+            };
+            if stays {
+                waiting |= ledger.queued() != 0;
+                live.accounts.insert(account.clone());
+            } else {
+                forgotten += ledger.given_up();
+            }
+            stays
         });
         drop(ledgers);
         self.given_up_before += forgotten;
         self.world.telemetry.retain(&live);
-        live.accounts.len() == wanted
+        !waiting
     }
 
     /// What runs, by the labels of its metrics.

@@ -82,7 +82,7 @@ impl Exporter for Keeper {
         Ok(payload)
     }
 
-    async fn send(&mut self, prepared: &mut Payload) -> Outcome {
+    async fn send(&mut self, prepared: &mut Payload, _: Option<Duration>) -> Outcome {
         self.permits.acquire().await.unwrap().forget();
         self.kept.lock().unwrap().push(prepared.to_bytes().to_vec());
         Outcome::Delivered

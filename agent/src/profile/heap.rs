@@ -409,7 +409,8 @@ mod tests {
     fn what_is_held_is_found_and_what_is_freed_is_gone() {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let session = start(4096);
-        drop(hold(64, 64));
+        // A thread's first interval is none. Small blocks would not do: one sample of them stands for dozens.
+        drop(hold(1, 10_000));
         let held = hold(1000, 10_000);
         let [objects, bytes, held_objects, held_bytes] = of_this_test();
         // Nearly every one is sampled; a sample stands for a little more than one.

@@ -48,8 +48,8 @@ impl Door {
             prefix: "admin.",
             endpoint: "admin.endpoint",
         };
-        let bound = admin::bind(sockets, endpoint, "service.admin", keys)?;
-        let bound = bound.locked(lock, authenticators)?;
+        let lock = (lock, authenticators);
+        let bound = admin::bind(sockets, endpoint, "service.admin", keys, lock)?;
         // Who may use a socket of the service manager is said in its unit.
         if let listen::Endpoint::Unix(path) = endpoint
             && !sockets.is_inherited(endpoint)

@@ -24,7 +24,8 @@ const HEAD: &str = "\
 
 The names that begin with `otelcol_` are the Collector's, with its labels, without `_total`, so that its dashboards work. What
 the Collector does not measure begins with `tidegate_`. The ledger accounts for every item: in each pipeline and for each
-exporter, accepted = delivered + queued + dropped, whatever happens.
+exporter, accepted = delivered + queued + dropped, whatever happens. Series of
+what was removed from the configuration end; the account of an exporter that gave something up stays until the agent stops.
 
 `{items}` stands for `spans`, `metric_points` or `log_records`: one metric for each.
 

@@ -12,6 +12,7 @@ use prometheus::{
 
 use super::figures::Figures;
 use super::names::{Kind, Spec};
+use super::pool::{self, Owner, Pool};
 use super::spans::Spans;
 use crate::signal::Signal;
 
@@ -33,6 +34,8 @@ struct Inner {
     registry: prometheus::Registry,
     /// Guards the families by full name, so that a family is registered once.
     families: Mutex<BTreeMap<String, (Family, Option<Signal>)>>,
+    /// Guards the series that processors name.
+    pools: Mutex<BTreeMap<Owner, Arc<pool::Series>>>,
     spans: Spans,
     /// Held shared while figures that belong together change, and alone while they are read.
     moment: RwLock<()>,
@@ -94,6 +97,20 @@ impl Telemetry {
         match self.family(spec, spec.name.to_owned(), false) {
             Family::Histogram(family) => family.with_label_values(labels),
             _ => unreachable!("{INVARIANT}"),
+        }
+    }
+
+    /// The series that the processor `id` names for itself in pipelines of `signal`.
+    pub fn pool(&self, id: &str, signal: Signal) -> Pool {
+        let owner = (id.to_owned(), signal);
+        let series = Arc::clone(self.pools().entry(owner.clone()).or_default());
+        Pool::new(self.clone(), owner, series)
+    }
+
+    /// Forgets a series, if it is there. Whoever still counts there counts for nobody.
+    pub(super) fn remove(&self, spec: &Spec, labels: &[&str]) {
+        if let Some((family, _)) = self.families().get(spec.name) {
+            family.remove(labels);
         }
     }
 
@@ -159,11 +176,21 @@ impl Telemetry {
                     pairs.find(|pair| pair.name() == name).map(LabelPair::value)
                 };
                 if !live.has(*signal, value_of) {
-                    family.remove(&value_of);
+                    let names = family.label_names();
+                    let values: Vec<&str> =
+                        names.iter().filter_map(|name| value_of(name)).collect();
+                    let was_there = family.remove(&values);
+                    debug_assert!(was_there, "the series was there a moment ago");
                 }
             }
         }
+        self.pools()
+            .retain(|owner, _| live.processors.contains(owner));
         drop(moment);
+    }
+
+    fn pools(&self) -> MutexGuard<'_, BTreeMap<Owner, Arc<pool::Series>>> {
+        self.0.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn families(&self) -> MutexGuard<'_, BTreeMap<String, (Family, Option<Signal>)>> {
@@ -214,7 +241,7 @@ pub struct Live {
     pub processors: BTreeSet<(String, Signal)>,
     /// Ids of exporters, and the signals that they are fed with.
     pub exporters: BTreeSet<(String, Signal)>,
-    /// Pipelines and their exporters.
+    /// Pipelines and their exporters, those included whose account is still wanted though they do not run any more.
     pub accounts: BTreeSet<(String, String)>,
 }
 
@@ -230,15 +257,12 @@ impl Live {
                 .iter()
                 .any(|(found, of)| found == id && signal.is_none_or(|signal| signal == *of)),
         };
-        let has_account = match (value_of("pipeline"), value_of("exporter")) {
-            (Some(pipeline), Some(exporter)) => {
-                let account = (pipeline.to_owned(), exporter.to_owned());
-                pipeline.starts_with('(') || self.accounts.contains(&account)
-            }
-            _ => true,
-        };
-        has_account
-            && is_among(&self.receivers, "receiver")
+        if let (Some(pipeline), Some(exporter)) = (value_of("pipeline"), value_of("exporter")) {
+            let account = (pipeline.to_owned(), exporter.to_owned());
+            return self.accounts.contains(&account)
+                || pipeline.starts_with('(') && is_among(&self.exporters, "exporter");
+        }
+        is_among(&self.receivers, "receiver")
             && is_among(&self.processors, "processor")
             && is_among(&self.exporters, "exporter")
     }
@@ -257,28 +281,30 @@ impl Family {
         series.flat_map(|mut family| family.take_metric()).collect()
     }
 
-    fn remove<'a>(&self, value_of: &impl Fn(&str) -> Option<&'a str>) {
-        let labels = match self {
+    /// In the order in which values are given.
+    fn label_names(&self) -> Vec<String> {
+        match self {
             Self::Counter(family) => label_names(family),
             Self::Gauge(family) => label_names(family),
             Self::FloatCounter(family) => label_names(family),
             Self::FloatGauge(family) => label_names(family),
             Self::Histogram(family) => label_names(family),
-        };
-        let names = labels.iter();
-        let values: Vec<&str> = names.filter_map(|name| value_of(name)).collect();
-        let removed = match self {
-            Self::Counter(family) => family.remove_label_values(&values),
-            Self::Gauge(family) => family.remove_label_values(&values),
-            Self::FloatCounter(family) => family.remove_label_values(&values),
-            Self::FloatGauge(family) => family.remove_label_values(&values),
-            Self::Histogram(family) => family.remove_label_values(&values),
-        };
-        debug_assert!(removed.is_ok(), "the series was there a moment ago");
+        }
+    }
+
+    /// Whether it was there.
+    fn remove(&self, values: &[&str]) -> bool {
+        match self {
+            Self::Counter(family) => family.remove_label_values(values),
+            Self::Gauge(family) => family.remove_label_values(values),
+            Self::FloatCounter(family) => family.remove_label_values(values),
+            Self::FloatGauge(family) => family.remove_label_values(values),
+            Self::Histogram(family) => family.remove_label_values(values),
+        }
+        .is_ok()
     }
 }
 
-/// In the order in which values are given.
 fn label_names(family: &dyn Collector) -> Vec<String> {
     let descriptions = family.desc().into_iter();
     let names = descriptions.map(
@@ -333,6 +359,8 @@ mod tests {
             ("traces", "gone"),
             ("traces/gone", "a"),
             ("(removed)", "a"),
+            ("(removed)", "gone"),
+            ("traces", "lost"),
         ] {
             let labels = [pipeline, exporter, "traces"];
             telemetry.counter(&names::LEDGER_ACCEPTED, &labels).inc();
@@ -353,7 +381,9 @@ mod tests {
             receivers: pair("kept"),
             processors: pair("batch"),
             exporters: pair("a"),
-            accounts: BTreeSet::from([("traces".to_owned(), "a".to_owned())]),
+            accounts: ["a", "lost"]
+                .map(|exporter| ("traces".to_owned(), exporter.to_owned()))
+                .into(),
         };
         telemetry.retain(&live);
         let left: Vec<_> = telemetry.figures().by_name().into_keys().collect();
@@ -363,8 +393,10 @@ mod tests {
             "tidegate_held_bytes{}",
             r#"tidegate_ledger_accepted_items{exporter="a",otel_signal="traces",pipeline="(removed)"}"#,
             r#"tidegate_ledger_accepted_items{exporter="a",otel_signal="traces",pipeline="traces"}"#,
+            r#"tidegate_ledger_accepted_items{exporter="lost",otel_signal="traces",pipeline="traces"}"#,
             r#"tidegate_ledger_queued_items{exporter="a",otel_signal="traces",pipeline="(removed)"}"#,
             r#"tidegate_ledger_queued_items{exporter="a",otel_signal="traces",pipeline="traces"}"#,
+            r#"tidegate_ledger_queued_items{exporter="lost",otel_signal="traces",pipeline="traces"}"#,
         ];
         assert_eq!(left, expected);
         let text = String::from_utf8(telemetry.encode().unwrap()).unwrap();

@@ -34,8 +34,8 @@ pub(crate) fn bind(
         prefix: "telemetry.metrics.",
         endpoint: "telemetry.metrics.address",
     };
-    let bound = admin::bind(sockets, &endpoint, "metrics", keys)?;
-    bound.locked(lock, authenticators).map(Server)
+    let lock = (lock, authenticators);
+    admin::bind(sockets, &endpoint, "metrics", keys, lock).map(Server)
 }
 
 impl Server {

@@ -298,9 +298,9 @@ impl Log {
         state.unsettled.bytes().saturating_sub(batched)
     }
 
-    /// Has `begin` called when a group of records is about to be written; what it gives is dropped when they are. The first
-    /// one who asks is served.
-    pub fn observe_commits(&self, begin: impl Fn() -> Box<dyn Send> + Send + Sync + 'static) {
+    /// Has `begin` called when a group of records is about to be written, with whether it will be synced; what it gives is
+    /// dropped when that is done, before anybody is answered. The first one who asks is served.
+    pub fn observe_commits(&self, begin: impl Fn(bool) -> Box<dyn Send> + Send + Sync + 'static) {
         drop(self.0.shared.observer.set(Observer(Box::new(begin))));
     }
 

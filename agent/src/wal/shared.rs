@@ -73,8 +73,9 @@ pub(super) struct Shared {
     pub(super) observer: OnceLock<Observer>,
 }
 
-/// Called when a group of records is about to be written; what it gives is dropped when that is done.
-pub(super) struct Observer(pub(super) Box<dyn Fn() -> Box<dyn Send> + Send + Sync>);
+/// Called when a group of records is about to be written, with whether it will be synced; what it gives is dropped when
+/// that is done.
+pub(super) struct Observer(pub(super) Box<dyn Fn(bool) -> Box<dyn Send> + Send + Sync>);
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -125,24 +125,23 @@ impl Writer {
             self.active = Some(active);
             return;
         }
-        let observer = self.shared.observer.get();
-        let _observed = observer.map(|observer| (observer.0)());
-        let len = self.group.len();
         let urgent = placed.iter().any(|record| record.pending.answer.is_some());
+        let sync = urgent && self.shared.options().fsync == Fsync::Always;
+        let observer = self.shared.observer.get();
+        let observed = observer.map(|observer| (observer.0)(sync));
+        let len = self.group.len();
         let written = active.write(self.group.parts(), len);
         self.group.clear();
         if let Err(error) = written {
             self.give_up(active, start, placed, &error);
             return;
         }
-        if urgent
-            && self.shared.options().fsync == Fsync::Always
-            && let Err(error) = active.sync(self.next_seq)
-        {
+        if sync && let Err(error) = active.sync(self.next_seq) {
             let synced = active.synced;
             self.give_up(active, synced, placed, &error);
             return;
         }
+        drop(observed);
         let synced = active.synced.seq == self.next_seq;
         self.publish(&active, placed, synced);
         self.active = Some(active);

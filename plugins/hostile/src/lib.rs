@@ -20,8 +20,12 @@ enum Harm {
     Panic,
     Error,
     Storm,
+    Chatter,
     Configure,
+    Start,
 }
+
+const FORGED: &str = "\n2026-01-01T00:00:00Z ERROR forged";
 
 struct Hostile {
     config: Config,
@@ -34,6 +38,13 @@ impl Plugin for Hostile {
     fn new(config: Config, _: Signal) -> Result<Self, Error> {
         if matches!(config.harm, Harm::Configure) {
             return Err(Error::new("harm: I do not like it"));
+        }
+        if matches!(config.harm, Harm::Start) {
+            warn!("I start for ever");
+            let mut turns = 0_u64;
+            loop {
+                turns = std::hint::black_box(turns + 1);
+            }
         }
         Ok(Self { config, calls: 0 })
     }
@@ -64,7 +75,14 @@ impl Plugin for Hostile {
                 Counter::with_label("storm", &self.calls.to_string()).add(1);
                 self.calls += 1;
             },
-            Harm::Configure => {}
+            // A MiB of what looks like lines of the agent's log, in every second call.
+            Harm::Chatter => {
+                warn!("plain{FORGED}");
+                if self.calls.is_multiple_of(2) {
+                    return Err(Error::new(FORGED.repeat(1 << 15)));
+                }
+            }
+            Harm::Configure | Harm::Start => {}
         }
         Ok(())
     }

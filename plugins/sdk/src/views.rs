@@ -574,6 +574,18 @@ pub enum Number {
     Double(f64),
 }
 
+impl From<i64> for Number {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<f64> for Number {
+    fn from(value: f64) -> Self {
+        Self::Double(value)
+    }
+}
+
 mod point {
     pub(super) const START: u32 = 2;
     pub(super) const TIME: u32 = 3;
@@ -617,11 +629,11 @@ impl DataPoint<'_, '_> {
     }
 
     /// Sets its value, if it is one of a gauge or a sum.
-    pub fn set_value(&mut self, value: Number) {
+    pub fn set_value(&mut self, value: impl Into<Number>) {
         if self.0.kind != Kind::NumberPoint {
             return;
         }
-        let (number, other, bytes) = match value {
+        let (number, other, bytes) = match value.into() {
             Number::Int(value) => (point::INT, point::DOUBLE, value.to_le_bytes()),
             Number::Double(value) => (point::DOUBLE, point::INT, value.to_le_bytes()),
         };

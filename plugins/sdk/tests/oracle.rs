@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data as MetricData;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as PointValue;
 use opentelemetry_proto::tonic::metrics::v1::{
     Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram,
     HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Summary,
@@ -20,7 +21,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
 use tidegate_plugin::testing::apply;
-use tidegate_plugin::{Batch, Change, Data, Signal};
+use tidegate_plugin::{Batch, Change, Data, Number, Signal};
 
 // === Random batches ===
 
@@ -143,6 +144,11 @@ fn data() -> impl Strategy<Value = Option<MetricData>> {
         let points = points.into_iter();
         let number = |attributes: Vec<KeyValue>| NumberDataPoint {
             exemplars: exemplars(&attributes),
+            value: match attributes.len() {
+                0 => None,
+                1 => Some(PointValue::AsInt(-7)),
+                _ => Some(PointValue::AsDouble(1.5)),
+            },
             attributes,
             time_unix_nano: 5,
             ..NumberDataPoint::default()
@@ -414,6 +420,35 @@ proptest! {
                         rename(list, "a", "z");
                     }
                 }
+            }
+        }
+        prop_assert_eq!(Metrics::decode(&*output).unwrap(), expected);
+    }
+
+    #[test]
+    fn values_of_points_change(metrics in metrics()) {
+        let (output, _) = run(Signal::Metrics, &metrics.encode_to_vec(), |batch| {
+            batch.data_points(|point| match point.value() {
+                None => point.set_value(3_i64),
+                Some(Number::Int(value)) => point.set_value(value as f64),
+                Some(Number::Double(_)) => point.set_value(i64::MIN),
+            });
+        });
+        let mut expected = metrics;
+        let groups = expected.resource_metrics.iter_mut();
+        let scopes = groups.flat_map(|group| &mut group.scope_metrics);
+        for metric in scopes.flat_map(|scope| &mut scope.metrics) {
+            let points = match &mut metric.data {
+                Some(MetricData::Gauge(gauge)) => &mut gauge.data_points,
+                Some(MetricData::Sum(sum)) => &mut sum.data_points,
+                _ => continue,
+            };
+            for point in points {
+                point.value = Some(match point.value {
+                    None => PointValue::AsInt(3),
+                    Some(PointValue::AsInt(value)) => PointValue::AsDouble(value as f64),
+                    Some(PointValue::AsDouble(_)) => PointValue::AsInt(i64::MIN),
+                });
             }
         }
         prop_assert_eq!(Metrics::decode(&*output).unwrap(), expected);

@@ -217,8 +217,9 @@ async fn post(sender: &mut http1::SendRequest<Full<Bytes>>, authorization: &str)
         .body(Full::from(records()))
         .unwrap();
     let response = sender.send_request(request).await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    response.into_body().collect().await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(status, StatusCode::OK, "{}", body.escape_ascii());
 }
 
 async fn call(sender: &mut http2::SendRequest<Full<Bytes>>) {

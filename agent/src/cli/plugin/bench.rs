@@ -9,7 +9,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::print;
-use super::{batches, config, meant, read};
+use super::conditions::ConditionArgs;
+use super::{batches, meant, read};
 use crate::otlp::{Checked, check};
 use crate::processors::wasm::workbench::{Workbench, describe};
 
@@ -18,29 +19,29 @@ use crate::processors::wasm::workbench::{Workbench, describe};
 pub struct BenchArgs {
     /// The plugin; by default the one that was built here.
     plugin: Option<PathBuf>,
-    /// A TOML file with the plugin's configuration.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// A file of requests in OTLP/JSON. By default 1,000 spans of about 430 bytes with 10 attributes each.
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// How long to measure.
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
     seconds: f64,
+    #[command(flatten)]
+    conditions: ConditionArgs,
 }
 
 pub(super) fn run(args: &BenchArgs) -> Result<ExitCode, String> {
     let path = meant(args.plugin.as_deref())?;
-    let config = config(args.config.as_deref())?;
+    let conditions = args.conditions.read()?;
     let requests = match &args.input {
-        Some(input) => batches::parse_all(&read(input)?)?,
+        Some(input) => batches::parse_all(&read(input)?)
+            .map_err(|error| format!("{}: {error}", input.display()))?,
         None => vec![batches::parse(&usual())?],
     };
     let (signal, first) = requests.first().ok_or("there is nothing in the input")?;
     // The first time it may have to be compiled; what stays is how long it takes from the cache.
     let first_load = load_time(&path)?;
     let cached_load = load_time(&path)?;
-    let mut bench = Workbench::start(&path, *signal, &config)
+    let mut bench = Workbench::start(&path, *signal, &conditions)
         .map_err(|error| format!("{}: {error}", path.display()))?;
     // The first call pays for memory that is never given back.
     let made = bench.process(first)?;

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::Args;
 
 use super::super::print;
-use super::language::Language;
+use super::language::{Language, TARGET};
 
 const HELP: &str = "\
 How it is built depends on what the folder has:
@@ -23,9 +23,6 @@ pub struct BuildArgs {
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     folder: PathBuf,
 }
-
-/// What cargo builds plugins for.
-const TARGET: &str = "wasm32-wasip2";
 
 /// Where Debian's wasi-libc has its headers: a sign that it is there.
 const WASI_HEADERS: &str = "/usr/include/wasm32-wasi";

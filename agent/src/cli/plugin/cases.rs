@@ -7,14 +7,17 @@ use clap::Args;
 use serde_json::Value;
 
 use super::super::print;
-use super::{batches, config, meant, read};
+use super::conditions::ConditionArgs;
+use super::{batches, meant, read};
 use crate::processors::wasm::workbench::Workbench;
 
 const HELP: &str = "\
-A case is two files in the folder, and may have a third:
-  NAME.input.json      a request in OTLP/JSON
-  NAME.expected.json   what is to come out of it
-  NAME.config.toml     the plugin's configuration; by default config.toml of the folder";
+A case is two files in the folder, and may have more:
+  NAME.input.json       a request in OTLP/JSON
+  NAME.expected.json    what is to come out of it
+  NAME.config.toml      the plugin's configuration; by default config.toml of the folder
+  NAME.processor.toml   what stands under [processors.wasm], such as files and grants; by default processor.toml of the
+                        folder. Paths in it start from the working directory, as in the agent";
 
 /// Run the cases of a plugin: OTLP/JSON in, expected OTLP/JSON out.
 #[derive(Debug, Args)]
@@ -28,6 +31,8 @@ pub struct TestArgs {
     /// Write what comes out as what is expected.
     #[arg(long)]
     update: bool,
+    #[command(flatten)]
+    conditions: ConditionArgs,
 }
 
 const INPUT: &str = ".input.json";
@@ -46,7 +51,7 @@ pub(super) fn run(args: &TestArgs) -> Result<ExitCode, String> {
     }
     let mut failed = 0;
     for name in &names {
-        match case(&plugin, &args.cases, name, args.update) {
+        match case(&plugin, args, name) {
             Ok(None) => drop(print(&format!("ok      {name}\n"))),
             Ok(Some(difference)) => {
                 failed += 1;
@@ -69,18 +74,27 @@ pub(super) fn run(args: &TestArgs) -> Result<ExitCode, String> {
 }
 
 /// Runs a case. What is different, if something is.
-fn case(plugin: &Path, folder: &Path, name: &str, update: bool) -> Result<Option<String>, String> {
-    let own = folder.join(format!("{name}.config.toml"));
-    let shared = folder.join("config.toml");
-    let given = [own, shared].into_iter().find(|path| path.exists());
-    let config = config(given.as_deref())?;
-    let (signal, request) = batches::parse(&read(&folder.join(format!("{name}{INPUT}")))?)?;
-    let mut bench = Workbench::start(plugin, signal, &config)?;
+fn case(plugin: &Path, args: &TestArgs, name: &str) -> Result<Option<String>, String> {
+    let folder = &args.cases;
+    let given = |file: &str| {
+        let own = folder.join(format!("{name}.{file}"));
+        [own, folder.join(file)]
+            .into_iter()
+            .find(|path| path.exists())
+    };
+    let (processor, config) = (given("processor.toml"), given("config.toml"));
+    let conditions = args
+        .conditions
+        .read_beside(processor.as_deref(), config.as_deref())?;
+    let input = folder.join(format!("{name}{INPUT}"));
+    let (signal, request) =
+        batches::parse(&read(&input)?).map_err(|error| format!("{}: {error}", input.display()))?;
+    let mut bench = Workbench::start(plugin, signal, &conditions)?;
     let made = bench.process(&request)?;
     let text = batches::render(signal, made.bytes.as_deref())?;
     let came = serde_json::from_str::<Value>(&text).map_err(|error| error.to_string())?;
     let expected = folder.join(format!("{name}.expected.json"));
-    if update {
+    if args.update {
         let written = std::fs::write(&expected, format!("{came:#}\n"));
         written.map_err(|error| format!("{}: {error}", expected.display()))?;
         return Ok(None);

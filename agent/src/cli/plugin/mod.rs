@@ -4,6 +4,7 @@ mod batches;
 pub mod bench;
 pub mod build;
 pub mod cases;
+pub mod conditions;
 pub mod inspect;
 pub mod language;
 pub mod run;
@@ -13,8 +14,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
-
 use language::Language;
 
 use super::complain;
@@ -26,7 +25,8 @@ Examples:
   tidegate plugin build
   tidegate plugin test
   tidegate plugin bench --config config.toml
-  tidegate plugin run target/wasm32-wasip2/release/my_plugin.wasm --config config.toml requests.jsonl";
+  tidegate plugin run target/wasm32-wasip2/release/my_plugin.wasm --config config.toml requests.jsonl
+  tidegate plugin run enrich.wasm --config config.toml --file table=hosts.csv requests.jsonl";
 
 /// Make, build, test, measure and look at WebAssembly plugins.
 #[derive(Debug, Args)]
@@ -64,19 +64,25 @@ pub fn run(args: &PluginArgs) -> ExitCode {
     })
 }
 
-/// The table that a plugin is configured with, from a TOML file, as JSON.
-fn config(path: Option<&Path>) -> Result<String, String> {
-    let Some(path) = path else {
-        return Ok("{}".to_owned());
-    };
-    let text = read(path)?;
-    let table: Value =
-        toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(table.to_string())
+fn read(path: &Path) -> Result<String, String> {
+    let content = std::fs::read(path).map_err(|error| error.to_string());
+    let text = content.and_then(text);
+    text.map_err(|problem| format!("{}: {problem}", path.display()))
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+/// What was read, if it is text.
+fn text(content: Vec<u8>) -> Result<String, String> {
+    let tool = match content.as_slice() {
+        [0x1f, 0x8b, ..] => Some("gunzip"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("unzstd"),
+        _ => None,
+    };
+    if let Some(tool) = tool {
+        return Err(format!(
+            "it is compressed, and is to be given to `{tool}` first"
+        ));
+    }
+    String::from_utf8(content).map_err(|error| error.utf8_error().to_string())
 }
 
 /// The plugin that is meant: the one given, or the only one that was built here.

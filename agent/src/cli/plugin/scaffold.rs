@@ -51,7 +51,7 @@ const SDK: &[(&str, &str)] = sdk!(
     "views.rs" "walk.rs" "wire.rs"
 );
 
-/// The crate itself; `NAME` and `TYPE` are replaced.
+/// The crate itself; `NAME` is replaced.
 const CRATE: &[(&str, &str)] = &[
     ("Cargo.toml", include_str!("template/Cargo.toml.txt")),
     ("src/lib.rs", include_str!("template/lib.rs.txt")),
@@ -86,12 +86,7 @@ const JAVASCRIPT: &[(&str, &str)] = example!("javascript": ".gitignore" "build.j
 
 pub(super) fn new(args: &NewArgs) -> Result<ExitCode, String> {
     let name = args.name.as_str();
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) {
-        return Err(format!(
-            "`{name}` is no name: write lower case letters, digits and `-`"
-        ));
-    }
+    check_name(args.language, name)?;
     let folder = Path::new(name);
     fs::create_dir(folder).map_err(|error| format!("make the folder {name}: {error}"))?;
     for (path, text) in files(args.language, name) {
@@ -108,6 +103,46 @@ pub(super) fn new(args: &NewArgs) -> Result<ExitCode, String> {
          tidegate plugin build\n  tidegate plugin test     # the cases in tests/cases\n  tidegate plugin bench --config \
          tests/cases/config.toml\n"
     )))
+}
+
+/// Words of Rust, of all editions; a crate cannot have their names.
+const KEYWORDS: &[&str] = &[
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate",
+    "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl",
+    "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub", "ref",
+    "return", "self", "static", "struct", "super", "trait", "true", "try", "type", "typeof",
+    "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+];
+
+/// Crates that a plugin in Rust is built with: beside them there is no other of their name.
+const CRATES: &[&str] = &[
+    "alloc",
+    "core",
+    "proc-macro",
+    "serde",
+    "serde-json",
+    "std",
+    "test",
+    "tidegate-plugin",
+    "wit-bindgen",
+];
+
+/// Whether a project of this name builds.
+fn check_name(language: Language, name: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) {
+        return Err(format!(
+            "`{name}` is no name: write lower case letters, digits and `-`"
+        ));
+    }
+    let why = match language {
+        Language::Rust if KEYWORDS.contains(&name) => "is a word of Rust",
+        Language::Rust if CRATES.contains(&name) => "is a crate that plugins are built with",
+        _ => return Ok(()),
+    };
+    Err(format!(
+        "`{name}` {why}, and cannot be the name of a plugin in Rust: take another one, such as `{name}-tags`"
+    ))
 }
 
 /// The files of a project of this name.
@@ -128,10 +163,9 @@ fn files(language: Language, name: &str) -> Vec<(&'static str, String)> {
             .map(|file| of_example("javascript", file))
             .collect(),
         Language::Rust => {
-            let own = CRATE.iter().map(|(path, text)| {
-                let text = text.replace("NAME", name);
-                (*path, text.replace("TYPE", &type_name(name)))
-            });
+            let own = CRATE
+                .iter()
+                .map(|(path, text)| (*path, text.replace("NAME", name)));
             let sdk = SDK.iter().map(|(path, text)| (*path, (*text).to_owned()));
             own.chain(sdk).collect()
         }
@@ -146,16 +180,6 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
         fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
     }
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// `MyPlugin` of `my-plugin`.
-fn type_name(name: &str) -> String {
-    let words = name.split('-').map(|word| {
-        let mut letters = word.chars();
-        let first = letters.next().map(|first| first.to_ascii_uppercase());
-        first.into_iter().chain(letters).collect::<String>()
-    });
-    words.collect()
 }
 
 #[cfg(test)]
@@ -220,9 +244,28 @@ mod tests {
     }
 
     #[test]
-    fn types_are_named_after_plugins() {
-        assert_eq!(type_name("my-plugin"), "MyPlugin");
-        assert_eq!(type_name("x"), "X");
-        assert_eq!(type_name("a-2b"), "A2b");
+    fn names_that_do_not_build_are_refused() {
+        let check = |language: Language, name: &str, expected: &str| {
+            let problem = check_name(language, name).unwrap_err();
+            assert!(problem.contains(expected), "{name}: {problem}");
+        };
+        for name in ["", "Shop", "1shop", "shop_tags", "-shop", "../shop"] {
+            check(Language::C, name, "write lower case letters");
+        }
+        for name in [
+            "self",
+            "fn",
+            "async",
+            "gen",
+            "tidegate-plugin",
+            "serde",
+            "core",
+            "test",
+        ] {
+            check(Language::Rust, name, &format!("such as `{name}-tags`"));
+            assert_eq!(check_name(Language::Rust, &format!("{name}-tags")), Ok(()));
+            // The others have no crates.
+            assert_eq!(check_name(Language::C, name), Ok(()));
+        }
     }
 }

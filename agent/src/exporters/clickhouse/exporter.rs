@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -35,7 +36,7 @@ pub(super) fn build(
             sent_bytes: sent_bytes.clone(),
         })
     };
-    context.signals.iter().map(make).collect()
+    ComponentError::all(context.signals.iter().map(make))
 }
 
 fn adjusted(context: &ExporterContext, reason: &str) -> Counter {
@@ -63,7 +64,7 @@ impl Shared {
                 context.authenticators.pass(settings.auth.as_ref()),
                 Watch::new(&context.id, &context.telemetry),
             )
-            .map_err(|cause| cause.of_component("tls"))?,
+            .map_err(|cause| cause.below("tls"))?,
             encoders: Encoders::new(settings.method)
                 .map_err(|cause| ComponentError::new("set up compression", cause).at("compress"))?,
             id: context.id.clone(),
@@ -146,7 +147,7 @@ impl Exporter for ClickHouse {
         })
     }
 
-    async fn send(&mut self, prepared: &mut Prepared) -> Outcome {
+    async fn send(&mut self, prepared: &mut Prepared, _: Option<Duration>) -> Outcome {
         // Taken out one by one as they are settled: what is left after a cancelled attempt is what is missing.
         while let Some(part) = prepared.parts.last_mut() {
             let result = self

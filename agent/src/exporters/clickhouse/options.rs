@@ -52,7 +52,7 @@ pub(crate) struct Options {
     pub(crate) async_insert: bool,
     /// `exactly_once` or `at_least_once`.
     pub(crate) delivery: Delivery,
-    /// For one attempt; `0` means no limit.
+    /// For one attempt; `0` means no limit. After one that ran out of time the next has twice as long, up to four times this.
     pub(crate) timeout: HumanDuration,
     /// What to do when the server says "not now".
     pub(crate) retry_on_failure: RetryOptions,

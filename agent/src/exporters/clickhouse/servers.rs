@@ -21,8 +21,8 @@ use super::schema::{self, Known, Schema, Version, Watch};
 use super::settings::{Settings, Strategy};
 use super::token::Token;
 use crate::auth::Pass;
+use crate::component::ComponentError;
 use crate::net::client_tls::ClientTlsSettings;
-use crate::net::tls::TlsError;
 use crate::signal::Signal;
 
 /// A server that failed is tried last for this long.
@@ -66,7 +66,11 @@ impl Servers {
     ///
     /// # Errors
     /// When a certificate or key cannot be read or used.
-    pub(crate) fn new(settings: Settings, pass: Pass, watch: Watch) -> Result<Self, TlsError> {
+    pub(crate) fn new(
+        settings: Settings,
+        pass: Pass,
+        watch: Watch,
+    ) -> Result<Self, ComponentError> {
         let (connections, client) = connector(&settings.tls)?;
         let servers = settings
             .endpoints
@@ -212,7 +216,7 @@ impl Servers {
 }
 
 /// Connections for inserts, and a client without an address for everything else; clones share their connections.
-fn connector(tls: &ClientTlsSettings) -> Result<(Connections, Client), TlsError> {
+fn connector(tls: &ClientTlsSettings) -> Result<(Connections, Client), ComponentError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);

@@ -13,7 +13,7 @@ mod text;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -185,7 +185,7 @@ impl Exporter for DebugExporter {
             .map_err(|error| format!("show a batch: {error}"))
     }
 
-    async fn send(&mut self, prepared: &mut Self::Prepared) -> Outcome {
+    async fn send(&mut self, prepared: &mut Self::Prepared, _: Option<Duration>) -> Outcome {
         let Some(text) = prepared.clone() else {
             return Outcome::Delivered;
         };

@@ -129,7 +129,7 @@ impl Exporter for FileExporter {
         Ok(Some(parts))
     }
 
-    async fn send(&mut self, prepared: &mut Self::Prepared) -> Outcome {
+    async fn send(&mut self, prepared: &mut Self::Prepared, _: Option<Duration>) -> Outcome {
         let Some(parts) = prepared.take() else {
             // Attempts are not timed, so none is given up while it runs.
             return Outcome::Rejected {

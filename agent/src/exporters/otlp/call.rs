@@ -103,21 +103,30 @@ impl Channel {
         })
     }
 
-    /// Makes one call. If the future is dropped, as when time is up, its stream is reset and later calls use a new connection.
+    /// Makes one call, for which the server has `limit`. If the future is dropped, as when time is up, its stream is reset
+    /// and later calls use a new connection.
     ///
     /// # Errors
     /// What went wrong on the way: nobody knows whether the server has the message.
-    pub(super) async fn call(&self, message: &Rope) -> Result<Answer, String> {
-        if let Some(answer) = self.try_call(message).await? {
+    pub(super) async fn call(
+        &self,
+        message: &Rope,
+        limit: Option<Duration>,
+    ) -> Result<Answer, String> {
+        if let Some(answer) = self.try_call(message, limit).await? {
             return Ok(answer);
         }
         // The connection had ended before anything was sent: once more, on another.
-        let answer = self.try_call(message).await?;
+        let answer = self.try_call(message, limit).await?;
         answer.ok_or_else(|| "the server closes connections before they are used".to_owned())
     }
 
     /// Makes a call on the current connection, or a new one; `None` where that ended before anything was sent.
-    async fn try_call(&self, message: &Rope) -> Result<Option<Answer>, String> {
+    async fn try_call(
+        &self,
+        message: &Rope,
+        limit: Option<Duration>,
+    ) -> Result<Option<Answer>, String> {
         let link = self.link().await?;
         let mut doubt = Doubt {
             channel: self,
@@ -125,7 +134,7 @@ impl Channel {
             dispelled: false,
         };
         let mut sender = link.sender.clone();
-        let response = match sender.try_send_request(self.request(message)).await {
+        let response = match sender.try_send_request(self.request(message, limit)).await {
             Ok(response) => response,
             Err(error) if error.message().is_some() => return Ok(None),
             Err(error) => return Err(format!("send: {}", describe(error.error()))),
@@ -181,12 +190,17 @@ impl Channel {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn request(&self, message: &Rope) -> Request<Message> {
+    fn request(&self, message: &Rope, limit: Option<Duration>) -> Request<Message> {
         let mut request = Request::new(Message::from(message.clone()));
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.path.clone();
         *request.headers_mut() = self.headers.clone();
+        if let Some(limit) = limit {
+            request
+                .headers_mut()
+                .insert("grpc-timeout", timeout_value(limit));
+        }
         self.pass.show(request.headers_mut());
         request
     }
@@ -240,7 +254,7 @@ fn uri(settings: &GrpcSettings, signal: Signal) -> Result<Uri, http::Error> {
         .build()
 }
 
-/// The headers of every call: ours, and the user's over them.
+/// The headers of every call but for its deadline: ours, and the user's over them.
 fn headers(settings: &GrpcSettings) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(settings.headers.len() + 5);
     headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -248,9 +262,6 @@ fn headers(settings: &GrpcSettings) -> HeaderMap {
     headers.insert(USER_AGENT, super::exporter::USER_AGENT_VALUE);
     if let Some(encoding) = settings.packing.method.name() {
         headers.insert("grpc-encoding", HeaderValue::from_static(encoding));
-    }
-    if let Some(timeout) = settings.timeout {
-        headers.insert("grpc-timeout", timeout_value(timeout));
     }
     for (name, value) in &settings.headers {
         headers.insert(name.clone(), value.clone());

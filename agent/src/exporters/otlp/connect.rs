@@ -51,11 +51,13 @@ impl Connector {
                 Some(name) => name.clone(),
                 None => ServerName::try_from(place.host.clone()).map_err(|error| {
                     let attempted = format!("set up TLS for {}:{}", place.host, place.port);
-                    ComponentError::new(attempted, error).at("tls.server_name_override")
+                    ComponentError::new(attempted, error)
+                        .at("tls.server_name_override")
+                        .permanent()
                 })?,
             };
             let config = tls.client_config(&[protocol]);
-            let config = config.map_err(|cause| cause.of_component("tls"))?;
+            let config = config.map_err(|cause| cause.below("tls"))?;
             Some((TlsConnector::from(Arc::new(config)), name))
         } else {
             None

@@ -1,6 +1,7 @@
 //! The exporters: prepare a batch once, make attempts, and turn answers into outcomes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, Uri};
 
@@ -33,16 +34,15 @@ pub(super) fn build_grpc(
     let channel = |signal: &Signal| {
         let connector = Connector::new(place.clone(), &settings.tls, b"h2", opened.clone())?;
         let pass = context.authenticators.pass(settings.auth.as_ref());
-        let channel = call::Channel::new(settings, connector, pass, *signal)
-            .map_err(|cause| ComponentError::new("address gRPC calls", cause).at("endpoint"))?;
+        let channel = call::Channel::new(settings, connector, pass, *signal).map_err(|cause| {
+            ComponentError::new("address gRPC calls", cause)
+                .at("endpoint")
+                .permanent()
+        })?;
         Ok((*signal, Arc::new(channel)))
     };
     // All of them before the first worker starts.
-    let channels: Vec<_> = context
-        .signals
-        .iter()
-        .map(channel)
-        .collect::<Result<_, _>>()?;
+    let channels = ComponentError::all(context.signals.iter().map(channel))?;
     let start = |(signal, channel): (Signal, Arc<call::Channel>)| {
         let shared = Arc::new(Shared::new(context, signal, settings.packing));
         sender::spawn(context, signal, &settings.sender, || GrpcExporter {
@@ -50,7 +50,7 @@ pub(super) fn build_grpc(
             channel: Arc::clone(&channel),
         })
     };
-    channels.into_iter().map(start).collect()
+    ComponentError::all(channels.into_iter().map(start))
 }
 
 /// Builds the HTTP exporter: a queue for each signal, and consumers with a connection each.
@@ -60,11 +60,7 @@ pub(super) fn build_http(
 ) -> Result<Vec<Sender>, ComponentError> {
     let route = |signal: &Signal| Ok((*signal, Arc::new(route(settings, context, *signal)?)));
     // All of them before the first worker starts.
-    let routes: Vec<_> = context
-        .signals
-        .iter()
-        .map(route)
-        .collect::<Result<_, _>>()?;
+    let routes = ComponentError::all(context.signals.iter().map(route))?;
     let start = |(signal, route): (Signal, Arc<post::Route>)| {
         let shared = Arc::new(Shared::new(context, signal, settings.packing));
         sender::spawn(context, signal, &settings.sender, || HttpExporter {
@@ -72,7 +68,7 @@ pub(super) fn build_http(
             client: post::Client::new(Arc::clone(&route)),
         })
     };
-    routes.into_iter().map(start).collect()
+    ComponentError::all(routes.into_iter().map(start))
 }
 
 fn route(
@@ -80,8 +76,11 @@ fn route(
     context: &ExporterContext,
     signal: Signal,
 ) -> Result<post::Route, ComponentError> {
-    let problem =
-        |cause: String| ComponentError::new(format!("send {signal}"), cause).at("endpoint");
+    let problem = |cause: String| {
+        ComponentError::new(format!("send {signal}"), cause)
+            .at("endpoint")
+            .permanent()
+    };
     let endpoint = settings.endpoints[signal].as_ref().ok_or_else(|| {
         problem(format!(
             "a pipeline has {signal} for this exporter, which has neither endpoint nor {signal}_endpoint"
@@ -160,8 +159,8 @@ impl Exporter for GrpcExporter {
         self.shared.packing.pack_beside(signal, payload).await
     }
 
-    async fn send(&mut self, prepared: &mut Packed) -> Outcome {
-        let answer = match self.channel.call(&prepared.body).await {
+    async fn send(&mut self, prepared: &mut Packed, limit: Option<Duration>) -> Outcome {
+        let answer = match self.channel.call(&prepared.body, limit).await {
             Ok(answer) => answer,
             Err(cause) => return unknown(cause),
         };
@@ -196,7 +195,7 @@ impl Exporter for HttpExporter {
         self.shared.packing.pack_beside(signal, payload).await
     }
 
-    async fn send(&mut self, prepared: &mut Packed) -> Outcome {
+    async fn send(&mut self, prepared: &mut Packed, _: Option<Duration>) -> Outcome {
         let answer = match self.client.post(&prepared.body).await {
             Ok(answer) => answer,
             Err(cause) => return unknown(cause),

@@ -96,7 +96,7 @@ pub(super) struct GrpcOptions {
     pub(super) headers: BTreeMap<String, Secret>,
     /// `:authority` of every request, instead of the endpoint's.
     pub(super) authority: String,
-    /// For one attempt; `0` means no limit.
+    /// For one attempt; `0` means no limit. After one that ran out of time the next has twice as long, up to four times this.
     pub(super) timeout: HumanDuration,
     /// What to do when the far side says "not now".
     pub(super) retry_on_failure: RetryOptions,
@@ -160,7 +160,7 @@ pub(super) struct HttpOptions {
     pub(super) tls: ClientTlsOptions,
     /// Headers added to every request; they win over ours.
     pub(super) headers: BTreeMap<String, Secret>,
-    /// For one attempt; `0` means no limit.
+    /// For one attempt; `0` means no limit. After one that ran out of time the next has twice as long, up to four times this.
     pub(super) timeout: HumanDuration,
     /// A connection without a request for so long is closed; `0` means never.
     pub(super) idle_conn_timeout: HumanDuration,

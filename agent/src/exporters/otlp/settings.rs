@@ -37,8 +37,6 @@ pub(super) struct GrpcSettings {
     pub(super) packing: Packing,
     /// Pings, if any.
     pub(super) ping: Option<Ping>,
-    /// For one attempt, as the server is told.
-    pub(super) timeout: Option<Duration>,
     /// Queue, retries, timeout.
     pub(super) sender: SenderSettings,
 }
@@ -140,7 +138,6 @@ impl GrpcSettings {
                 method: method?,
                 grpc: true,
             },
-            timeout: (!options.timeout.0.is_zero()).then_some(options.timeout.0),
             sender,
         })
     }
@@ -393,7 +390,6 @@ mod tests {
         let settings = parse("endpoint = 'gw:4317'", GrpcSettings::parse).unwrap();
         assert!(settings.endpoint.place.tls);
         assert_eq!(settings.packing.method.name(), Some("gzip"));
-        assert_eq!(settings.timeout, Some(Duration::from_secs(5)));
         let ping = settings.ping.unwrap();
         assert_eq!(ping.after, Duration::from_secs(10));
         assert_eq!(ping.timeout, Duration::from_secs(10));

@@ -510,6 +510,16 @@ async fn a_server_that_hangs_is_left_for_a_new_connection() {
         let answer = exporter.send(Signal::Traces, payload()).await;
         assert_eq!(answer, Answer::Delivered, "{}", factory.kind);
         assert_eq!(server.connections(), 2, "{}", factory.kind);
+        if factory.kind == "otlp_grpc" {
+            let seen = server.seen();
+            let told = |seen: &Seen| seen.headers["grpc-timeout"].clone();
+            let told: Vec<_> = seen.iter().map(told).collect();
+            assert_eq!(
+                told,
+                ["100m", "200m"],
+                "as long as the answer is waited for"
+            );
+        }
         exporter.stop().await;
     }
 }

@@ -192,7 +192,13 @@ impl Queue {
         report(&context.id, signal, &recovered);
         let name = format!("queue {} {signal} commit", context.id);
         let commits = context.telemetry.spans().kind(&name);
-        log.observe_commits(move || Box::new(commits.start()));
+        let times = context
+            .telemetry
+            .histogram(&names::QUEUE_COMMIT_SECONDS, &[&context.id, signal.name()]);
+        log.observe_commits(move |synced| {
+            let timed = synced.then(|| times.start_timer());
+            Box::new((commits.start(), timed))
+        });
         let queue = Self(Arc::new(Inner {
             exporter: context.id.clone(),
             signal,

@@ -12,7 +12,7 @@ use crate::config::Diagnostics;
 use crate::exporters::queue::{Pace, Ticket};
 use crate::ledger::Ledger;
 use crate::progress::COMPUTING_MAX;
-use crate::testing::{eventually, exporter_context, request};
+use crate::testing::{eventually, exporter_context, metric, request};
 
 const GRACE: Duration = Duration::from_secs(1);
 /// Nobody is late by so much who is not stuck.
@@ -23,6 +23,10 @@ const AGES: Duration = Duration::from_secs(365 * 24 * 3600);
 enum Manner {
     /// Says that it is not ready.
     Down,
+    /// Answers, but not within the timeout.
+    Slow,
+    /// Does not within the timeout either, and says so just before, as gRPC servers do.
+    Punctual,
     /// Never answers; attempts have a timeout.
     Silent,
     Works,
@@ -49,9 +53,24 @@ impl Exporter for Sink {
         }
     }
 
-    async fn send(&mut self, (): &mut ()) -> Outcome {
+    async fn send(&mut self, (): &mut (), limit: Option<Duration>) -> Outcome {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         match self.manner {
+            Manner::Slow => {
+                tokio::time::sleep(3 * TIMEOUT).await;
+                Outcome::Delivered
+            }
+            Manner::Punctual => {
+                let limit = limit.expect("attempts have a timeout");
+                tokio::time::sleep(limit.mul_f64(0.95).min(3 * TIMEOUT)).await;
+                match limit > 3 * TIMEOUT {
+                    true => Outcome::Delivered,
+                    false => Outcome::Retry {
+                        cause: "deadline exceeded".to_owned(),
+                        after: None,
+                    },
+                }
+            }
             Manner::Silent => std::future::pending().await,
             Manner::Down => Outcome::Retry {
                 cause: "down".to_owned(),
@@ -123,6 +142,9 @@ impl Bench {
     }
 }
 
+/// Of one attempt.
+const TIMEOUT: Duration = Duration::from_millis(10);
+
 fn settings(text: &str) -> SenderSettings {
     let mut found = Diagnostics::default();
     let mut section = Section::from_text("exporters.test", text, &mut found).unwrap();
@@ -132,7 +154,7 @@ fn settings(text: &str) -> SenderSettings {
         max_interval: HumanDuration::from_millis(10),
         ..RetryOptions::default()
     };
-    let timeout = HumanDuration::from_millis(10);
+    let timeout = HumanDuration(TIMEOUT);
     SenderSettings::resolve(&mut section, timeout, &retry, &queue)
 }
 
@@ -151,6 +173,17 @@ async fn a_destination_that_is_down_or_silent_stops_no_watchdog() {
             }
             bench.stop().await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_is_slower_than_the_timeout_is_given_more_time() {
+    for manner in [Manner::Slow, Manner::Punctual] {
+        let bench = Bench::start(manner, false);
+        let delivered = || metric(&bench.context.telemetry, "tidegate_ledger_delivered_items");
+        eventually("delivery", || delivered() > 0.0).await;
+        assert!(bench.sink.attempts.load(Ordering::Relaxed) >= 3);
+        bench.stop().await;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -119,7 +120,7 @@ impl Exporter for Picky {
         Ok(payload)
     }
 
-    async fn send(&mut self, prepared: &mut Payload) -> Outcome {
+    async fn send(&mut self, prepared: &mut Payload, _: Option<Duration>) -> Outcome {
         let messages = messages(prepared);
         *self.0.attempts.lock().unwrap() += 1;
         let outcome = (self.0.verdict.lock().unwrap().0)(&messages);

@@ -12,7 +12,7 @@ use super::{Metrics, SenderSettings};
 use crate::batch::Payload;
 use crate::component::{Exporter, Outcome, Shutdown};
 use crate::exporters::queue::{Delivery, Pace, Queue, Settlement, Ticket};
-use crate::exporters::retry::{Backoff, random_unit};
+use crate::exporters::retry::{Backoff, Patience, random_unit};
 use crate::progress::{Line, Pulse};
 use crate::signal::Signal;
 use crate::status::{Condition, Reporter};
@@ -30,6 +30,9 @@ const BARREN_MAX: usize = 3;
 
 /// Where attempts are not timed: how long the one under way may take once others wait for the queue.
 const LAST_ATTEMPT_MAX: Duration = Duration::from_secs(30);
+
+/// An attempt that failed after this share of its time has run out of it.
+const NEARLY_ALL: f64 = 0.9;
 
 /// The ledger's reason for what is in a dead letter.
 const DEAD_LETTER: &str = "dead_letter";
@@ -49,6 +52,8 @@ pub(super) struct Worker<E> {
     pub(super) metrics: Metrics,
     pub(super) status: Reporter,
     pub(super) taps: Taps,
+    /// With the next attempt; `None` where attempts are not timed.
+    pub(super) patience: Option<Patience>,
     /// Whether it has had a batch.
     pub(super) begun: bool,
     /// Whether the last attempt failed: state changes are logged, not attempts.
@@ -359,7 +364,7 @@ impl<E: Exporter> Worker<E> {
     }
 
     async fn attempt(&mut self, prepared: &mut E::Prepared) -> Outcome {
-        let Some(limit) = self.settings.timeout else {
+        let Some(patience) = &mut self.patience else {
             self.pulse.waits_outside();
             let leave = self.leave.clone();
             let overdue = async move {
@@ -367,21 +372,31 @@ impl<E: Exporter> Worker<E> {
                 tokio::time::sleep(LAST_ATTEMPT_MAX).await;
             };
             return tokio::select! {
-                outcome = self.exporter.send(prepared) => outcome,
+                outcome = self.exporter.send(prepared, None) => outcome,
                 () = overdue => Outcome::Retry {
                     cause: format!("no answer within {LAST_ATTEMPT_MAX:?} of a reload"),
                     after: None,
                 },
             };
         };
+        let (started, limit) = (Instant::now(), patience.limit());
         self.pulse.within(limit);
-        match tokio::time::timeout(limit, self.exporter.send(prepared)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Outcome::Retry {
+        let attempt = self.exporter.send(prepared, Some(limit));
+        let Ok(outcome) = tokio::time::timeout(limit, attempt).await else {
+            patience.ran_out();
+            return Outcome::Retry {
                 cause: format!("no answer within {limit:?}"),
                 after: None,
-            },
+            };
+        };
+        let took = started.elapsed();
+        match outcome {
+            Outcome::Delivered => patience.sufficed(took),
+            // A server that is told when the time is over says so first.
+            Outcome::Retry { .. } if took >= limit.mul_f64(NEARLY_ALL) => patience.ran_out(),
+            _ => {}
         }
+        outcome
     }
 
     fn failed(&mut self, cause: &str, wait: Duration) {

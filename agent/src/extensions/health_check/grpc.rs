@@ -64,7 +64,9 @@ impl GrpcHealth {
     ) -> Result<Self, ComponentError> {
         let owner = format!("extensions.{} grpc", context.id);
         let (endpoint, keys) = (&front.endpoint, front.keys);
-        let place = admin::place(&context.sockets, endpoint, &owner, keys.endpoint)?;
+        let place = admin::place(&context.sockets, endpoint, &owner, keys.endpoint);
+        let tls = front.lock.tls(&[b"h2"], keys.prefix);
+        let (place, tls) = ComponentError::both(place, tls)?;
         let mut builder = auto::Builder::new(place.tasks()).http2_only();
         builder
             .http2()
@@ -83,7 +85,7 @@ impl GrpcHealth {
         Ok(Self {
             server: Server {
                 place,
-                tls: front.lock.tls(&[b"h2"], keys.prefix)?,
+                tls,
                 builder,
                 service: Guarded {
                     service: TowerToHyperService::new(HealthServer::new(answerer)),

@@ -351,6 +351,15 @@ mod tests {
     use super::super::super::testing::random_request;
     use super::*;
 
+    /// Found by fuzzing: the edits themselves could not be made.
+    #[test]
+    fn groups_in_groups_are_edited_around() {
+        let input = [[0x4b; 20], [0x4c; 20]].concat();
+        for seed in 0..40 {
+            fuzz_edits(Signal::Traces, &input, seed);
+        }
+    }
+
     #[test]
     fn what_is_edited_is_judged_as_if_it_were_new() {
         for signal in Signal::ALL {

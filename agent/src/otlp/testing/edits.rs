@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::reader::Fields;
+use super::super::reader::{DEPTH_MAX, Fields};
 use super::super::rewrite::{put_head, put_varint};
 use super::random::Random;
 
@@ -31,7 +31,7 @@ fn group(
         let mut fields = Fields::new(&bytes[at..body.end]);
         let key = fields.key().expect("a key");
         let length = body.end - fields.rest().len();
-        fields.value(key, 1).expect("a value");
+        fields.value(key, DEPTH_MAX).expect("a value");
         at = body.end - fields.rest().len();
         if key & 7 != 2 || random.once_in(3) {
             continue;

@@ -321,6 +321,8 @@ async fn what_a_removed_exporter_cannot_deliver_in_time_is_given_up_from_memory_
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(live.ledger(), [10, 5, 0, 5]);
     assert_eq!(live.running.leaving(), 0);
+    assert!(live.running.tidy(), "nothing is waited for");
+    assert_eq!(live.ledger(), [10, 5, 0, 5], "a loss stays to be seen");
     live.running.stop(Duration::from_secs(5)).await;
 }
 
@@ -457,8 +459,12 @@ async fn submit_until(stop: Shutdown, intake: Arc<dyn Intake>, held: HeldBytes) 
             ack,
         };
         intake.submit(batch, Transport::Http);
-        assert_eq!(answered.await, Answer::Queued);
-        sent += 1;
+        let answer = answered.await;
+        // On a busy machine it is faster than what empties the queue; the same number comes again.
+        if !queue_is_full(&answer) {
+            assert_eq!(answer, Answer::Queued);
+            sent += 1;
+        }
         tokio::task::yield_now().await;
     }
     sent

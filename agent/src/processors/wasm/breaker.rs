@@ -11,12 +11,16 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// For how long at most: a plugin that recovers is used again within that time.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// First failures of a row are told no more often than this: a plugin may fail in every second call.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
 /// Counts failures in a row.
 #[derive(Debug)]
 pub(super) struct Breaker {
     failures: u32,
     open_until: Option<Instant>,
     pause: Duration,
+    told_at: Option<Instant>,
 }
 
 impl Default for Breaker {
@@ -25,6 +29,7 @@ impl Default for Breaker {
             failures: 0,
             open_until: None,
             pause: PAUSE_MIN,
+            told_at: None,
         }
     }
 }
@@ -40,7 +45,10 @@ impl Breaker {
     pub(super) fn succeeded(&mut self) -> bool {
         let recovered = self.open_until.is_some();
         if self.failures > 0 {
-            *self = Self::default();
+            *self = Self {
+                told_at: self.told_at,
+                ..Self::default()
+            };
         }
         recovered
     }
@@ -57,6 +65,15 @@ impl Breaker {
         Some(pause)
     }
 
+    /// Whether the failure that was noted last should be told: the first of its row, and none was told just before.
+    pub(super) fn is_news(&mut self, now: Instant) -> bool {
+        let is_news = self.failures == 1 && self.told_at.is_none_or(|at| now >= at + TOLD_EVERY);
+        if is_news {
+            self.told_at = Some(now);
+        }
+        is_news
+    }
+
     /// Failures since the last call that went well.
     pub(super) fn failures(&self) -> u32 {
         self.failures
@@ -66,6 +83,23 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_are_told_once_a_row_and_once_a_second() {
+        let start = Instant::now();
+        let mut breaker = Breaker::default();
+        let mut told = |millis| {
+            let now = start + Duration::from_millis(millis);
+            breaker.failed(now);
+            let first = breaker.is_news(now);
+            breaker.failed(now);
+            assert!(!breaker.is_news(now), "the second of a row");
+            breaker.succeeded();
+            first
+        };
+        let at = [0, 1, 500, 999, 1000, 1500, 5000].map(&mut told);
+        assert_eq!(at, [true, false, false, false, true, false, true]);
+    }
 
     #[test]
     fn it_opens_after_failures_in_a_row_and_longer_each_time() {

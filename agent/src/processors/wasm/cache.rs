@@ -40,7 +40,7 @@ impl Cache {
             Ok(()) => Some(Self { folder }),
             Err(error) => {
                 let folder = folder.display();
-                debug!(%folder, %error, "no cache for compiled plugins");
+                warn!(%folder, %error, "no cache for compiled plugins: each is compiled at every start");
                 None
             }
         }

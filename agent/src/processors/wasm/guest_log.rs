@@ -53,7 +53,7 @@ impl GuestLog {
             return;
         };
         let (processor, signal) = (self.processor.as_str(), self.signal);
-        let message = cut(message);
+        let message = told(message);
         if left_out > 0 {
             info!(processor, signal, left_out, "plugin: lines were left out");
         }
@@ -85,6 +85,23 @@ impl GuestLog {
     }
 }
 
+/// What a plugin says, on one line of at most about a KiB: nobody can take it for another line of the log.
+pub(super) fn told(message: &str) -> String {
+    escaped(cut(message))
+}
+
+/// A text on one line, which says nothing to a terminal.
+pub(super) fn escaped(text: &str) -> String {
+    let mut line = String::new();
+    for letter in text.chars() {
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    line
+}
+
 fn cut(message: &str) -> &str {
     let end = message.floor_char_boundary(LINE_MAX);
     message.get(..end).unwrap_or_default().trim_end()
@@ -109,6 +126,14 @@ mod tests {
         assert_eq!(log.take(), None);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(log.take(), Some(100_000 - u64::from(LINES_BURST) + 1));
+    }
+
+    #[test]
+    fn what_is_said_stays_on_its_line() {
+        assert_eq!(told("a\nERROR b\r\tc\n"), "a\\nERROR b\\r\\tc");
+        assert_eq!(told("\u{1b}[31mü"), "\\u{1b}[31mü");
+        assert!(told(&"\n".repeat(20_000_000)).is_empty());
+        assert!(told(&"x\n".repeat(20_000_000)).len() <= 2 * LINE_MAX);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Guests' own metrics among the agent's: each is a name and a label, and there are only so many of them.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::bindings::MetricKind;
-use crate::telemetry::{Counter, FloatGauge, Histogram, Telemetry, names};
+use crate::signal::Signal;
+use crate::telemetry::{Figure, Pool, Telemetry, names};
 
 /// Series of one plugin in one pipeline. What is beyond goes into one series per kind.
 const SERIES_MAX: usize = 200;
@@ -20,9 +21,7 @@ const OVERFLOW: &str = "_other";
 
 /// The metrics of one plugin in one pipeline.
 pub(super) struct GuestMetrics {
-    telemetry: Telemetry,
-    processor: String,
-    signal: &'static str,
+    pool: Pool,
     /// Guards what there is.
     known: Mutex<Known>,
 }
@@ -30,22 +29,13 @@ pub(super) struct GuestMetrics {
 #[derive(Default)]
 struct Known {
     numbers: BTreeMap<(u8, String, String), u32>,
-    series: Vec<Series>,
-}
-
-#[derive(Clone)]
-enum Series {
-    Counter(Counter),
-    Gauge(FloatGauge),
-    Histogram(Histogram),
+    series: Vec<Arc<Figure>>,
 }
 
 impl GuestMetrics {
-    pub(super) fn new(telemetry: &Telemetry, processor: &str, signal: &'static str) -> Self {
+    pub(super) fn new(telemetry: &Telemetry, processor: &str, signal: Signal) -> Self {
         Self {
-            telemetry: telemetry.clone(),
-            processor: processor.to_owned(),
-            signal,
+            pool: telemetry.pool(processor, signal),
             known: Mutex::default(),
         }
     }
@@ -65,38 +55,26 @@ impl GuestMetrics {
             return *number;
         }
         let number = u32::try_from(known.series.len()).unwrap_or(u32::MAX);
-        let series = self.series(kind, &key.1, &key.2);
-        known.series.push(series);
+        let family = match kind {
+            MetricKind::Counter => &names::PLUGIN_COUNTER,
+            MetricKind::Gauge => &names::PLUGIN_GAUGE,
+            MetricKind::Histogram => &names::PLUGIN_HISTOGRAM,
+        };
+        known.series.push(self.pool.lend(family, [&key.1, &key.2]));
         known.numbers.insert(key, number);
         number
-    }
-
-    fn series(&self, kind: MetricKind, name: &str, label: &str) -> Series {
-        let labels = [self.processor.as_str(), self.signal, name, label];
-        let telemetry = &self.telemetry;
-        match kind {
-            MetricKind::Counter => {
-                Series::Counter(telemetry.counter(&names::PLUGIN_COUNTER, &labels))
-            }
-            MetricKind::Gauge => {
-                Series::Gauge(telemetry.float_gauge(&names::PLUGIN_GAUGE, &labels))
-            }
-            MetricKind::Histogram => {
-                Series::Histogram(telemetry.histogram(&names::PLUGIN_HISTOGRAM, &labels))
-            }
-        }
     }
 
     /// Records a value. What makes no sense is ignored.
     pub(super) fn record(&self, number: u32, value: f64) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match known.series.get(number as usize) {
+        match known.series.get(number as usize).map(Arc::as_ref) {
             // The cast cannot lose anything.
-            Some(Series::Counter(counter)) if (0.0..COUNT_MAX).contains(&value) => {
+            Some(Figure::Counter(counter)) if (0.0..COUNT_MAX).contains(&value) => {
                 counter.inc_by(value as u64);
             }
-            Some(Series::Gauge(gauge)) if value.is_finite() => gauge.set(value),
-            Some(Series::Histogram(histogram)) if value.is_finite() => histogram.observe(value),
+            Some(Figure::Gauge(gauge)) if value.is_finite() => gauge.set(value),
+            Some(Figure::Histogram(histogram)) if value.is_finite() => histogram.observe(value),
             _ => {}
         }
     }
@@ -116,7 +94,7 @@ mod tests {
     #[test]
     fn series_are_numbered_and_there_are_only_so_many() {
         let telemetry = Telemetry::default();
-        let metrics = GuestMetrics::new(&telemetry, "wasm/a", "logs");
+        let metrics = GuestMetrics::new(&telemetry, "wasm/a", Signal::Logs);
         let first = metrics.number(MetricKind::Counter, "seen", "x");
         assert_eq!(metrics.number(MetricKind::Counter, "seen", "x"), first);
         for label in 0..10 * SERIES_MAX {
@@ -135,7 +113,7 @@ mod tests {
     #[test]
     fn senseless_values_do_nothing() {
         let telemetry = Telemetry::default();
-        let metrics = GuestMetrics::new(&telemetry, "wasm/a", "logs");
+        let metrics = GuestMetrics::new(&telemetry, "wasm/a", Signal::Logs);
         let counter = metrics.number(MetricKind::Counter, "c", "");
         let gauge = metrics.number(MetricKind::Gauge, "g", "");
         let histogram = metrics.number(MetricKind::Histogram, "h", "");

@@ -9,6 +9,7 @@ use wasmtime::{Store, Trap};
 use super::bindings::{Description, GuestSignal, Outcome, Processor};
 use super::call::{self, Call};
 use super::engine::Engine;
+use super::guest_log::told;
 use super::host::{Shared, State};
 use super::limits::Limits;
 use super::load::Plugin;
@@ -125,7 +126,7 @@ impl Instance {
         let allowed = start_max(setting.timeout);
         let description = self.describe()?;
         if !description.signals.contains(&signal) {
-            let name = description.name;
+            let name = told(&description.name);
             return Err(Failure::Error(format!(
                 "the plugin `{name}` does not work for {}",
                 setting.signal
@@ -135,7 +136,7 @@ impl Instance {
         let setup = guarded(self.engine, &mut self.store, allowed, |store| {
             guest.call_configure(store, signal, &setting.config)
         })?
-        .map_err(Failure::Error)?;
+        .map_err(|said| Failure::Error(told(&said)))?;
         let interval = setup.tick_interval_ms.filter(|interval| *interval > 0);
         self.tick_interval = interval.map(|interval| Duration::from_millis(interval.into()));
         Ok(())
@@ -158,7 +159,7 @@ impl Instance {
         guarded(self.engine, &mut self.store, self.timeout, |store| {
             guest.call_process(store, batch)
         })?
-        .map_err(Failure::Error)
+        .map_err(|said| Failure::Error(told(&said)))
     }
 
     /// Lets the plugin do what it does from time to time.
@@ -199,6 +200,8 @@ fn guarded<T>(
 ) -> Result<T, Failure> {
     let _under_way = engine.under_way();
     store.data_mut().call.begin(allowed);
+    // What it did without in an earlier call is not why this one fails.
+    store.data_mut().limits.was_denied();
     store.set_epoch_deadline(1);
     match run(store) {
         Ok(done) => {
@@ -213,9 +216,11 @@ fn failure(error: &wasmtime::Error, state: &mut State) -> Failure {
     if let Some(allowed) = state.call.ran_out() {
         return Failure::Timeout(allowed);
     }
-    let said = one_line(&std::mem::take(&mut state.last_words));
+    let said = told(&one_line(&std::mem::take(&mut state.last_words)));
     let cause = match error.downcast_ref::<Trap>() {
         _ if !said.is_empty() => said,
+        // Languages put their stack below their data: one that overflows runs out of memory downwards, and into nothing.
+        Some(trap @ Trap::MemoryOutOfBounds) => format!("{trap}{MAY_BE_STACK}"),
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
@@ -238,6 +243,10 @@ fn one_line(said: &str) -> String {
         .collect();
     lines.join(" ")
 }
+
+/// Whether a plugin's own stack has overflowed, only its compiler could tell.
+const MAY_BE_STACK: &str =
+    " (so ends a plugin whose stack overflows, too, as by a recursion without end)";
 
 /// What wasmtime says when a guest hands over more than the store allows.
 const FUEL_IS_OUT: &str = "fuel allocated for hostcalls has been exhausted";

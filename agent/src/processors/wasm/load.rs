@@ -1,12 +1,12 @@
 //! From a file to a plugin that instances can be made of: read, pinned, checked, compiled once.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ring::digest::{SHA256, digest};
+use thiserror::Error;
 use tracing::info;
 use wasmtime::component::{Component, Linker};
 
@@ -15,9 +15,7 @@ use super::cache::Cache;
 use super::engine::Engine;
 use super::host::State;
 use super::wasi;
-
-/// Bytes of a plugin's file. The JavaScript engine alone has 12 MB.
-const FILE_BYTES_MAX: u64 = 64 << 20;
+use crate::files;
 
 /// A SHA-256.
 pub(super) type Digest = [u8; 32];
@@ -29,21 +27,39 @@ pub(super) struct Plugin {
     pub(super) imports: Vec<String>,
 }
 
+/// A plugin that cannot be used.
+#[derive(Debug, Error)]
+pub(super) enum Unloadable {
+    /// The file may come, or come to be readable.
+    #[error("{0}")]
+    Unreadable(#[from] io::Error),
+    /// What is in it is no plugin for this agent.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+impl From<String> for Unloadable {
+    fn from(cause: String) -> Self {
+        Self::Unfit(cause)
+    }
+}
+
 /// Loads the plugin in `path`. If the same content is in use already, that is taken.
 ///
 /// # Errors
-/// Why it is no plugin for this agent.
-pub(super) fn load(path: &Path, pinned: Option<&Digest>) -> Result<Arc<Plugin>, String> {
+/// When it cannot be read, or is no plugin for this agent.
+pub(super) fn load(path: &Path, pinned: Option<&Digest>) -> Result<Arc<Plugin>, Unloadable> {
     static LOADED: Mutex<BTreeMap<Digest, Weak<Plugin>>> = Mutex::new(BTreeMap::new());
 
     let content = read(path)?;
     let digest = sha256(&content);
     if let Some(pinned) = pinned.filter(|pinned| **pinned != digest) {
-        return Err(format!(
+        let cause = format!(
             "its content has the SHA-256 {}, and the configuration allows only {}",
             hex(&digest),
             hex(pinned)
-        ));
+        );
+        return Err(cause.into());
     }
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     loaded.retain(|_, plugin| plugin.strong_count() > 0);
@@ -61,16 +77,12 @@ pub(super) fn load(path: &Path, pinned: Option<&Digest>) -> Result<Arc<Plugin>, 
     Ok(plugin)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let mut content = Vec::new();
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut content)
-        .map_err(|error| error.to_string())?;
-    if content.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("it is larger than {} MiB", FILE_BYTES_MAX >> 20));
-    }
-    Ok(content)
+/// The content of a plugin's file. The JavaScript engine alone has 12 MB.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Unloadable> {
+    files::read(path, files::LARGEST).map_err(|error| match files::is_unfit(&error) {
+        true => Unloadable::Unfit(error.to_string()),
+        false => Unloadable::Unreadable(error),
+    })
 }
 
 /// The SHA-256 of a plugin.
@@ -115,6 +127,12 @@ pub(super) fn prepare(
     })
 }
 
+/// What to do with a core module.
+const WRAP: &str = "build it for wasm32-wasip2, or wrap it with `wasm-tools component new`";
+
+/// What to do with what was made for another version of the contract.
+const REBUILD: &str = "build it again with the SDK of this version";
+
 /// Whether it is a WebAssembly component at all.
 fn check_kind(content: &[u8]) -> Result<(), String> {
     const MODULE: [u8; 4] = [1, 0, 0, 0];
@@ -125,13 +143,16 @@ fn check_kind(content: &[u8]) -> Result<(), String> {
     match header.first_chunk::<4>() {
         Some(&COMPONENT) => Ok(()),
         Some(&MODULE) => {
-            let speaks = match embedded_version(content) {
-                Some(version) => format!(", made for {PACKAGE}@{version}"),
-                None => String::new(),
+            let (speaks, advice) = match embedded_version(content) {
+                None => (String::new(), WRAP),
+                Some(version) if version == VERSION => {
+                    (format!(", made for {PACKAGE}@{version}"), WRAP)
+                }
+                Some(version) => (format!(", made for {PACKAGE}@{version}"), REBUILD),
             };
             Err(format!(
                 "it is a core module of WebAssembly{speaks}, and this agent wants a component for {PACKAGE}@{VERSION}: \
-                 build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
+                 {advice}"
             ))
         }
         Some(other) => Err(format!(
@@ -181,8 +202,7 @@ fn check_interface(engine: &wasmtime::Engine, component: &Component) -> Result<(
     {
         VERSION => Ok(()),
         other => Err(format!(
-            "it was made for {PACKAGE}@{other}, and this agent speaks {PACKAGE}@{VERSION}: build it again with the SDK \
-             of this version"
+            "it was made for {PACKAGE}@{other}, and this agent speaks {PACKAGE}@{VERSION}: {REBUILD}"
         )),
     }
 }

@@ -24,7 +24,6 @@ mod tests;
 mod wasi;
 pub mod workbench;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,13 +31,16 @@ use guest_log::GuestLog;
 use guest_metrics::GuestMetrics;
 use host::Shared;
 use instance::Setting;
+use load::{Plugin, Unloadable};
+pub use options::Grant;
 use options::{Options, Settings, resolve};
 use processor::Wasm;
 
 use crate::component::{ComponentError, Factory, Processor, ProcessorContext, ProcessorSettings};
 use crate::config::{Section, quoted};
+use crate::files;
 use crate::signal::Signal;
-use crate::telemetry::names;
+use crate::telemetry::{Telemetry, names};
 
 /// `wasm`, as the registry lists it.
 pub(super) const FACTORY: Factory<dyn ProcessorSettings> = Factory {
@@ -64,36 +66,8 @@ impl ProcessorSettings for Settings {
     }
 
     fn build(&self, context: ProcessorContext) -> Result<Box<dyn Processor>, ComponentError> {
-        let plugin = load::load(&self.path, self.sha256.as_ref()).map_err(|cause| {
-            let attempted = format!("load the plugin {}", self.path.display());
-            ComponentError::new(attempted, cause).at("path")
-        })?;
-        let mut files = BTreeMap::new();
-        for (name, path) in &self.files {
-            let content = read(path).map_err(|cause| {
-                let attempted = format!("read {}", path.display());
-                ComponentError::new(attempted, cause).at(format!("files.{}", quoted(name)))
-            })?;
-            files.insert(name.clone(), content);
-        }
-        let signal = context.signal.name();
-        let discarded = context
-            .telemetry
-            .counter(&names::PLUGIN_LOG_DISCARDED, &[&context.id, signal]);
-        let shared = Shared {
-            log: GuestLog::new(&context.id, signal, discarded),
-            metrics: GuestMetrics::new(&context.telemetry, &context.id, signal),
-            files: Arc::new(files),
-        };
-        let setting = Setting {
-            signal: context.signal,
-            config: self.config.clone(),
-            timeout: self.timeout,
-            memory_max: self.memory_max,
-            output_max: self.output_max,
-            grants: self.grants.clone(),
-            shared: Arc::new(shared),
-        };
+        let setting = self.setting(&context.id, context.signal, &context.telemetry);
+        let (plugin, setting) = ComponentError::both(self.load(), setting)?;
         Ok(Box::new(Wasm::start(
             context,
             plugin,
@@ -103,12 +77,48 @@ impl ProcessorSettings for Settings {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let length = std::fs::metadata(path)
-        .map_err(|error| error.to_string())?
-        .len();
-    if length > FILE_BYTES_MAX {
-        return Err(format!("it is larger than {} MiB", FILE_BYTES_MAX >> 20));
+impl Settings {
+    fn load(&self) -> Result<Arc<Plugin>, ComponentError> {
+        load::load(&self.path, self.sha256.as_ref()).map_err(|cause| {
+            let attempted = format!("load the plugin {}", self.path.display());
+            let error = ComponentError::new(attempted, &cause).at("path");
+            match cause {
+                Unloadable::Unreadable(_) => error,
+                Unloadable::Unfit(_) => error.permanent(),
+            }
+        })
     }
-    std::fs::read(path).map_err(|error| error.to_string())
+
+    /// What an instance gets that works as processor `id` for `signal`.
+    fn setting(
+        &self,
+        id: &str,
+        signal: Signal,
+        telemetry: &Telemetry,
+    ) -> Result<Setting, ComponentError> {
+        let files = ComponentError::all(self.files.iter().map(|(name, path)| {
+            let content = read(path);
+            let content = content.map_err(|error| error.at(format!("files.{}", quoted(name))));
+            Ok((name.clone(), content?))
+        }))?;
+        let discarded = telemetry.counter(&names::PLUGIN_LOG_DISCARDED, &[id, signal.name()]);
+        let shared = Shared {
+            log: GuestLog::new(id, signal.name(), discarded),
+            metrics: GuestMetrics::new(telemetry, id, signal),
+            files: Arc::new(files.into_iter().collect()),
+        };
+        Ok(Setting {
+            signal,
+            config: self.config.clone(),
+            timeout: self.timeout,
+            memory_max: self.memory_max,
+            output_max: self.output_max,
+            grants: self.grants.clone(),
+            shared: Arc::new(shared),
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ComponentError> {
+    files::read(path, FILE_BYTES_MAX).map_err(|error| ComponentError::unreadable(path, &error))
 }

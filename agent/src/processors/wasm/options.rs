@@ -27,9 +27,11 @@ pub(super) enum OnError {
 }
 
 /// What a plugin may have of the system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Grant {
+pub enum Grant {
     /// The time. Without it every clock stands at 0.
     Clock,
     /// Random numbers. Without it they are the same at every start.
@@ -40,7 +42,7 @@ pub(super) enum Grant {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Options {
-    /// The plugin, a WebAssembly component. When the file changes, the new one takes its place. Required.
+    /// The plugin, a WebAssembly component of at most 64 MiB. When the file changes, the new one takes its place. Required.
     #[schemars(extend("x-required" = true))]
     pub path: String,
     /// The plugin's own configuration. What may be in it, the plugin says.
@@ -48,9 +50,9 @@ pub(super) struct Options {
     /// How long the plugin may take for one batch.
     #[schemars(extend("x-more-than" = "0s"))]
     pub timeout: HumanDuration,
-    /// How much memory an instance of the plugin may have; there is one in each pipeline.
+    /// How much memory an instance of the plugin may have, from 128 KiB to 4 GiB; there is one in each pipeline.
     pub memory_limit: ByteSize,
-    /// How large a batch may be that comes out of the plugin.
+    /// How large a batch may be that comes out of the plugin; more than 0.
     pub output_limit: ByteSize,
     /// What becomes of a batch when the plugin fails: `refuse`, `drop` or `pass`.
     pub on_error: OnError,
@@ -60,7 +62,8 @@ pub(super) struct Options {
     pub grant: Vec<Grant>,
     /// Environment variables that the plugin may read.
     pub environment: Vec<String>,
-    /// Files that the plugin may read, by the name under which it asks for them. When one changes, the plugin starts anew.
+    /// Files of at most 16 MiB that the plugin may read, by the name under which it asks for them. When one changes, the plugin
+    /// starts anew.
     pub files: BTreeMap<String, String>,
 }
 

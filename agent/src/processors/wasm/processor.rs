@@ -48,22 +48,7 @@ impl Wasm {
         let ProcessorContext {
             id, status, held, ..
         } = context;
-        let instance = Instance::start(&plugin, &setting).map_err(|failure| {
-            let key = match failure {
-                // What a plugin finds wrong is what it was given.
-                Failure::Error(_) => "config",
-                Failure::Memory(_) => "memory_limit",
-                Failure::Timeout(_) => "timeout",
-                _ => "path",
-            };
-            let what = match failure {
-                Failure::Timeout(_) => {
-                    "start the plugin, which may take ten times its `timeout`, at least a second"
-                }
-                _ => "start the plugin",
-            };
-            ComponentError::new(what, failure).at(key)
-        })?;
+        let instance = Instance::start(&plugin, &setting).map_err(not_started)?;
         metrics.memory.set(gauge(instance.memory()));
         metrics.breaker_open.set(0);
         Ok(Self {
@@ -148,7 +133,7 @@ impl Wasm {
         let pause = self.breaker.failed(now());
         let processor = self.id.as_str();
         let signal = self.setting.signal.name();
-        if self.breaker.failures() == 1 {
+        if self.breaker.is_news(now()) {
             warn!(
                 processor,
                 signal,
@@ -258,6 +243,24 @@ impl Processor for Wasm {
 
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// A plugin that has got the same configuration does the same again; only time is another the next time.
+fn not_started(failure: Failure) -> ComponentError {
+    let key = match failure {
+        Failure::Timeout(_) => {
+            let attempted =
+                "start the plugin, which may take ten times its `timeout`, at least a second";
+            return ComponentError::new(attempted, failure).at("timeout");
+        }
+        // What a plugin finds wrong is what it was given.
+        Failure::Error(_) => "config",
+        Failure::Memory(_) => "memory_limit",
+        _ => "path",
+    };
+    ComponentError::new("start the plugin", failure)
+        .at(key)
+        .permanent()
 }
 
 fn gauge(bytes: usize) -> i64 {

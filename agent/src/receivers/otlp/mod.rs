@@ -235,10 +235,10 @@ fn bind_grpc(
         let config = tls.server_config(&[b"h2"]);
         config
             .map(|config| (tls.clone(), config))
-            .map_err(|cause| cause.of_component("protocols.grpc.tls"))
+            .map_err(|cause| cause.below("protocols.grpc.tls"))
     });
-    let tls = tls.transpose()?;
-    let place = place(&settings.endpoint, context, "grpc")?;
+    let place = place(&settings.endpoint, context, "grpc");
+    let (tls, place) = ComponentError::both(tls.transpose(), place)?;
     let mut builder = auto::Builder::new(place.tasks()).http2_only();
     builder
         .http2()
@@ -281,10 +281,10 @@ fn bind_http(
         let config = tls.server_config(&[b"h2", b"http/1.1"]);
         config
             .map(|config| (tls.clone(), config))
-            .map_err(|cause| cause.of_component("protocols.http.tls"))
+            .map_err(|cause| cause.below("protocols.http.tls"))
     });
-    let tls = tls.transpose()?;
-    let place = place(&settings.endpoint, context, "http")?;
+    let place = place(&settings.endpoint, context, "http");
+    let (tls, place) = ComponentError::both(tls.transpose(), place)?;
     let mut builder = auto::Builder::new(place.tasks());
     builder
         .http1()

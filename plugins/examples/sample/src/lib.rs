@@ -18,6 +18,19 @@ struct Config {
     percentage: f64,
 }
 
+/// For those who look at the plugin with `tidegate plugin inspect`.
+const CONFIG_SCHEMA: &str = r#"{
+  "type": "object",
+  "properties": {
+    "percentage": {
+      "description": "Of all traces, how many are kept.",
+      "type": "number", "exclusiveMinimum": 0, "maximum": 100
+    }
+  },
+  "required": ["percentage"],
+  "additionalProperties": false
+}"#;
+
 struct Sample {
     /// What a trace's randomness must reach.
     threshold: u64,
@@ -36,6 +49,10 @@ impl Plugin for Sample {
     type Config = Config;
 
     const SIGNALS: &'static [Signal] = &[Signal::Traces, Signal::Logs];
+
+    fn config_schema() -> String {
+        CONFIG_SCHEMA.to_owned()
+    }
 
     fn new(config: Config, _: Signal) -> Result<Self, Error> {
         if !(config.percentage > 0.0 && config.percentage <= 100.0) {

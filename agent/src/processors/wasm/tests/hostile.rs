@@ -48,12 +48,42 @@ fn endless_recursion_ends() {
 }
 
 #[test]
+fn access_out_of_bounds_is_told_with_what_it_may_be() {
+    let guest = Guest::new("call $unchanged")
+        .with("(func $start (drop (i32.load (i32.const -4)))) (start $start)");
+    let error = message(Running::try_start(&guest.component(), ""));
+    for expected in ["out of bounds memory access", "whose stack overflows"] {
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn a_bomb_of_memory_does_not_go_off() {
     let bomb = "(loop $again
         (br_if $again (i32.ge_s (memory.grow (i32.const 16)) (i32.const 0)))) unreachable";
     let running = check(&moody(bomb), "memory_limit = '4MiB'", "memory_limit");
     let memory = metric(&running.telemetry, "tidegate_plugin_memory_bytes");
     assert!((1.0..=4.0 * 1048576.0).contains(&memory), "{memory}");
+}
+
+#[test]
+fn memory_that_a_plugin_did_without_is_not_why_it_fails_later() {
+    let mut running = Running::start(
+        &Guest::new(
+            "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+             (if (i32.eq (global.get $calls) (i32.const 1)) (then (drop (memory.grow (i32.const 1000)))))
+             (if (i32.eq (global.get $calls) (i32.const 2)) (then unreachable))
+             call $unchanged",
+        )
+        .with("(global $calls (mut i32) (i32.const 0))"),
+        "memory_limit = '4MiB'",
+    );
+    assert_eq!(tally(&running.process(1).0).0, 1);
+    assert_eq!(tally(&running.process(1).0).0, 0);
+    assert_eq!(
+        (running.calls("trap"), running.calls("memory_limit")),
+        (1.0, 0.0)
+    );
 }
 
 #[test]

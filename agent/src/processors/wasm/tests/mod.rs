@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use self::guest::{Guest, bytes, module_for};
 use super::FACTORY;
+use super::workbench::describe;
 use crate::ack::{Ack, Answer, Answered};
 use crate::batch::Batch;
 use crate::component::{ComponentError, Output, Processor, ProcessorContext};
@@ -274,6 +275,19 @@ fn what_configure_says_against_the_table_is_told() {
     assert_eq!(error, told);
 }
 
+/// It says so to who has yet to find out whether it can be trusted.
+#[test]
+fn what_a_plugin_says_of_itself_stays_on_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plugin.wasm");
+    // The byte that its name, its version and its summary are.
+    let plugin = Guest::new("call $unchanged").with("(data (i32.const 64) \"\\1b\")");
+    std::fs::write(&path, plugin.component()).unwrap();
+    let found = describe(&path).unwrap();
+    assert_eq!(found.name, "\\u{1b}");
+    assert_eq!((&found.version, &found.summary), (&found.name, &found.name));
+}
+
 #[test]
 fn what_is_no_plugin_is_told_apart() {
     let check = |content: &[u8], expected: &str| {
@@ -296,7 +310,7 @@ fn what_is_no_plugin_is_told_apart() {
     check(
         &module_for("0.0.3"),
         "it is a core module of WebAssembly, made for tidegate:plugin@0.0.3, and this agent wants a component for \
-         tidegate:plugin@0.1.0",
+         tidegate:plugin@0.1.0: build it again",
     );
     check(
         &old.component(),
