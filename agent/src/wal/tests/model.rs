@@ -296,13 +296,15 @@ impl Run {
 
     /// Ends the process in one way or another, starts again, and compares.
     async fn restart(&mut self) {
-        let how = if self.power_failed {
+        // The writer works on: the power may fail until here, and not later.
+        self.sim.clear_faults();
+        let how = if self.note_power() {
             2
         } else {
             self.random.below(3)
         };
         match how {
-            0 => self.sim.clear_faults(),
+            0 => {}
             1 => self.sim.process_died(),
             _ => self.sim.power_off(),
         }
