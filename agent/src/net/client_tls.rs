@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::tls::{self, Pem, TlsVersion};
+use super::verifier::Verifier;
 use crate::component::ComponentError;
 use crate::config::Unsupported;
 use crate::secret::Secret;
@@ -26,7 +26,7 @@ pub struct ClientTlsOptions {
     pub insecure_skip_verify: bool,
     /// The name that the server's certificate must be for, instead of the endpoint's host.
     pub server_name_override: String,
-    /// Certificates of the authorities to trust, a path; without one, those of the system.
+    /// Certificates of the authorities to trust, or a server's own, a path; without one, those of the system.
     pub ca_file: Option<String>,
     /// The same as PEM text.
     pub ca_pem: Option<String>,
@@ -192,30 +192,30 @@ impl ClientTlsSettings {
         &self,
         provider: Arc<CryptoProvider>,
     ) -> Result<Arc<dyn ServerCertVerifier>, ComponentError> {
-        let (roots, given) = match &self.trust {
-            Trust::Anybody => return Ok(Arc::new(AnyServer(provider))),
-            Trust::System => (system_roots(), None),
+        let (roots, given, authorities) = match &self.trust {
+            Trust::Anybody => return Ok(Arc::new(Verifier::of_anybody(provider))),
+            Trust::System => (system_roots(), Vec::new(), None),
             Trust::Given {
                 authorities,
                 and_system,
             } => {
-                let mut roots = authorities.roots("ca")?;
+                let given = authorities.certificates("ca")?;
+                let mut roots = authorities.roots("ca", &given)?;
                 if *and_system {
                     roots.roots.extend(system_roots().roots);
                 }
-                (roots, Some(authorities))
+                (roots, given, Some(authorities))
             }
         };
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
-            .build()
-            .map_err(|error| match given {
+        let verifier =
+            Verifier::of_trusted(roots, given, provider).map_err(|error| match authorities {
                 Some(authorities) => authorities.failed("ca", error),
                 None => {
                     let cause = format!("the system's authorities cannot be used: {error}");
                     tls::unusable(cause).at("ca_file")
                 }
             })?;
-        Ok(verifier)
+        Ok(Arc::new(verifier))
     }
 }
 
@@ -275,47 +275,6 @@ fn pem(
             );
             None
         }
-    }
-}
-
-/// Takes any certificate, but has the server prove that it owns the key.
-#[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -401,13 +360,31 @@ mod tests {
     /// Whether a client with these options comes to terms with a server for `localhost` that asks for certificates if
     /// `client_ca`, and is reached as `name`.
     async fn handshake(text: &str, name: &str, client_ca: bool, max_version: TlsVersion) -> bool {
-        let server = TlsSettings {
-            certificates: Pem::File(file("server.crt").into()),
-            key: Pem::File(file("server.key").into()),
+        let (certificate, key) = (file("server.crt"), file("server.key"));
+        handshake_with(
+            server(&certificate, &key, client_ca, max_version),
+            text,
+            name,
+        )
+        .await
+    }
+
+    fn server(
+        certificate: &str,
+        key: &str,
+        client_ca: bool,
+        max_version: TlsVersion,
+    ) -> TlsSettings {
+        TlsSettings {
+            certificates: Pem::File(certificate.into()),
+            key: Pem::File(key.into()),
             client_ca: client_ca.then(|| Pem::File(file("ca.crt").into())),
             min_version: TlsVersion::V1_2,
             max_version,
-        };
+        }
+    }
+
+    async fn handshake_with(server: TlsSettings, text: &str, name: &str) -> bool {
         let acceptor = TlsAcceptor::from(server.server_config(&[]).unwrap());
         let settings = resolve(text).unwrap();
         let connector = TlsConnector::from(Arc::new(settings.client_config(&[]).unwrap()));
@@ -444,6 +421,27 @@ mod tests {
         let named = format!("{ca}server_name_override = 'localhost'");
         assert!(both(&named, "elsewhere").await);
         assert!(both("insecure_skip_verify = true", "elsewhere").await);
+    }
+
+    /// As `openssl req -x509` makes certificates: signed by themselves, and said to be an authority's.
+    #[tokio::test]
+    async fn a_servers_own_certificate_is_trusted_as_it_is() {
+        let is_trusted = async |options: &str, name: &str| {
+            let (certificate, key) = (file("own.crt"), file("own.key"));
+            let mut outcomes = Vec::new();
+            for version in [TlsVersion::V1_2, TlsVersion::V1_3] {
+                let server = server(&certificate, &key, false, version);
+                outcomes.push(handshake_with(server, options, name).await);
+            }
+            assert_eq!(outcomes[0], outcomes[1], "{options}");
+            outcomes[0]
+        };
+        let own = format!("ca_file = '{}'\n", file("own.crt"));
+        assert!(is_trusted(&own, "localhost").await);
+        assert!(!is_trusted(&own, "elsewhere").await, "the name is another");
+        let other = format!("ca_file = '{}'\n", file("ca.crt"));
+        assert!(!is_trusted(&other, "localhost").await, "nobody gave this");
+        assert!(!is_trusted("", "localhost").await, "nobody gave any");
     }
 
     #[tokio::test]

@@ -12,5 +12,6 @@ mod activity;
 mod crowd;
 mod inherited;
 pub(crate) mod socket;
+mod verifier;
 
 pub use activity::Connection;

@@ -90,12 +90,16 @@ impl Pem {
         Ok(found)
     }
 
-    /// The certificates in it as authorities to trust.
-    pub(super) fn roots(&self, name: &str) -> Result<RootCertStore, ComponentError> {
+    /// `certificates`, which are from here, as authorities to trust.
+    pub(super) fn roots(
+        &self,
+        name: &str,
+        certificates: &[CertificateDer<'static>],
+    ) -> Result<RootCertStore, ComponentError> {
         let mut roots = RootCertStore::empty();
-        for certificate in self.certificates(name)? {
+        for certificate in certificates {
             roots
-                .add(certificate)
+                .add(certificate.clone())
                 .map_err(|error| self.failed(name, error))?;
         }
         Ok(roots)
@@ -154,7 +158,7 @@ impl TlsSettings {
         let chain = self.certificates.certificates("cert");
         let key = self.key.private_key("key");
         let roots = self.client_ca.as_ref().map(|authority| {
-            let roots = authority.roots("client_ca")?;
+            let roots = authority.roots("client_ca", &authority.certificates("client_ca")?)?;
             Ok((authority, roots))
         });
         let identity = ComponentError::both(chain, key);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -18,10 +19,16 @@ use tracing::{info, warn};
 /// However often files change, they are read after so many times the quiet that was asked for.
 const PATIENCE: u32 = 10;
 
+/// How long it is quiet before a plugin is read whose file is whole: nobody writes to it, and it rarely has to fit another
+/// that is still to come.
+const PLUGIN_QUIET: Duration = Duration::from_millis(40);
+
 /// A watch on files.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     changed: Arc<Notify>,
+    /// Shared with the watcher's thread. Guards what has changed and was not told yet.
+    news: Arc<Mutex<News>>,
     watcher: Option<RecommendedWatcher>,
     /// Why folders are not watched, as the operator was told.
     warned: Option<String>,
@@ -48,6 +55,52 @@ struct Places {
     conf_d: BTreeSet<PathBuf>,
 }
 
+/// What has changed.
+#[derive(Debug, Default)]
+struct News {
+    /// Plugins that somebody may still write to, or that are gone.
+    unfinished: BTreeSet<PathBuf>,
+    /// There are plugins that are whole.
+    plugins: bool,
+    /// Anything else.
+    others: bool,
+}
+
+impl News {
+    /// What is known of an event for `path`.
+    fn add(&mut self, path: &Path, kind: EventKind) {
+        match kind {
+            _ if !is_plugin(path) => self.others = true,
+            // Both halves of it were told before.
+            EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {}
+            EventKind::Modify(ModifyKind::Metadata(_)) => self.plugins = true,
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)) | WRITTEN => {
+                self.unfinished.remove(path);
+                self.plugins = true;
+            }
+            _ => {
+                self.unfinished.insert(path.to_owned());
+            }
+        }
+    }
+
+    /// How long it has to be quiet, where `quiet` was asked for.
+    fn quiet(&self, quiet: Duration) -> Duration {
+        let is_whole = self.plugins && self.unfinished.is_empty() && !self.others;
+        match is_whole {
+            true => quiet.min(PLUGIN_QUIET),
+            false => quiet,
+        }
+    }
+}
+
+/// A file's writer has closed it.
+const WRITTEN: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
+
+fn is_plugin(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "wasm")
+}
+
 impl Watch {
     /// Watches the folders of `files`, and of what they are links to; folders among them as they are. `None` watches
     /// nothing.
@@ -68,7 +121,7 @@ impl Watch {
     fn watch(&mut self, old: &Places, places: &Places) -> Option<Unwatched> {
         let watcher = match &mut self.watcher {
             Some(watcher) => watcher,
-            none => match watcher(Arc::clone(&self.changed), Arc::clone(&self.places)) {
+            none => match watcher(&self.changed, &self.news, &self.places) {
                 Ok(watcher) => none.insert(watcher),
                 Err(error) => {
                     return Some(Unwatched {
@@ -126,19 +179,22 @@ impl Watch {
 
     /// As if something had changed.
     pub(crate) fn look_again(&self) {
+        lock(&self.news).others = true;
         self.changed.notify_one();
     }
 
     fn places(&self) -> MutexGuard<'_, Places> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.places)
     }
 
-    /// Waits until something has changed and then for as long as `quiet` nothing more. Cancel safe.
+    /// Waits until something has changed and then for as long as `quiet` nothing more, or for a moment if it was only a
+    /// plugin that is whole. Cancel safe.
     pub(crate) async fn changed(&self, quiet: Duration) {
         self.changed.notified().await;
         let mut again = Again(Some(&self.changed));
         let latest = Instant::now() + quiet * PATIENCE;
         loop {
+            let quiet = lock(&self.news).quiet(quiet);
             let deadline = (Instant::now() + quiet).min(latest);
             let more = tokio::time::timeout_at(deadline, self.changed.notified()).await;
             if more.is_err() || Instant::now() >= latest {
@@ -146,6 +202,7 @@ impl Watch {
             }
         }
         again.0 = None;
+        *lock(&self.news) = News::default();
     }
 }
 
@@ -174,14 +231,30 @@ fn cause(error: &notify::Error) -> String {
     limit.to_owned()
 }
 
-fn watcher(changed: Arc<Notify>, places: Arc<Mutex<Places>>) -> notify::Result<RecommendedWatcher> {
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn watcher(
+    changed: &Arc<Notify>,
+    news: &Arc<Mutex<News>>,
+    places: &Arc<Mutex<Places>>,
+) -> notify::Result<RecommendedWatcher> {
+    let (changed, news, places) = (Arc::clone(changed), Arc::clone(news), Arc::clone(places));
     notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let places = places.lock().unwrap_or_else(PoisonError::into_inner);
-        // A failure may mean that events were lost.
-        if event.is_ok_and(|event| !places.matter_to(&event)) {
-            return;
+        let mut news = lock(&news);
+        let is_news = match event {
+            Ok(event) => lock(&places).sort(&event, &mut news),
+            // Events may be lost.
+            Err(_) => {
+                news.others = true;
+                true
+            }
+        };
+        drop(news);
+        if is_news {
+            changed.notify_one();
         }
-        changed.notify_one();
     })
 }
 
@@ -215,18 +288,31 @@ impl Places {
         }
     }
 
-    fn matter_to(&self, event: &notify::Event) -> bool {
-        if matches!(event.kind, EventKind::Access(_)) {
-            return false;
+    /// Adds what of an event matters to `news`; whether any of it does.
+    fn sort(&self, event: &notify::Event, news: &mut News) -> bool {
+        let is_read = matches!(event.kind, EventKind::Access(_));
+        if event.need_rescan() || (event.paths.is_empty() && !is_read) {
+            news.others = true;
+            return true;
         }
-        let is_part = |path: &PathBuf| {
-            let is_toml = path.extension().is_some_and(|end| end == "toml");
-            let folder = path.parent();
-            self.paths.contains(path)
-                || self.folders.contains(path)
-                || (is_toml && folder.is_some_and(|folder| self.conf_d.contains(folder)))
-        };
-        event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(is_part)
+        // That a writer is done is news of plugins alone: of the rest it is known that they were written to.
+        let is_news = |path: &&PathBuf| !is_read || (is_plugin(path) && event.kind == WRITTEN);
+        let mut any = false;
+        for path in event.paths.iter().filter(is_news) {
+            if self.is_part(path) {
+                news.add(path, event.kind);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn is_part(&self, path: &Path) -> bool {
+        let is_toml = path.extension().is_some_and(|end| end == "toml");
+        let folder = path.parent();
+        self.paths.contains(path)
+            || self.folders.contains(path)
+            || (is_toml && folder.is_some_and(|folder| self.conf_d.contains(folder)))
     }
 }
 
@@ -323,6 +409,37 @@ mod tests {
             is_noticed(&watch).await;
             assert_eq!(fs::read_to_string(&file).unwrap(), version);
         }
+    }
+
+    /// The debounce is for files that have to fit each other; a plugin is read when it is whole.
+    #[tokio::test]
+    async fn a_plugin_that_is_whole_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("agent.toml"), "1").unwrap();
+        fs::write(path("plugin.wasm"), "1").unwrap();
+        let mut watch = Watch::default();
+        let files = [path("agent.toml"), path("plugin.wasm")];
+        watch.look_at(Some(files.iter().map(PathBuf::as_path)));
+        let long = crate::testing::DEADLINE * 10;
+        let soon = async || {
+            let changed = tokio::time::timeout(crate::testing::DEADLINE, watch.changed(long));
+            changed.await.unwrap();
+        };
+        fs::write(path("plugin.wasm"), "2").unwrap();
+        soon().await;
+        fs::write(path("new"), "3").unwrap();
+        fs::rename(path("new"), path("plugin.wasm")).unwrap();
+        soon().await;
+        let mut writer = fs::File::create(path("plugin.wasm")).unwrap();
+        let waits = async || tokio::time::timeout(PLUGIN_QUIET * 3, watch.changed(long)).await;
+        assert!(waits().await.is_err(), "somebody writes to it");
+        std::io::Write::write_all(&mut writer, b"4").unwrap();
+        drop(writer);
+        soon().await;
+        fs::write(path("agent.toml"), "2").unwrap();
+        fs::write(path("plugin.wasm"), "5").unwrap();
+        assert!(waits().await.is_err(), "another file has changed as well");
     }
 
     #[test]
