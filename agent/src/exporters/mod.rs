@@ -4,6 +4,7 @@ pub mod clickhouse;
 pub mod dead_letter;
 pub mod debug;
 pub mod file;
+mod hint;
 pub mod otlp;
 pub mod queue;
 pub mod retry;

@@ -164,6 +164,55 @@ fn an_agent_that_is_away_gets_everything_when_it_is_back() {
     }
 }
 
+/// However the first agent ends, what it had taken is sent by its successor, once.
+#[test]
+fn a_queue_on_disk_outlives_every_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = e2e::reserved_address().port();
+    let queue = "sending_queue = { storage = \"wal\", directory = \"queue\" }";
+    let first_agent = || {
+        let exporter = exporter(Protocol::Http, port, queue);
+        start(
+            folder.path(),
+            "a",
+            &receiver(Protocol::Http, 0),
+            "",
+            &exporter,
+        )
+    };
+    let mut ended = first_agent();
+    send(&mut ended, 0, 10);
+    let status = ended.service().terminate();
+    let told = ended.service().output();
+    assert!(status.success() && told.contains("stays"), "{told}");
+
+    let mut ended = first_agent();
+    send(&mut ended, 10, 10);
+    ended.service().signal("TERM");
+    ended.service().wait_for(&["stopping"]);
+    ended.service().signal("TERM");
+    ended.service().wait();
+    let told = ended.service().output();
+    assert!(told.contains("second signal"), "{told}");
+
+    let mut ended = first_agent();
+    send(&mut ended, 20, 10);
+    ended.service().signal("KILL");
+    ended.service().wait();
+
+    let _second = start(
+        folder.path(),
+        "b",
+        &receiver(Protocol::Http, port),
+        "",
+        TO_FILE,
+    );
+    let mut last = first_agent();
+    send(&mut last, 30, 10);
+    verify(&folder.path().join("b/out.jsonl"), 400);
+    assert!(last.service().terminate().success());
+}
+
 #[test]
 fn what_a_full_queue_refuses_is_kept_and_sent_again() {
     for protocol in Protocol::BOTH {

@@ -161,7 +161,12 @@ impl Exporter for ClickHouse {
                     prepared.stored = true;
                     prepared.ticket.part_done(part.block.table.name());
                 }
-                Err(Failure { class, message, .. }) => match class {
+                Err(Failure {
+                    class,
+                    message,
+                    after,
+                    ..
+                }) => match class {
                     Class::Rejected => {
                         let (rows, cause) = prepared.rejected.get_or_insert_default();
                         *rows += part.block.rows;
@@ -171,7 +176,7 @@ impl Exporter for ClickHouse {
                     _ => {
                         return Outcome::Retry {
                             cause: message,
-                            after: None,
+                            after,
                         };
                     }
                 },

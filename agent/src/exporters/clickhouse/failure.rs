@@ -1,6 +1,7 @@
 //! What went wrong with a statement, and whose turn it is: the class decides what happens to the batch.
 
 use std::fmt;
+use std::time::Duration;
 
 use clickhouse::error::Error;
 
@@ -30,6 +31,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// Whether the statement may have been carried out nevertheless: the server did not say that it was not.
     pub(crate) outcome_unknown: bool,
+    /// When the server, or a proxy before it, wants to be asked again.
+    pub(crate) after: Option<Duration>,
 }
 
 impl Failure {
@@ -39,6 +42,7 @@ impl Failure {
             class: Class::Schema,
             message,
             outcome_unknown: false,
+            after: None,
         }
     }
 
@@ -51,6 +55,7 @@ impl Failure {
             // A proxy that has lost the server does not know what it did.
             outcome_unknown: class == Class::Unreachable
                 || exception_code(text) == Some(UNKNOWN_STATUS_OF_INSERT),
+            after: None,
         }
     }
 
@@ -60,6 +65,7 @@ impl Failure {
             class: Class::Unreachable,
             message: cut(format!("the answer to an insert is not empty: {text}")),
             outcome_unknown: true,
+            after: None,
         }
     }
 
@@ -77,6 +83,7 @@ impl Failure {
             class: Class::Unreachable,
             message: cut(format!("network error: {}", describe(error))),
             outcome_unknown: true,
+            after: None,
         }
     }
 }
@@ -105,6 +112,7 @@ impl From<Error> for Failure {
             message: cut(describe(&error)),
             // No data goes this way.
             outcome_unknown: false,
+            after: None,
         }
     }
 }

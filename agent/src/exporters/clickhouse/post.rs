@@ -3,6 +3,8 @@
 //! A server that has begun to answer can only say in the body that it failed: as bare text, or between tags since 25.11,
 //! in as many pieces as it likes. An insert has nothing else to say there, so any word is a failure.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -13,6 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
 use crate::auth::Pass;
+use crate::exporters::hint::retry_after;
 
 /// Connections to all servers of an exporter. Cloning shares them.
 pub(super) type Connections = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
@@ -69,7 +72,11 @@ pub(super) async fn insert(
         return Ok(());
     }
     let text = String::from_utf8_lossy(&body);
-    Err(failure(parts.status, code, text.trim()))
+    let after = retry_after(&parts.headers, SystemTime::now());
+    Err(Failure {
+        after,
+        ..failure(parts.status, code, text.trim())
+    })
 }
 
 fn failure(status: StatusCode, code: Option<&str>, text: &str) -> Failure {
@@ -169,8 +176,8 @@ mod tests {
         assert_eq!(request.headers()["x-clickhouse-user"], "me");
     }
 
-    #[tokio::test]
-    async fn an_answer_that_comes_before_the_body_is_read_is_heard() {
+    /// What an insert of 20 MiB comes to when the server says this before it reads the body.
+    async fn refused(answer: &'static str) -> Failure {
         use hyper_util::rt::TokioExecutor;
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -180,9 +187,7 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut head = [0; 1024];
             let _read = stream.read(&mut head).await.unwrap();
-            let refusal =
-                b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-            stream.write_all(refusal).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
             // As nginx does it: what still comes is read for a while, or the answer would be lost with a reset.
             tokio::io::copy(&mut stream, &mut tokio::io::sink())
                 .await
@@ -211,8 +216,27 @@ mod tests {
             pass: &Pass::default(),
         };
         let result = insert(&connections, &endpoint, statement, body).await;
-        assert_eq!(result.unwrap_err().class, Class::TooLarge);
         drop(connections);
         server.await.unwrap();
+        result.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_before_the_body_is_read_is_heard() {
+        let failure = refused(
+            "HTTP/1.1 413 Payload Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        );
+        assert_eq!(failure.await.class, Class::TooLarge);
+    }
+
+    /// As proxies before ClickHouse do.
+    #[tokio::test]
+    async fn a_hint_when_to_come_again_is_taken() {
+        let failure = refused(
+            "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 9\r\nconnection: close\r\n\r\nslow down",
+        );
+        let failure = failure.await;
+        assert_eq!(failure.after, Some(std::time::Duration::from_secs(7)));
+        assert_ne!(failure.class, Class::Rejected);
     }
 }

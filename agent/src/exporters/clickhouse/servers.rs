@@ -89,14 +89,14 @@ impl Servers {
     /// Inserts a block, trying each server at most once.
     ///
     /// # Errors
-    /// The failure of the last server tried.
+    /// The failure of the last server tried, with the shortest of all hints: none where a server gave none.
     pub(crate) async fn insert(
         &self,
         signal: Signal,
         block: &Block,
         token: &mut Token,
     ) -> Result<(), Failure> {
-        let mut last = None;
+        let mut last: Option<Failure> = None;
         for server in self.order() {
             let mut attempt = Attempt {
                 server,
@@ -110,7 +110,13 @@ impl Servers {
                 Err(failure) if matches!(failure.class, Class::Rejected | Class::TooLarge) => {
                     return Err(failure);
                 }
-                Err(failure) => last = Some(failure),
+                Err(mut failure) => {
+                    if let Some(before) = last {
+                        // `None` is less than any hint: that server may be asked at any time.
+                        failure.after = failure.after.min(before.after);
+                    }
+                    last = Some(failure);
+                }
             }
         }
         Err(last.expect("settings hold at least one endpoint"))

@@ -6,16 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use http::header::{HeaderMap, RETRY_AFTER};
+use http::header::HeaderMap;
 use http::{HeaderValue, StatusCode};
 use tonic::Code;
 
 use super::endpoint::percent_decoded;
 use crate::component::Outcome;
+use crate::exporters::hint::{HINT_MAX, retry_after};
 use crate::otlp::{Fields, Value, WireError};
-
-/// A hint beyond this is a mistake: nobody means to keep data waiting for longer.
-const HINT_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Messages are cut here: some servers answer with a page.
 const MESSAGE_MAX: usize = 600;
@@ -120,20 +118,6 @@ pub(super) fn of_http(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> O
         },
         _ => Outcome::rejected(cause),
     }
-}
-
-/// `Retry-After`: seconds, or a date.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let delay = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        // A date that has passed is an invitation to come at once.
-        Err(_) => httpdate::parse_http_date(text)
-            .ok()?
-            .duration_since(now)
-            .unwrap_or_default(),
-    };
-    Some(delay.min(HINT_MAX))
 }
 
 /// The message of a `google.rpc.Status`, or the body itself where it is text.
@@ -375,21 +359,6 @@ mod tests {
         check(503, "Thu, 01 Jan 1970 00:00:00 GMT", "retry 0");
         check(503, "Fri, 31 Dec 9999 23:59:59 GMT", "retry 3600");
         check(503, "99999999999", "retry 3600");
-    }
-
-    #[test]
-    fn a_date_is_counted_from_now() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        let check = |text: &str, expected: Option<u64>| {
-            let found = retry_after(&headers(&[("retry-after", text)]), now);
-            assert_eq!(found, expected.map(Duration::from_secs), "{text}");
-        };
-        check("Sun, 06 Nov 1994 08:50:37 GMT", Some(60));
-        check("Sunday, 06-Nov-94 08:50:37 GMT", Some(60));
-        check("Sun Nov  6 08:50:37 1994", Some(60));
-        check("Sun, 06 Nov 1994 08:49:36 GMT", Some(0));
-        check(" 5 ", Some(5));
-        check("yesterday", None);
     }
 
     #[test]
