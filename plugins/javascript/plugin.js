@@ -21,7 +21,7 @@ function read(config) {
   if (unknown !== undefined) throw `unknown field \`${unknown}\``;
   if (typeof key !== "string" || key === "") throw "`key` must be a text";
   if (!["string", "number", "boolean"].includes(typeof value)) throw "`value` must be a text, a number or true or false";
-  if (below !== undefined && !(below in SEVERITIES)) {
+  if (below !== undefined && !Object.hasOwn(SEVERITIES, below)) {
     throw `\`drop_below\` must be one of ${Object.keys(SEVERITIES).join(", ")}`;
   }
   return { key, value, least: SEVERITIES[below] ?? 0 };

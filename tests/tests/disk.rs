@@ -12,6 +12,10 @@ fn proof(arguments: &[&str]) -> Option<Proof> {
     match Proof::attempt(folder.path(), &arguments) {
         Ok(proof) => Some(proof),
         Err(text) if text.contains("cannot mount a file system of its own") => {
+            assert!(
+                std::env::var_os("TIDEGATE_TEST_EVERYTHING").is_none(),
+                "mount namespaces must be permitted where everything is to be tested: {text}"
+            );
             // Past the harness, which shows nothing of tests that pass.
             let said = format!(
                 "\n*** NOT TESTED: a full and a read-only disk. Mount namespaces are not permitted here.\n*** {text}\n"

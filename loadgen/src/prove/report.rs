@@ -143,13 +143,29 @@ impl Report {
                 end.accepted, self.told.unanswered
             ));
         }
-        if let Some(overload) = &self.overload
-            && self.agent_peak_bytes > overload.memory_max_bytes
-        {
+        if let Some(overload) = &self.overload {
+            found.extend(self.overload_violations(overload));
+        }
+        found
+    }
+
+    fn overload_violations(&self, overload: &Overload) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.agent_peak_bytes > overload.memory_max_bytes {
             found.push(format!(
                 "the agent took {} MiB of memory, allowed are {}",
                 self.agent_peak_bytes >> 20,
                 overload.memory_max_bytes >> 20
+            ));
+        }
+        if self.told.refusals == 0 {
+            found.push("nothing was refused: it was no overload, offer more".to_owned());
+        }
+        let left = self.told.refused + self.told.unanswered;
+        if left > 0 {
+            found.push(format!(
+                "{} items of honest clients did not get through in the end",
+                grouped(left)
             ));
         }
         found

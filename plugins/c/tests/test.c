@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "../plugin.c"
+#include "host.h"
 
 // What the bindings have, without WebAssembly.
 void processor_string_dup(processor_string_t *text, const char *from) {

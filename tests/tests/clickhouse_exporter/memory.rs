@@ -154,3 +154,21 @@ async fn who_accepts_duplicates_is_not_warned() -> Result<()> {
     assert_eq!(log.take(), Vec::<String>::new());
     database.localdb.stop()
 }
+
+#[tokio::test]
+async fn several_servers_with_a_table_each_are_warned_of() -> Result<()> {
+    let database = Database::start()?;
+    let log = Log::default();
+    let _listening = log.listen();
+    let address = database.address()?;
+    let both = format!("http://{address},http://localhost:{}", address.port());
+    let exporter = Exporter::to(&both, "")?;
+    exporter.store(Signal::Logs, records()).await?;
+    let said = log.take();
+    assert!(
+        said.len() == 1 && said.iter().all(|line| line.contains("has its own")),
+        "{said:?}"
+    );
+    assert_eq!(kept(&exporter, "otel_logs")?, Some(0));
+    database.localdb.stop()
+}

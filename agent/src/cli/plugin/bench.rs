@@ -42,7 +42,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<ExitCode, String> {
     let first_load = load_time(&path)?;
     let cached_load = load_time(&path)?;
     let mut bench = Workbench::start(&path, *signal, &conditions)
-        .map_err(|error| format!("{}: {error}", path.display()))?;
+        .map_err(|error| format!("{}: {error}{}", path.display(), args.conditions.hint()))?;
     // The first call pays for memory that is never given back.
     let made = bench.process(first)?;
     let duration = Duration::try_from_secs_f64(args.seconds).map_err(|error| error.to_string())?;

@@ -99,6 +99,12 @@ fn case(plugin: &Path, args: &TestArgs, name: &str) -> Result<Option<String>, St
         written.map_err(|error| format!("{}: {error}", expected.display()))?;
         return Ok(None);
     }
+    if !expected.exists() {
+        return Err(format!(
+            "there is no {}; --update writes what comes out now",
+            expected.display()
+        ));
+    }
     let wanted = read(&expected)?;
     // Through the same reader: what is meant counts, not how it is written.
     let wanted = match batches::parse(&wanted) {

@@ -39,6 +39,16 @@ impl ConditionArgs {
         self.read_beside(None, None)
     }
 
+    /// What may be missing when a plugin declines what it is given, as a hint behind the problem.
+    pub(super) fn hint(&self) -> &'static str {
+        match (&self.config, &self.processor) {
+            (None, None) => {
+                " (it was given no configuration: --config FILE, such as tests/cases/config.toml)"
+            }
+            _ => "",
+        }
+    }
+
     /// The same, with the files that a case has for what is not given.
     pub(super) fn read_beside(
         &self,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -52,6 +53,37 @@ impl Language {
             "name a plugin, or build one first (tidegate plugin build): there is no {place}"
         ))
     }
+
+    /// A source in `folder` that has changed since `plugin` was built, if there is one. What cannot be read has not.
+    pub(super) fn newer_source(self, folder: &Path, plugin: &Path) -> Option<PathBuf> {
+        let endings: &[&str] = match self {
+            Self::Rust => &["rs", "toml", "lock"],
+            Self::C => &["c", "h"],
+            Self::Javascript => &["js", "mjs", "ts", "json"],
+        };
+        let built = changed(plugin)?;
+        // Of the folders below, those with sources: not what is built, installed or expected.
+        let below: &[&str] = match self {
+            Self::Rust | Self::Javascript => &["", "src"],
+            Self::C => &["", "src", "include"],
+        };
+        let files = below
+            .iter()
+            .filter_map(|name| std::fs::read_dir(folder.join(name)).ok())
+            .flat_map(Iterator::flatten)
+            .map(|entry| entry.path());
+        let is_source = |path: &PathBuf| {
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            ending.is_some_and(|ending| endings.contains(&ending))
+        };
+        files
+            .filter(is_source)
+            .find(|path| changed(path).is_some_and(|time| time > built))
+    }
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).ok()?.modified().ok()
 }
 
 /// What `cargo metadata` says of a project, as far as it is of use here.
@@ -148,6 +180,29 @@ mod tests {
         assert!(problem.contains("tidegate plugin build"), "{problem}");
         fs::write(folder.join("plugin.wasm"), "").unwrap();
         assert_eq!(Language::C.built(folder), Ok(folder.join("plugin.wasm")));
+    }
+
+    #[test]
+    fn a_source_that_is_newer_than_the_plugin_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let write = |name: &str, seconds: u64| {
+            let path = folder.join(name);
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::File::create(&path).unwrap().set_modified(time).unwrap();
+            path
+        };
+        let plugin = write("plugin.wasm", 100);
+        write("src/edit.c", 99);
+        write("tests/cases/basic.input.json", 101);
+        write("README.md", 101);
+        assert_eq!(Language::C.newer_source(folder, &plugin), None);
+        let source = write("src/edit.c", 101);
+        assert_eq!(Language::C.newer_source(folder, &plugin), Some(source));
+        assert_eq!(Language::Javascript.newer_source(folder, &plugin), None);
+        let missing = folder.join("none");
+        assert_eq!(Language::C.newer_source(folder, &missing), None);
     }
 
     /// A crate that makes a plugin.

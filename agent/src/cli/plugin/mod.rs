@@ -85,7 +85,8 @@ fn text(content: Vec<u8>) -> Result<String, String> {
     String::from_utf8(content).map_err(|error| error.utf8_error().to_string())
 }
 
-/// The plugin that is meant: the one given, or the only one that was built here.
+/// The plugin that is meant: the one given, or the only one that was built here. Says so if that is no longer what the
+/// source says.
 fn meant(given: Option<&Path>) -> Result<PathBuf, String> {
     if let Some(given) = given {
         return Ok(given.to_owned());
@@ -93,5 +94,14 @@ fn meant(given: Option<&Path>) -> Result<PathBuf, String> {
     let here = Path::new(".");
     let nothing =
         || "name a plugin: there is no project of one here, and so none that was built".to_owned();
-    Language::of(here).ok_or_else(nothing)?.built(here)
+    let language = Language::of(here).ok_or_else(nothing)?;
+    let built = language.built(here)?;
+    if let Some(source) = language.newer_source(here, &built) {
+        let source = source.strip_prefix(".").unwrap_or(&source);
+        complain(&format!(
+            "tidegate: {} has changed since the plugin was built; `tidegate plugin build` builds it anew\n",
+            source.display()
+        ));
+    }
+    Ok(built)
 }

@@ -72,7 +72,7 @@ const CRATE: &[(&str, &str)] = &[
 
 /// What is in a project in C besides its cases; all of it comes from the example.
 const C: &[(&str, &str)] = example!("c": ".gitignore" "Makefile" "bindings/link.c" "bindings/processor.c" "bindings/processor.h"
-    "config.c" "config.h" "otlp.c" "otlp.h" "plugin.c" "tests/test.c"
+    "config.c" "config.h" "otlp.c" "otlp.h" "plugin.c" "tests/host.h" "tests/test.c"
     "tests/cases/config.toml" "tests/cases/logs.expected.json" "tests/cases/logs.input.json"
     "tests/cases/nothing-left.expected.json" "tests/cases/nothing-left.input.json" "tests/cases/spans.expected.json"
     "tests/cases/spans.input.json");

@@ -62,7 +62,7 @@ impl Shared {
             servers: Servers::new(
                 settings.clone(),
                 context.authenticators.pass(settings.auth.as_ref()),
-                Watch::new(&context.id, &context.telemetry),
+                Watch::new(&context.id, &context.telemetry, settings.endpoints.len()),
             )
             .map_err(|cause| cause.below("tls"))?,
             encoders: Encoders::new(settings.method)

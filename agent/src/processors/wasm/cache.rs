@@ -4,10 +4,11 @@
 //! its settings and the features of the processor. Compiled code is executed as it is. So the folder must belong to the
 //! user that the agent runs as, and nobody else may write to it; otherwise there is no cache.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -123,7 +124,13 @@ fn folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
             .filter(|it| it.is_absolute())
     };
     let home = || set("HOME").map(|home| home.join(".cache"));
-    match set("CACHE_DIRECTORY") {
+    // systemd separates several folders by colons.
+    let own = set("CACHE_DIRECTORY").and_then(|folders| {
+        let bytes = folders.as_os_str().as_bytes();
+        let first = bytes.split(|byte| *byte == b':').next()?;
+        Some(PathBuf::from(OsStr::from_bytes(first)))
+    });
+    match own {
         Some(own) => Some(own.join("plugins")),
         None => Some(
             set("XDG_CACHE_HOME")
@@ -251,6 +258,8 @@ mod tests {
         check(&both, Some("/x/tidegate/plugins"));
         let systemd = [("CACHE_DIRECTORY", "/var/cache/tidegate"), ("HOME", "/h")];
         check(&systemd, Some("/var/cache/tidegate/plugins"));
+        let several = [("CACHE_DIRECTORY", "/var/cache/a:/var/cache/b")];
+        check(&several, Some("/var/cache/a/plugins"));
         check(&[("HOME", "relative")], None);
     }
 }

@@ -188,6 +188,13 @@ fn pin(text: &str, section: &mut Section<'_>) -> Option<Digest> {
 fn granted(names: Vec<String>, section: &mut Section<'_>) -> Vec<(String, String)> {
     let mut variables = Vec::new();
     for name in names {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            section.error(
+                "environment",
+                format!("{name:?} is not the name of a variable; its value comes from the agent's environment"),
+            );
+            continue;
+        }
         match std::env::var(&name) {
             Ok(value) => variables.push((name, value)),
             Err(_) => section.warning("environment", format!("the variable {name} is not set")),

@@ -37,7 +37,7 @@ fn write_row(text: &mut String, result: &OverloadResult) {
     let peak = result.runs.iter().map(|run| run.peak_bytes).max();
     writeln!(
         text,
-        "| {} | {:.0} k | {:.0} k | {:.0} k | **{:.0} %** ({:.0} to {:.0}) | {:.1} | {:.1} | {:.0} | {} | {} | {} | {} | {} | {} |",
+        "| {} | {:.0} k | {:.0} k | {:.0} k | **{:.1} %** ({:.1} to {:.1}) | {:.1} | {:.1} | {:.0} | {} | {} | {} | {} | {} | {} |",
         result.cell,
         result.peak / 1e3,
         result.spread(|run| run.offered).median / 1e3,

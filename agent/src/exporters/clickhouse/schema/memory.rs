@@ -23,6 +23,8 @@ pub(crate) enum Memory {
     On,
     /// Stores it again, until this setting is more than 0.
     Off { setting: &'static str },
+    /// Skips it, but the other servers of the exporter know nothing of it: each has a table of its own.
+    Alone,
     /// It cannot be told, because of this.
     Unknown { why: String },
 }
@@ -35,8 +37,9 @@ struct Defaults {
 }
 
 impl Memory {
-    /// Judges by the engine, and by its parameters and settings as `system.tables` has them.
-    fn of(engine: &str, engine_full: &str, defaults: Defaults) -> Self {
+    /// Judges by the engine, and by its parameters and settings as `system.tables` has them; `several` servers take the
+    /// same blocks.
+    fn of(engine: &str, engine_full: &str, defaults: Defaults, several: bool) -> Self {
         if !engine.ends_with("MergeTree") {
             let why = format!("its engine is {engine}, and the tables behind it are not looked at");
             return Self::Unknown { why };
@@ -48,6 +51,7 @@ impl Memory {
         };
         match setting_in(engine_full, setting).unwrap_or(default) {
             0 => Self::Off { setting },
+            _ if several && !replicated => Self::Alone,
             _ => Self::On,
         }
     }
@@ -70,9 +74,10 @@ async fn look(
     client: &clickhouse::Client,
     layout: &Layout,
     signal: Signal,
+    several: bool,
 ) -> Result<BTreeMap<String, Memory>, Failure> {
     let tables = tables_of(layout, signal);
-    let memories = match look_closely(client, layout, &tables).await {
+    let memories = match look_closely(client, layout, &tables, several).await {
         Ok(memories) => memories,
         Err(failure) if matches!(failure.class, Class::Unreachable | Class::Unavailable) => {
             return Err(failure);
@@ -102,6 +107,7 @@ async fn look_closely(
     client: &clickhouse::Client,
     layout: &Layout,
     tables: &[String],
+    several: bool,
 ) -> Result<BTreeMap<String, Memory>, Failure> {
     let defaults = Defaults {
         plain: default_window(client, "merge_tree_settings", PLAIN_WINDOW).await?,
@@ -117,7 +123,10 @@ async fn look_closely(
     let rows: Vec<(String, String, String)> = client.query_raw(&sql).fetch_all().await?;
     Ok(rows
         .into_iter()
-        .map(|(name, engine, full)| (name, Memory::of(&engine, &full, defaults)))
+        .map(|(name, engine, full)| {
+            let memory = Memory::of(&engine, &full, defaults, several);
+            (name, memory)
+        })
         .collect())
 }
 
@@ -135,16 +144,19 @@ async fn default_window(
 pub(crate) struct Watch {
     exporter: String,
     telemetry: Telemetry,
+    /// Whether a block that one server may have can go to another.
+    several: bool,
     /// Guards whether each table on each server is known to skip what it has.
     kept: Mutex<BTreeMap<(String, String), bool>>,
 }
 
 impl Watch {
-    /// Has seen nothing yet.
-    pub(crate) fn new(exporter: &str, telemetry: &Telemetry) -> Self {
+    /// Has seen nothing yet of the exporter's so many `servers`.
+    pub(crate) fn new(exporter: &str, telemetry: &Telemetry, servers: usize) -> Self {
         Self {
             exporter: exporter.to_owned(),
             telemetry: telemetry.clone(),
+            several: servers > 1,
             kept: Mutex::default(),
         }
     }
@@ -160,7 +172,7 @@ impl Watch {
         layout: &Layout,
         signal: Signal,
     ) -> Result<bool, Failure> {
-        let memories = look(client, layout, signal).await?;
+        let memories = look(client, layout, signal, self.several).await?;
         for (table, memory) in &memories {
             self.note(server, layout, table, memory);
         }
@@ -197,6 +209,14 @@ impl Watch {
                 "exactly-once is off for this table: it does not remember inserts, so that one sent again after a lost \
                  answer is stored twice; the remedy turns it on, `delivery = \"at_least_once\"` accepts it"
             ),
+            Memory::Alone => warn!(
+                exporter,
+                server,
+                table,
+                "exactly-once is off for this table: each of the exporter's servers has its own, so that a block sent to \
+                 the next server after a lost answer may be stored on both; give the servers one Replicated...MergeTree, \
+                 or each server an exporter of its own; `delivery = \"at_least_once\"` accepts it"
+            ),
             Memory::Unknown { why } => warn!(
                 exporter,
                 server,
@@ -222,12 +242,17 @@ mod tests {
         };
         let check = |engine: &str, settings: &str, expected: &str| {
             let full = format!("{engine}('a') PARTITION BY d ORDER BY ('SETTINGS x', b){settings}");
-            let said = match Memory::of(engine, &full, defaults) {
-                Memory::On => "on".to_owned(),
-                Memory::Off { setting } => format!("off: {setting}"),
-                Memory::Unknown { .. } => "unknown".to_owned(),
-            };
-            assert_eq!(said, expected, "{full}");
+            for several in [false, true] {
+                let said = match Memory::of(engine, &full, defaults, several) {
+                    Memory::On => "on".to_owned(),
+                    Memory::Off { setting } => format!("off: {setting}"),
+                    Memory::Alone => "alone".to_owned(),
+                    Memory::Unknown { .. } => "unknown".to_owned(),
+                };
+                let lonely = several && expected == "on" && !engine.starts_with(['R', 'S']);
+                let expected = if lonely { "alone" } else { expected };
+                assert_eq!(said, expected, "{full}, several servers: {several}");
+            }
         };
         let plain_off = "off: non_replicated_deduplication_window";
         let replicated_off = "off: replicated_deduplication_window";
@@ -267,14 +292,15 @@ mod tests {
             replicated: 0,
         };
         assert_eq!(
-            Memory::of("MergeTree", "MergeTree ORDER BY a", defaults),
+            Memory::of("MergeTree", "MergeTree ORDER BY a", defaults, false),
             Memory::On
         );
         assert_eq!(
             Memory::of(
                 "ReplicatedMergeTree",
                 "ReplicatedMergeTree ORDER BY a",
-                defaults
+                defaults,
+                true
             ),
             Memory::Off {
                 setting: REPLICATED_WINDOW
