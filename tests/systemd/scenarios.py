@@ -245,6 +245,24 @@ def refuse_start():
     check(restarts() <= before, "it was not tried again")
 
 
+def restart_wrong(load):
+    """Clients that knock start it again, but not in a circle; when the configuration is mended, that is all it takes."""
+    text, begun = CONFIG.read_text(), time.time()
+    edit("[processors.batch]", "[processors.batch]\ntimeuot = 1")
+    run("systemctl", "restart", "tidegate.service", status=1)
+    failed = time.monotonic()
+    while time.monotonic() < failed + 10:
+        check(show("ActiveState", "tidegate.socket") == "active", "the sockets stay open")
+        time.sleep(0.2)
+    log = run("journalctl", "--unit", "tidegate.service", f"--since=@{begun:.0f}", "--no-pager", "--output=cat")
+    tries = log.count("the configuration is not valid")
+    check(2 <= tries <= 10, f"it was tried {tries} times in 10 s")
+    accepted = load.count("accepted")
+    CONFIG.write_text(text)
+    eventually("accepted requests", lambda: load.count("accepted") > accepted + 20)
+    check(load.count("refused connection") == 0, "a connection was refused")
+
+
 def kill(load):
     for _ in range(3):
         before, accepted = restarts(), load.count("accepted")
@@ -416,7 +434,7 @@ def main():
     scenario(find)
     scenario(start_without_secrets)
     scenario(refuse_start)
-    under_load(kill, stop_process, hang, database_away, upgrade, drain)
+    under_load(restart_wrong, kill, stop_process, hang, database_away, upgrade, drain)
     if PACKAGE:
         scenario(upgrade_refused)
     scenario(stop)
