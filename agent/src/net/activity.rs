@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 /// How long a connection may do nothing useful. `None` is forever.
@@ -42,6 +43,8 @@ pub(super) struct Activity {
     silent: AtomicBool,
     /// A request was answered before its body had been read.
     unread: AtomicBool,
+    /// Held by the one request that may stand in a line with those of other connections.
+    turn: Mutex<()>,
 }
 
 impl Activity {
@@ -54,6 +57,7 @@ impl Activity {
             http2: AtomicBool::new(false),
             silent: AtomicBool::new(true),
             unread: AtomicBool::new(false),
+            turn: Mutex::default(),
         }
     }
 
@@ -152,9 +156,22 @@ impl Connection {
         self.0.unread.store(true, Ordering::Relaxed);
     }
 
+    /// The turn of one of its requests, in the order of asking: so that many at a time get no more than one would.
+    pub async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.0.turn.lock().await
+    }
+
     pub(super) fn request(&self) -> UnderWay {
         self.0.begin();
         UnderWay(Arc::clone(&self.0))
+    }
+}
+
+#[cfg(test)]
+impl Connection {
+    /// One without a socket.
+    pub(crate) fn imagined() -> Self {
+        Self(Arc::new(Activity::new()))
     }
 }
 

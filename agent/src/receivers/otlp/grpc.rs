@@ -25,9 +25,11 @@ use super::door::{Door, Format, Held};
 use super::encoding::Encoding;
 use super::lane::Place;
 use super::problem::Problem;
+use super::room::Room;
 use super::{status, success};
 use crate::ack::Rejected;
 use crate::auth::{Denied, Guard};
+use crate::net::Connection;
 use crate::signal::{PerSignal, Signal};
 
 /// The compression flag and the length of a message.
@@ -111,9 +113,10 @@ where
     let door = signal_of(parts.uri.path())
         .and_then(|signal| doors[signal].as_ref())
         .ok_or_else(|| Status::unimplemented(format!("unknown method {}", parts.uri.path())))?;
+    let connection = parts.extensions.get::<Connection>();
     let read = async {
         let encoding = encoding_of(&parts.headers)?;
-        tokio::time::timeout(READ_TIME, read(door, body, encoding))
+        tokio::time::timeout(READ_TIME, read(door.room().of(connection), body, encoding))
             .await
             .unwrap_or(Err(Problem::Slow(READ_TIME)))
     };
@@ -157,14 +160,17 @@ fn encoding_of(headers: &HeaderMap) -> Result<Encoding, Problem> {
 }
 
 /// The one message of the request, as it came, and the encoding it is in.
-async fn read<B>(door: &Door, body: B, declared: Encoding) -> Result<(Held, Encoding), Problem>
+async fn read<B>(
+    mut room: Room<'_>,
+    body: B,
+    declared: Encoding,
+) -> Result<(Held, Encoding), Problem>
 where
     B: Body,
     B::Error: std::fmt::Display,
 {
     let mut body = pin!(body);
     let mut prefix = Prefix::default();
-    let mut room = door.room();
     let mut place = Place::none();
     while let Some(frame) = place.read(body.frame()).await {
         let frame = frame.map_err(|error| Problem::Unreadable(error.to_string()))?;
@@ -219,11 +225,7 @@ struct Prefix {
 
 impl Prefix {
     /// Takes what it needs from `data`, and once it is complete makes room for the message.
-    async fn take(
-        &mut self,
-        data: &[u8],
-        room: &mut super::room::Room<'_>,
-    ) -> Result<usize, Problem> {
+    async fn take(&mut self, data: &[u8], room: &mut Room<'_>) -> Result<usize, Problem> {
         let mut used = 0;
         for (slot, byte) in self.bytes.iter_mut().skip(self.filled).zip(data) {
             *slot = *byte;

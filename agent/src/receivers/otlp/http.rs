@@ -23,6 +23,7 @@ use super::cors::CorsSettings;
 use super::door::{Door, Format, Held};
 use super::encoding::Encodings;
 use super::problem::Problem;
+use super::room::Room;
 use super::settings::HttpSettings;
 use super::{status, success};
 use crate::ack::Rejected;
@@ -99,11 +100,12 @@ async fn post(route: Arc<Route>, request: Request) -> Response {
             "415 unsupported media type, supported: [application/json, application/x-protobuf]",
         );
     };
-    match receive(&route, &parts.headers, &mut body, format).await {
+    let connection = parts.extensions.get::<Connection>();
+    match receive(&route, &parts.headers, connection, &mut body, format).await {
         Ok(rejected) => success(format, route.door.signal, rejected.as_ref()),
         Err(problem) => {
             discard(&parts.headers, &mut body).await;
-            if let Some(connection) = parts.extensions.get::<Connection>()
+            if let Some(connection) = connection
                 && !body.is_end_stream()
             {
                 connection.body_left_unread();
@@ -116,14 +118,16 @@ async fn post(route: Arc<Route>, request: Request) -> Response {
 async fn receive(
     route: &Route,
     headers: &HeaderMap,
+    connection: Option<&Connection>,
     body: &mut Body,
     format: Format,
 ) -> Result<Option<Rejected>, Problem> {
     let read = async {
         let encoding = route.encodings.of(headers).map_err(Problem::Encoding)?;
+        let room = route.door.room().of(connection);
         let held = match route.read_timeout {
-            None => read(&route.door, body).await,
-            Some(limit) => tokio::time::timeout(limit, read(&route.door, body))
+            None => read(room, body).await,
+            Some(limit) => tokio::time::timeout(limit, read(room, body))
                 .await
                 .unwrap_or(Err(Problem::Slow(limit))),
         };
@@ -135,8 +139,7 @@ async fn receive(
     route.door.receive(read, format, declared).await
 }
 
-async fn read(door: &Door, body: &mut Body) -> Result<Held, Problem> {
-    let mut room = door.room();
+async fn read(mut room: Room<'_>, body: &mut Body) -> Result<Held, Problem> {
     body::collect(body, &mut room).await?;
     room.finish()
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::problem::Problem;
 use crate::component::Intake;
 use crate::memory::Reservation;
+use crate::net::Connection;
 use crate::otlp::json::{NoRoom, Output};
 use crate::waiting_room;
 
@@ -19,6 +20,7 @@ const SLACK_SHIFT: u32 = 3;
 pub(super) struct Room<'a> {
     intake: &'a dyn Intake,
     limit: usize,
+    connection: Option<&'a Connection>,
     reserved: Option<Reservation>,
     pub(super) bytes: Vec<u8>,
 }
@@ -29,9 +31,15 @@ impl<'a> Room<'a> {
         Self {
             intake,
             limit,
+            connection: None,
             reserved: None,
             bytes: Vec::new(),
         }
+    }
+
+    /// The same for a request of `connection`, which takes turns with others before it enters.
+    pub(super) fn of(self, connection: Option<&'a Connection>) -> Self {
+        Self { connection, ..self }
     }
 
     /// The most bytes there may be.
@@ -49,7 +57,8 @@ impl<'a> Room<'a> {
         }
         let held = self.reserved.as_ref().map_or(0, Reservation::bytes);
         if total > held || self.reserved.is_none() {
-            let reserved = waiting_room::admit(self.intake, total.saturating_sub(held)).await?;
+            let missing = total.saturating_sub(held);
+            let reserved = waiting_room::admit(self.intake, missing, self.connection).await?;
             self.hold(reserved);
         }
         self.allocate(total)
