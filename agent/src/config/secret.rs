@@ -47,10 +47,26 @@ pub(crate) fn is_secret_key(parent: &str, key: &str) -> bool {
         || (HEADER_TABLES.contains(&parent) && (key.ends_with("key") || key.ends_with("auth")))
 }
 
+/// Whether the values of a key are not shown: those of secret keys, and every header that is sent. Vendors name the one with their
+/// key as they like (`x-honeycomb-team`); the Collector hides them all, too (`configopaque.MapList`).
+pub(crate) fn is_hidden_key(parent: &str, key: &str) -> bool {
+    parent == "headers" || is_secret_key(parent, key)
+}
+
+/// Whether the parameter of a URL's query is a secret.
+fn is_secret_parameter(key: &str) -> bool {
+    let lower = key.to_lowercase();
+    is_secret_key("headers", key)
+        || lower.ends_with("signature")
+        || ["sig", "pwd", "pass"].contains(&lower.as_str())
+}
+
 /// Whether a secret may stand on a line of a configuration.
 pub(crate) fn mentions_secret(line: &str) -> bool {
     let lower = line.to_lowercase().replace('-', "_");
-    SECRET_WORDS.iter().any(|word| lower.contains(word)) || without_userinfo(line) != line
+    lower.contains("headers")
+        || SECRET_WORDS.iter().any(|word| lower.contains(word))
+        || without_userinfo(line) != line
 }
 
 /// The text with the userinfo of every URL in it taken out, and the secret parameters of its query.
@@ -85,7 +101,7 @@ fn without_parameters(text: &str) -> String {
     let parameters: Vec<String> = query
         .split('&')
         .map(|parameter| match parameter.split_once('=') {
-            Some((key, _)) if is_secret_key("", key) => format!("{key}={REDACTED}"),
+            Some((key, _)) if is_secret_parameter(key) => format!("{key}={REDACTED}"),
             _ => parameter.to_owned(),
         })
         .collect();
@@ -155,7 +171,7 @@ fn keep(text: &str, known: &mut Vec<String>) {
 }
 
 fn redact(node: &mut Node, parent: &str, key: &str, secret: bool, known: &Secrets) {
-    let secret = secret || is_secret_key(parent, key);
+    let secret = secret || is_hidden_key(parent, key);
     match &mut node.value {
         Value::List(items) => {
             for item in items {
@@ -215,6 +231,13 @@ mod tests {
     }
 
     #[test]
+    fn no_header_that_is_sent_is_shown() {
+        assert!(is_hidden_key("headers", "x-honeycomb-team"));
+        assert!(!is_hidden_key("response_headers", "x-frame-options"));
+        assert!(mentions_secret("headers = { x-honeycomb-team = 1 }"));
+    }
+
+    #[test]
     fn urls_lose_their_credentials() {
         let check =
             |text: &str, expected: &str| assert_eq!(without_userinfo(text), expected, "{text}");
@@ -223,6 +246,10 @@ mod tests {
         check(
             "tcp://h/db?username=u&password=p&a=b",
             "tcp://h/db?username=u&password=[REDACTED]&a=b",
+        );
+        check(
+            "http://h/?sig=a&X-Amz-Signature=b&license_key=c&database=d",
+            "http://h/?sig=[REDACTED]&X-Amz-Signature=[REDACTED]&license_key=[REDACTED]&database=d",
         );
         check(
             "a http://u@h b https://v:w@i",

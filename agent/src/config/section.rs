@@ -8,7 +8,7 @@ use super::decode::{decode, holes};
 use super::diagnostics::{Diagnostic, Diagnostics, Severity};
 use super::fault::{self, Reason};
 use super::parse;
-use super::secret::{REDACTED, is_secret_key, without_userinfo};
+use super::secret::{REDACTED, is_hidden_key, without_userinfo};
 use super::text::{Place, Span, Texts};
 use super::tree::{KeyPath, Node, Step, Table, Value, split_dotted};
 
@@ -242,7 +242,7 @@ fn is_secret(path: &KeyPath) -> bool {
     path.0.iter().any(|step| match step {
         Step::Index(_) => false,
         Step::Key(key) => {
-            let secret = is_secret_key(parent, key);
+            let secret = is_hidden_key(parent, key);
             parent = key;
             secret
         }

@@ -188,7 +188,7 @@ fn answer(request: &Request<Incoming>) -> BoxFuture<'static, Answer> {
     };
     let query = request.uri().query().unwrap_or_default();
     match name {
-        "" | "/" => page::ready(index()),
+        "" | "/" => page::ready(index(request)),
         // Whether it is there can be had for nothing.
         "/profile" | "/heap" | "/allocs" if *request.method() == Method::HEAD => {
             page::ready(file("profile", Vec::new()))
@@ -203,7 +203,10 @@ fn answer(request: &Request<Incoming>) -> BoxFuture<'static, Answer> {
     }
 }
 
-fn index() -> Answer {
+fn index(request: &Request<Incoming>) -> Answer {
+    let host = request.headers().get(header::HOST);
+    let host = host.and_then(|host| host.to_str().ok());
+    let host = host.unwrap_or("127.0.0.1:1777");
     let mut page = Page::new("Profiles", &[]);
     page.paragraph("Each is a compressed pprof profile with the names of functions in it.");
     let link = |name: &str, query: &str, about: &str| {
@@ -233,7 +236,9 @@ fn index() -> Answer {
             ),
         ],
     );
-    page.verbatim("go tool pprof -http=: http://127.0.0.1:1777/debug/pprof/profile?seconds=10");
+    page.verbatim(&format!(
+        "go tool pprof -http=: http://{host}{ROOT}/profile?seconds=10"
+    ));
     page.answer()
 }
 

@@ -54,6 +54,14 @@ impl Interval {
     pub(super) fn shows_difference(self) -> bool {
         self.from > 0.0 || self.to < 0.0
     }
+
+    /// With steps of `resolution` in what was measured.
+    pub(super) fn widened(self, resolution: f64) -> Self {
+        Self {
+            from: self.from - resolution,
+            to: self.to + resolution,
+        }
+    }
 }
 
 impl Estimate {

@@ -59,9 +59,13 @@ impl Difference {
         limit: Option<Limit>,
     ) -> Option<Self> {
         let (before, after) = (estimate(first, one)?, estimate(second, two)?);
-        let interval = difference(&before, &after);
+        let resolution = one.resolution.max(two.resolution);
+        let interval = difference(&before, &after).map(|it| it.widened(resolution));
         let (from, to) = (before.value, after.value);
-        let verdict = Verdict::of(one.better, to - from, interval.ok());
+        let verdict = match Verdict::of(one.better, to - from, interval.ok()) {
+            Verdict::Unknown if (to - from).abs() <= resolution => Verdict::NotShown,
+            verdict => verdict,
+        };
         let percent = (from != 0.0).then(|| (to - from) / from.abs() * 100.0);
         Some(Self {
             metric: one.name.clone(),
@@ -145,6 +149,33 @@ mod tests {
         check(Better::Lower, 2.0, 2.5, Verdict::NotShown);
         check(Better::Lower, 0.0, 0.0, Verdict::Equal);
         assert_eq!(Verdict::of(Better::Lower, 2.0, None), Verdict::Unknown);
+    }
+
+    #[test]
+    fn within_the_steps_of_what_was_measured_no_difference_is_shown() {
+        let check = |first: &[f64], second: &[f64], expected| {
+            let start = crate::record::Start::now();
+            let mut metric = Metric::new("cpu_seconds", "s", Better::Lower).resolution(0.02);
+            let record = Record::new(crate::record::Kind::Suite, "test", &start);
+            metric.values = first.to_vec();
+            let other = Metric {
+                values: second.to_vec(),
+                ..metric.clone()
+            };
+            let limit = Limit {
+                percent: 10.0,
+                was_chosen: true,
+            };
+            let found = Difference::of((&record, &metric), (&record, &other), Some(limit));
+            let found = found.unwrap();
+            assert_eq!(found.verdict, expected, "{first:?} {second:?}");
+            let is_worse = matches!(expected, Verdict::Worse | Verdict::Unknown);
+            assert_eq!(found.crossed, is_worse);
+        };
+        check(&[0.0], &[0.02], Verdict::NotShown);
+        check(&[0.0], &[0.03], Verdict::Unknown);
+        check(&[0.02, 0.02], &[0.03, 0.03], Verdict::NotShown);
+        check(&[0.02, 0.02], &[0.05, 0.05], Verdict::Worse);
     }
 
     #[test]

@@ -250,8 +250,13 @@ impl Worker {
             };
             match self.shared.take(&ticket) {
                 Ok(request) => {
-                    self.deliver(&request, begun).await;
+                    let was_sent = self.deliver(&request, begun).await;
                     self.shared.pool.borrow_mut().give_back(request);
+                    // An open loop has its own pace; a closed one would spin where nobody listens.
+                    let again = Instant::now() + BACKOFF;
+                    if !was_sent && ticket.due.is_none() && self.sleep(again).await.is_none() {
+                        break;
+                    }
                 }
                 Err(error) => {
                     tracing::error!("no request to send: {error:#}");
@@ -287,8 +292,8 @@ impl Worker {
         }
     }
 
-    /// Sends a request, again where allowed, until its fate is known.
-    async fn deliver(&mut self, request: &Request, begun: Instant) {
+    /// Sends a request, again where allowed, until its fate is known; whether anything of it has left.
+    async fn deliver(&mut self, request: &Request, begun: Instant) -> bool {
         let timeout = self.shared.load.timeout;
         let mut was_sent = false;
         for attempt in 1.. {
@@ -325,8 +330,9 @@ impl Worker {
             let in_time = answered <= self.shared.start + self.shared.planned();
             let service = answered - sent;
             self.tally.end(amount, outcome, latency, service, in_time);
-            return;
+            return was_sent;
         }
+        was_sent
     }
 
     fn note_in_timeline(&self, outcome: &Outcome, items: u64, at: Instant, latency: Duration) {

@@ -131,6 +131,14 @@ pub(crate) struct Metric {
     pub(crate) unit: String,
     pub(crate) better: Better,
     pub(crate) values: Vec<f64>,
+    /// Values that are no further apart may be the same: CPU time is counted in steps. 0 where it is measured finely.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) resolution: f64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(resolution: &f64) -> bool {
+    *resolution == 0.0
 }
 
 /// A histogram that can be merged with others.
@@ -450,7 +458,14 @@ impl Metric {
             unit: unit.to_owned(),
             better,
             values: Vec::new(),
+            resolution: 0.0,
         }
+    }
+
+    /// With values that are no further apart taken for the same.
+    pub(crate) fn resolution(mut self, resolution: f64) -> Self {
+        self.resolution = resolution;
+        self
     }
 
     pub(crate) fn labels(mut self, labels: &Labels) -> Self {

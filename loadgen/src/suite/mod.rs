@@ -207,6 +207,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let baseline = baseline.map_err(WrongUsage::of)?;
     let database = args.save.open().map_err(WrongUsage::of)?;
     args.output.check().map_err(WrongUsage::of)?;
+    if args.export_traces || args.export_metrics {
+        trace::check(&args.otlp_endpoint).map_err(WrongUsage::of)?;
+    }
     if args.check {
         for plan in &plans {
             print(&plan.words())?;
@@ -415,13 +418,13 @@ async fn all(
     Ok(results)
 }
 
-/// Whether to go on after the suite's hooks; they are shown only if they failed or measured something.
+/// Whether to go on after the suite's hooks; they are shown only if they failed, measured or noted something.
 fn keep(results: &mut Vec<TestResult>, result: Option<TestResult>) -> bool {
     let Some(result) = result else {
         return true;
     };
     let is_well = matches!(result.status, Status::Passed);
-    if !is_well || !result.metrics.is_empty() {
+    if !is_well || !result.metrics.is_empty() || !result.notes.is_empty() {
         results.push(result);
     }
     is_well

@@ -240,7 +240,8 @@ impl Board {
             let Some(usage) = process.and_then(|pid| families.usage(pid)) else {
                 continue;
             };
-            if !which(watched) {
+            // So has one without memory: it is about to be taken off the list, and would be the least of everything.
+            if !which(watched) || usage.memory_bytes == 0 {
                 continue;
             }
             watched.now = usage;
@@ -391,18 +392,26 @@ pub(crate) fn within(series: &BTreeMap<Key, Points>, from: f64, to: f64) -> Vec<
     found
 }
 
+/// The rates between looks far enough apart; together they cover everything from the first to the last.
 fn rates(points: &Points) -> Vec<f64> {
-    let mut rates = Vec::new();
-    let Some(mut last) = points.first().copied() else {
-        return rates;
+    let Some((first, rest)) = points.split_first() else {
+        return Vec::new();
     };
-    for (at, value) in points.iter().skip(1).copied() {
-        if at - last.0 >= RATE_SECONDS_MIN {
-            rates.push((value - last.1) / (at - last.0));
-            last = (at, value);
+    let mut marks = vec![*first];
+    for point in rest {
+        let far = |mark: &(f64, f64)| point.0 - mark.0 >= RATE_SECONDS_MIN;
+        if marks.last().is_some_and(far) {
+            marks.push(*point);
         }
     }
-    rates
+    // A last look that is too close moves the end of what was before it.
+    if let (Some(end), Some(last)) = (marks.last_mut(), rest.last()) {
+        *end = *last;
+    }
+    let pairs = marks.iter().zip(marks.iter().skip(1));
+    pairs
+        .map(|(from, to)| (to.1 - from.1) / (to.0 - from.0))
+        .collect()
 }
 
 #[cfg(test)]
@@ -432,6 +441,23 @@ mod tests {
             (100.0, 200.0, 300.0, 200.0)
         );
         assert!(within(&series, 4.0, 5.0).is_empty());
+    }
+
+    #[test]
+    fn an_average_is_between_the_least_and_the_most() {
+        let key = ("agent".to_owned(), "disk_written".to_owned());
+        let check = |points: &[(f64, f64)], expected: Option<(f64, f64, f64)>| {
+            let series = BTreeMap::from([(key.clone(), points.to_vec())]);
+            let found = within(&series, 0.0, 10.0);
+            let found = found.first().map(|found| (found.min, found.avg, found.max));
+            assert_eq!(found, expected, "{points:?}");
+        };
+        check(
+            &[(0.0, 0.0), (1.0, 2.0), (2.0, 2.0), (2.0625, 35.0)],
+            Some((2.0, 35.0 / 2.0625, 33.0 / 1.0625)),
+        );
+        check(&[(0.0, 0.0), (0.01, 1.0), (0.02, 2.0)], None);
+        check(&[(0.0, 1.0)], None);
     }
 
     #[tokio::test]

@@ -120,20 +120,33 @@ pub(crate) fn title(result: &TestResult) -> String {
 
 /// Adds a repetition's value to its metric.
 fn push(record: &mut Record, name: &str, unit: &str, better: Better, labels: &Labels, value: f64) {
+    push_steps(
+        record,
+        Metric::new(name, unit, better).labels(labels),
+        value,
+    );
+}
+
+/// Adds a value of what was measured in steps of the metric's resolution.
+fn push_steps(record: &mut Record, metric: Metric, value: f64) {
     if !value.is_finite() {
         return;
     }
     let known = record
         .metrics
         .iter_mut()
-        .find(|it| it.name == name && it.labels == *labels);
+        .find(|it| it.name == metric.name && it.labels == metric.labels);
     match known {
-        Some(metric) => metric.values.push(value),
-        None => record
-            .metrics
-            .push(Metric::new(name, unit, better).labels(labels).value(value)),
+        Some(known) => {
+            known.values.push(value);
+            known.resolution = known.resolution.max(metric.resolution);
+        }
+        None => record.metrics.push(metric.value(value)),
     }
 }
+
+/// Seconds of CPU time that two looks at the same process may differ by: user and system time are each told in steps of 10 ms.
+const CPU_RESOLUTION: f64 = 0.02;
 
 fn add_ledger(record: &mut Record, result: &TestResult, ledger: &Ledger, labels: &Labels) {
     for (field, count) in ledger.counts() {
@@ -208,19 +221,17 @@ fn add_per_item(record: &mut Record, result: &TestResult, ledger: &Ledger, label
     for (component, cpu, rss) in totals(result) {
         let mut labels = labels.clone();
         labels.insert("component".to_owned(), component);
-        push(record, "cpu_seconds", "s", Better::Lower, &labels, cpu);
+        let used = |name, resolution| {
+            let metric = Metric::new(name, "s", Better::Lower).labels(&labels);
+            metric.resolution(resolution)
+        };
+        push_steps(record, used("cpu_seconds", CPU_RESOLUTION), cpu);
         push(record, "rss_max", "bytes", Better::Lower, &labels, rss);
         let (Some(millions), Some(rate)) = (millions, ledger.delivered_per_second()) else {
             continue;
         };
-        push(
-            record,
-            "cpu_seconds_per_million_items",
-            "s",
-            Better::Lower,
-            &labels,
-            cpu / millions,
-        );
+        let per_item = used("cpu_seconds_per_million_items", CPU_RESOLUTION / millions);
+        push_steps(record, per_item, cpu / millions);
         push(
             record,
             "rss_bytes_per_item_per_second",
@@ -314,7 +325,12 @@ fn add_windows(record: &mut Record, result: &TestResult, labels: &Labels, title:
             ] {
                 let name = format!("{}_{figure}", resource.metric);
                 let unit = unit_in_window(&resource.metric, figure);
-                push(record, &name, unit, better, &labels, value);
+                let metric = Metric::new(name, unit, better).labels(&labels);
+                let resolution = match resource.metric.as_str() {
+                    "cpu" => CPU_RESOLUTION / (window.to - window.from),
+                    _ => 0.0,
+                };
+                push_steps(record, metric.resolution(resolution), value);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -164,6 +164,16 @@ pub(crate) async fn export_metrics(endpoint: &str, record: &Record) -> anyhow::R
         }],
     };
     send(endpoint, Signal::Metrics, &request.encode_to_vec()).await
+}
+
+/// Whether something could be sent there.
+///
+/// # Errors
+/// What is wrong with the address.
+pub(crate) fn check(endpoint: &str) -> anyhow::Result<()> {
+    Target::new(endpoint, Protocol::Grpc, Compression::None, Signal::Traces)
+        .map(drop)
+        .context("--otlp-endpoint")
 }
 
 async fn send(endpoint: &str, signal: Signal, message: &[u8]) -> anyhow::Result<()> {

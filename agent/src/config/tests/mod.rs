@@ -240,7 +240,7 @@ key_file = "/etc/key"
 [exporters.x.headers]
 Authorization = "Basic abc"
 X-ClickHouse-Key = "k"
-X-Other = "v"
+X-Other = "[REDACTED]"
 "#;
     let source = Source::Text {
         name: "t".to_owned(),
@@ -263,7 +263,7 @@ password = ""
 [exporters.x.headers]
 Authorization = "[REDACTED]"
 X-ClickHouse-Key = "[REDACTED]"
-X-Other = "v"
+X-Other = "[REDACTED]"
 "#;
     assert_eq!(render(&tree, Format::Toml, true).unwrap(), expected);
     let open = render(&tree, Format::Json, false).unwrap();
