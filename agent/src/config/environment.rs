@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::files;
+
 /// The most bytes that one file of a configuration may have, and everything substituted into it together.
 pub(crate) const BYTES_MAX: u64 = 4 << 20;
 
@@ -49,8 +51,12 @@ impl Environment for ProcessEnvironment {
     }
 
     fn file(&self, path: &Path) -> Result<String, String> {
-        let file = std::fs::File::open(path).map_err(words)?;
-        read(file)
+        // A shell's `<(...)` is a pipe that has its writer. Any other would be waited for, and every reload with it.
+        let opened = match path.starts_with("/dev") || path.starts_with("/proc") {
+            true => std::fs::File::open(path),
+            false => files::open(path),
+        };
+        read(opened.map_err(words)?)
     }
 
     fn folder(&self, path: &Path) -> Result<Option<Vec<PathBuf>>, String> {
@@ -67,7 +73,7 @@ impl Environment for ProcessEnvironment {
                 && file
                     .extension()
                     .is_some_and(|extension| extension == "toml")
-                && file.is_file()
+                && (file.is_file() || leads_nowhere(&file))
             {
                 files.push(file);
             }
@@ -121,6 +127,11 @@ impl Environment for Recording<'_> {
     }
 }
 
+/// Whether it is a link to what is not there: reading it says so, where passing it over would drop what it configured.
+fn leads_nowhere(path: &Path) -> bool {
+    path.is_symlink() && !path.exists()
+}
+
 fn read(source: impl Read) -> Result<String, String> {
     let mut bytes = Vec::new();
     source
@@ -168,9 +179,20 @@ mod tests {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         std::fs::create_dir(folder.path().join("d.toml")).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("e.toml")).unwrap();
         let files = ProcessEnvironment.folder(folder.path()).unwrap().unwrap();
-        let expected = ["a.toml", "b.toml"].map(|name| folder.path().join(name));
+        let expected = ["a.toml", "b.toml", "e.toml"].map(|name| folder.path().join(name));
         assert_eq!(files, expected);
+    }
+
+    #[test]
+    fn nobody_waits_for_what_is_written_into_a_pipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let problem = ProcessEnvironment.file(&pipe).unwrap_err();
+        assert!(problem.contains("it is a pipe"), "{problem}");
     }
 
     #[test]

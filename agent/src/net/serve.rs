@@ -522,6 +522,18 @@ async fn ending(shutdown: &CancellationToken, came: Came, activity: &Activity) {
     }
 }
 
+/// Whether a failed handshake is to be told aloud: one in ten seconds, so that nobody can fill a log from outside.
+fn tell_of_handshake() -> bool {
+    static NEXT: Mutex<Option<Instant>> = Mutex::new(None);
+    let now = Instant::now();
+    let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_due = next.is_none_or(|next| next <= now);
+    if is_due {
+        *next = Some(now + Duration::from_secs(10));
+    }
+    is_due
+}
+
 /// The stream to speak HTTP on; `None` when the peer failed to agree on TLS in time.
 async fn handshake(tls: Option<&TlsAcceptor>, io: Box<dyn Io>) -> Option<Box<dyn Io>> {
     let Some(tls) = tls else {
@@ -530,7 +542,12 @@ async fn handshake(tls: Option<&TlsAcceptor>, io: Box<dyn Io>) -> Option<Box<dyn
     match tokio::time::timeout(HANDSHAKE_MAX, tls.accept(io)).await {
         Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
-            tracing::debug!(%error, "TLS handshake failed");
+            // Whoever only looks whether a port is open ends it without a word.
+            if error.kind() == io::ErrorKind::UnexpectedEof || !tell_of_handshake() {
+                tracing::debug!(%error, "TLS handshake failed");
+            } else {
+                tracing::info!(%error, "a TLS handshake failed; others are told at debug for 10 s");
+            }
             None
         }
         Err(_) => {

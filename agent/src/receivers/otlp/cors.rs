@@ -17,7 +17,8 @@ const PREFLIGHT_VARY: HeaderValue = HeaderValue::from_static(
     "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
 );
 
-/// Which origins may do what. Credentials are always allowed, as in the Collector.
+/// Which origins may do what. Credentials are always allowed, as in the Collector; but where any origin may post, it is told so
+/// with `*`, and browsers then send none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CorsSettings {
     /// Lower case, not empty.
@@ -91,7 +92,7 @@ impl CorsSettings {
         if !permitted {
             return Some(answer);
         }
-        permit(&mut answer, origin);
+        self.permit(&mut answer, origin);
         answer.insert(
             ACCESS_CONTROL_ALLOW_METHODS,
             HeaderValue::from_static("POST"),
@@ -116,21 +117,26 @@ impl CorsSettings {
             .to_str()
             .is_ok_and(|origin| self.allows_origin(origin))
         {
-            permit(&mut answer, origin);
+            self.permit(&mut answer, origin);
             if let Some(exposed) = &self.exposed {
                 answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
             }
         }
         answer
     }
-}
 
-fn permit(answer: &mut HeaderMap, origin: &HeaderValue) {
-    answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    answer.insert(
-        ACCESS_CONTROL_ALLOW_CREDENTIALS,
-        HeaderValue::from_static("true"),
-    );
+    fn permit(&self, answer: &mut HeaderMap, origin: &HeaderValue) {
+        let anybody = self.origins.iter().any(|pattern| pattern == "*");
+        let told = match anybody {
+            true => HeaderValue::from_static("*"),
+            false => origin.clone(),
+        };
+        answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, told);
+        answer.insert(
+            ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            HeaderValue::from_static("true"),
+        );
+    }
 }
 
 fn lower(names: Vec<String>) -> Vec<String> {
@@ -180,6 +186,10 @@ mod tests {
         check("https://ab*ba", "https://aba", false);
     }
 
+    fn cors_of_anybody() -> CorsSettings {
+        cors(&["https://app", "*"], &[])
+    }
+
     fn preflight(cors: &CorsSettings, headers: &[(&str, &str)]) -> Option<HeaderMap> {
         let mut request = HeaderMap::new();
         for (name, value) in headers {
@@ -220,6 +230,8 @@ mod tests {
         assert_eq!(answer[ACCESS_CONTROL_ALLOW_ORIGIN], origin);
         assert_eq!(answer[ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
         assert_eq!(answer[ACCESS_CONTROL_EXPOSE_HEADERS], "X-Seen");
+        let open = cors_of_anybody().actual(Some(&origin));
+        assert_eq!(open[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         let stranger = cors.actual(Some(&HeaderValue::from_static("http://app")));
         assert!(!stranger.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
         assert_eq!(stranger[VARY], "Origin");
