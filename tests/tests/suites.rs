@@ -591,3 +591,40 @@ fn mistakes_of_all_suites_are_told_before_any_of_them_starts() {
     }
     assert!(!folder.path().join("out").exists());
 }
+
+#[test]
+fn a_hook_that_was_gone_on_after_is_told_and_an_address_that_is_none_comes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let path = folder.join("hooks.toml");
+    let hooks = r#"
+name = "hooks"
+
+[[before]]
+action = "run"
+command = ["false"]
+on_error = { continue = true }
+
+[[test]]
+name = "nothing"
+
+[[test.step]]
+action = "event"
+event = "hello"
+"#;
+    fs::write(&path, hooks).unwrap();
+    let output = run(&path, folder, &[]);
+    let report = text(&output.stdout);
+    assert!(output.status.success(), "{report}");
+    assert!(report.contains("went on after"), "{report}");
+
+    let output = run(
+        &path,
+        folder,
+        &["--export-traces", "--otlp-endpoint", "nonsense"],
+    );
+    let problem = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{problem}");
+    assert!(problem.contains("--otlp-endpoint"), "{problem}");
+    assert_eq!(text(&output.stdout), "", "nothing has run");
+}

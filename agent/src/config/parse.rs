@@ -110,22 +110,22 @@ fn line_start(content: &str, at: usize) -> usize {
 
 fn syntax_error(text: usize, content: &str, error: &toml::de::Error) -> SyntaxError {
     let range = error.span().unwrap_or(0..0);
-    let line = content
-        .get(line_start(content, range.start)..)
-        .and_then(|rest| rest.lines().next())
-        .unwrap_or("");
+    let (before, rest) = content
+        .split_at_checked(line_start(content, range.start))
+        .unwrap_or_default();
+    let line = rest.lines().next().unwrap_or("");
     SyntaxError {
         span: Span {
             text,
             start: range.start,
             end: range.end,
         },
-        message: syntax_words(error.message(), line),
+        message: syntax_words(error.message(), before, line),
     }
 }
 
 /// The parser's message, with what the usual mistakes on a line ask for.
-fn syntax_words(message: &str, line: &str) -> String {
+fn syntax_words(message: &str, before: &str, line: &str) -> String {
     let code = line.split('#').next().unwrap_or(line).trim();
     if let Some(header) = code
         .strip_prefix('[')
@@ -143,7 +143,7 @@ fn syntax_words(message: &str, line: &str) -> String {
     }
     if message.starts_with("string values must be quoted") {
         return match code.split_once('=').map(|(_, value)| value.trim()) {
-            Some(_) if mentions_secret(code) => "text goes in quotes".to_owned(),
+            Some(_) if mentions_secret(before, code) => "text goes in quotes".to_owned(),
             Some("") => "there is no value after the `=`".to_owned(),
             Some(value) if !value.contains(['"', '\'', '[', '{']) || value.starts_with("${") => {
                 format!("text goes in quotes: `\"{value}\"`")
@@ -286,6 +286,7 @@ mod tests {
             "a = \"x\nb = 1\n",
             &[(6, "invalid basic string, expected `\"`")],
         );
+        check("[headers]\nx-team = abc\n", &[(19, "text goes in quotes")]);
         check("a = 0x\n", &[(4, "`0x` is not a number")]);
         check("[a]\n[a]\n", &[(5, "duplicate key")]);
     }

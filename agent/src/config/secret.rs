@@ -61,10 +61,20 @@ fn is_secret_parameter(key: &str) -> bool {
         || ["sig", "pwd", "pass"].contains(&lower.as_str())
 }
 
-/// Whether a secret may stand on a line of a configuration.
-pub(crate) fn mentions_secret(line: &str) -> bool {
+/// Whether a line has the key `headers`, or is the heading of such a table: not `allowed_headers`, which are names.
+fn names_headers(line: &str) -> bool {
+    line.split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+        .any(|word| word == "headers")
+}
+
+/// Whether a secret may stand on a line of a configuration, after what comes `before` it.
+pub(crate) fn mentions_secret(before: &str, line: &str) -> bool {
+    let heading = before
+        .lines()
+        .rfind(|line| line.trim_start().starts_with('['));
     let lower = line.to_lowercase().replace('-', "_");
-    lower.contains("headers")
+    heading.is_some_and(names_headers)
+        || names_headers(&lower)
         || SECRET_WORDS.iter().any(|word| lower.contains(word))
         || without_userinfo(line) != line
 }
@@ -234,7 +244,18 @@ mod tests {
     fn no_header_that_is_sent_is_shown() {
         assert!(is_hidden_key("headers", "x-honeycomb-team"));
         assert!(!is_hidden_key("response_headers", "x-frame-options"));
-        assert!(mentions_secret("headers = { x-honeycomb-team = 1 }"));
+        let check = |before, line, expected| {
+            assert_eq!(mentions_secret(before, line), expected, "{before}{line}");
+        };
+        check("", "headers = { x-honeycomb-team = 1 }", true);
+        check("", "cors.allowed_headers = [1]", false);
+        let table = "[exporters.otlp_http.headers]\nuser-agent = 'a'\n";
+        check(table, "x-honeycomb-team = 1", true);
+        check(
+            &format!("{table}[processors.batch]\n"),
+            "timeout = 1",
+            false,
+        );
     }
 
     #[test]

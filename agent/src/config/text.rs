@@ -98,7 +98,7 @@ impl Texts {
             line: before.matches('\n').count() + 1,
             column: characters(line_start, start) + 1,
             file: Arc::clone(&text.name),
-            excerpt: match mentions_secret(excerpt) {
+            excerpt: match mentions_secret(before, excerpt) {
                 true => String::new(),
                 false => excerpt.to_owned(),
             },

@@ -296,7 +296,9 @@ impl Worker {
     async fn deliver(&mut self, request: &Request, begun: Instant) -> bool {
         let timeout = self.shared.load.timeout;
         let mut was_sent = false;
-        for attempt in 1.. {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             let sent = Instant::now();
             let mut outcome = self.connection.send(request, timeout).await;
             // What was sent before, but not this time, was sent.
@@ -332,7 +334,6 @@ impl Worker {
             self.tally.end(amount, outcome, latency, service, in_time);
             return was_sent;
         }
-        was_sent
     }
 
     fn note_in_timeline(&self, outcome: &Outcome, items: u64, at: Instant, latency: Duration) {

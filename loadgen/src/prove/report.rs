@@ -144,32 +144,34 @@ impl Report {
             ));
         }
         if let Some(overload) = &self.overload {
-            found.extend(self.overload_violations(overload));
+            let (peak, most) = (self.agent_peak_bytes, overload.memory_max_bytes);
+            found.extend(overload_violations(&self.told, peak, most));
         }
         found
     }
+}
 
-    fn overload_violations(&self, overload: &Overload) -> Vec<String> {
-        let mut found = Vec::new();
-        if self.agent_peak_bytes > overload.memory_max_bytes {
-            found.push(format!(
-                "the agent took {} MiB of memory, allowed are {}",
-                self.agent_peak_bytes >> 20,
-                overload.memory_max_bytes >> 20
-            ));
-        }
-        if self.told.refusals == 0 {
-            found.push("nothing was refused: it was no overload, offer more".to_owned());
-        }
-        let left = self.told.refused + self.told.unanswered;
-        if left > 0 {
-            found.push(format!(
-                "{} items of honest clients did not get through in the end",
-                grouped(left)
-            ));
-        }
-        found
+/// What must not be after clients that heed hints have offered too much.
+fn overload_violations(told: &Told, peak_bytes: u64, bytes_max: u64) -> Vec<String> {
+    let mut found = Vec::new();
+    if peak_bytes > bytes_max {
+        found.push(format!(
+            "the agent took {} MiB of memory, allowed are {}",
+            peak_bytes >> 20,
+            bytes_max >> 20
+        ));
     }
+    if told.refusals == 0 {
+        found.push("nothing was refused: it was no overload, offer more".to_owned());
+    }
+    let left = told.refused + told.unanswered;
+    if left > 0 {
+        found.push(format!(
+            "{} items of honest clients did not get through in the end",
+            grouped(left)
+        ));
+    }
+    found
 }
 
 impl fmt::Display for Report {
@@ -296,5 +298,29 @@ impl Report {
             ),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overload_refuses_and_lets_everything_through_in_the_end() {
+        let check = |refusals, refused, unanswered, peak, expected: &[&str]| {
+            let told = Told {
+                refusals,
+                refused,
+                unanswered,
+                ..Told::default()
+            };
+            assert_eq!(overload_violations(&told, peak, 64 << 20), expected);
+        };
+        check(1, 0, 0, 64 << 20, &[]);
+        let memory = "the agent took 65 MiB of memory, allowed are 64";
+        let none = "nothing was refused: it was no overload, offer more";
+        check(0, 0, 0, 65 << 20, &[memory, none]);
+        let left = "3 items of honest clients did not get through in the end";
+        check(1, 1, 2, 0, &[left]);
     }
 }

@@ -348,7 +348,7 @@ pub(crate) struct Resource {
 }
 
 /// Two looks at a process closer than this say little about its rate: CPU time comes in steps of 10 ms.
-const RATE_SECONDS_MIN: f64 = 0.1;
+pub(super) const RATE_SECONDS_MIN: f64 = 0.1;
 /// The looks at a window's edges are a little before and after them.
 const EDGE_SECONDS: f64 = 0.05;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::check::Checked;
 use super::ledger::Ledger;
 use super::model::{self, Suite};
-use super::monitor::{is_cumulative, unit, unit_in_window};
+use super::monitor::{RATE_SECONDS_MIN, is_cumulative, unit, unit_in_window};
 use super::results::{Status, TestResult};
 use super::variables::{Variant, words};
 use crate::count::Count;
@@ -327,7 +327,7 @@ fn add_windows(record: &mut Record, result: &TestResult, labels: &Labels, title:
                 let unit = unit_in_window(&resource.metric, figure);
                 let metric = Metric::new(name, unit, better).labels(&labels);
                 let resolution = match resource.metric.as_str() {
-                    "cpu" => CPU_RESOLUTION / (window.to - window.from),
+                    "cpu" => CPU_RESOLUTION / (window.to - window.from).max(RATE_SECONDS_MIN),
                     _ => 0.0,
                 };
                 push_steps(record, metric.resolution(resolution), value);

@@ -246,4 +246,11 @@ mod tests {
         assert_eq!(step.status.as_ref().unwrap().message, "it failed");
         assert_eq!(step.events[0].name, "kill");
     }
+
+    #[test]
+    fn an_address_that_nothing_can_be_sent_to_is_told() {
+        assert!(check("http://localhost:4317").is_ok());
+        let problem = format!("{:#}", check("nonsense").unwrap_err());
+        assert!(problem.starts_with("--otlp-endpoint: "), "{problem}");
+    }
 }

@@ -57,7 +57,8 @@ impl Language {
     /// A source in `folder` that has changed since `plugin` was built, if there is one. What cannot be read has not.
     pub(super) fn newer_source(self, folder: &Path, plugin: &Path) -> Option<PathBuf> {
         let endings: &[&str] = match self {
-            Self::Rust => &["rs", "toml", "lock"],
+            // Not Cargo.toml: of a comment there, cargo makes nothing new.
+            Self::Rust => &["rs"],
             Self::C => &["c", "h"],
             Self::Javascript => &["js", "mjs", "ts", "json"],
         };
